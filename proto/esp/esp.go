@@ -40,7 +40,7 @@ const (
 const (
 	minSPI     = 256     // RFC 4303 section 2.1: 1 to 255 are reserved, 0 is never sent
 	maxPayload = 1 << 16 // no IP packet is longer
-	maxPad     = 255
+	farAhead   = 1 << 31 // nobody loses so many packets in a row
 )
 
 // Outbound seals the packets of one SA. Safe for concurrent use.
@@ -178,23 +178,35 @@ func (i *Inbound) Open(pkt []byte) (payload []byte, next uint8, err error) {
 		i.replayed.Add(1)
 		return nil, 0, ErrReplay
 	}
-	if seq > i.limits.HardPackets || i.bytes.Load() >= i.limits.HardBytes {
+	if i.bytes.Load() >= i.limits.HardBytes {
 		i.exhausted.Add(1)
 		return nil, 0, ErrExhausted
 	}
 	plain, ok, err := t.open(seq, pkt)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, 0, err
-	}
-	if !ok {
-		i.forged.Add(1)
-		return nil, 0, ErrAuth
-	}
-	if !i.window.Mark(seq) { // another copy was faster
+	case !ok:
+		return nil, 0, i.refuse(seq)
+	case seq > i.limits.HardPackets:
+		i.exhausted.Add(1)
+		return nil, 0, ErrExhausted
+	case !i.window.Mark(seq): // another copy was faster
 		i.replayed.Add(1)
 		return nil, 0, ErrReplay
 	}
 	return i.accept(plain)
+}
+
+// refuse names the cause of a wrong ICV. A packet left of the window is inferred to be nearly 2^32
+// ahead (RFC 4303 appendix A2.2), so its ICV is computed over the wrong number: that is no forgery.
+func (i *Inbound) refuse(seq uint64) error {
+	if top := i.window.Top(); seq > top && seq-top > farAhead {
+		i.replayed.Add(1)
+		return ErrReplay
+	}
+	i.forged.Add(1)
+	return ErrAuth
 }
 
 // accept strips and checks the trailer of an authentic packet.
