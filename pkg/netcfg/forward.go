@@ -4,7 +4,9 @@ package netcfg
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 )
 
@@ -22,7 +24,7 @@ func Forwarding() (ip4, ip6 bool, err error) {
 		return false, false, err
 	}
 	ip6, err = readSwitch(forward6)
-	if os.IsNotExist(err) {
+	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
 	return ip4, ip6, err

@@ -215,6 +215,25 @@ func (h *Host) configure(ifname string, addr netip.Prefix) error {
 	})
 }
 
+// carrierTime is how long the kernel may take to notice that both ends of a cable are up. It works that off on a
+// queue of its own, usually within a millisecond.
+const carrierTime = 2 * time.Second
+
+// carrier waits until the interface is operational. A neighbour solicitation that comes before is lost, and the next
+// one is a second away.
+func (h *Host) carrier(ifname string) error {
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		var state netlink.LinkOperState
+		err := h.onLink(ifname, func(l netlink.Link) error { state = l.Attrs().OperState; return nil })
+		if err != nil || state == netlink.OperUp {
+			return err
+		}
+		if time.Since(start) > carrierTime {
+			return fmt.Errorf("interface %s of %s: no carrier after %v", ifname, h.name, carrierTime)
+		}
+	}
+}
+
 func (h *Host) onLink(ifname string, f func(netlink.Link) error) error {
 	return h.Do(func() error {
 		l, err := netlink.LinkByName(ifname)

@@ -101,7 +101,10 @@ func (l *Lab) Link(a *Host, ifA string, addrA netip.Prefix, b *Host, ifB string,
 	if err != nil {
 		return fmt.Errorf("linking %s %s to %s %s: %w", a.name, ifA, b.name, ifB, err)
 	}
-	return errors.Join(a.configure(ifA, addrA), b.configure(ifB, addrB))
+	if err := errors.Join(a.configure(ifA, addrA), b.configure(ifB, addrB)); err != nil {
+		return err
+	}
+	return errors.Join(a.carrier(ifA), b.carrier(ifB))
 }
 
 // Attach joins a host to a switch by a cable.

@@ -38,16 +38,22 @@ func TestMain(m *testing.M) {
 
 func needsLab(t *testing.T) *netlab.Lab {
 	t.Helper()
-	if errPrivileges != nil {
-		if os.Getenv("TWINKEY_NO_SKIP") == "1" {
-			t.Fatal("needs root:", errPrivileges)
-		}
-		t.Skip("needs root:", errPrivileges)
-	}
+	skipIf(t, errPrivileges != nil, "needs root: ", errPrivileges)
 	l, err := netlab.New(t.Context())
 	check(t, err)
 	t.Cleanup(func() { check(t, l.Close()) })
 	return l
+}
+
+// skipIf skips the test, unless the environment says that nothing may be left out.
+func skipIf(t *testing.T, missing bool, why ...any) {
+	t.Helper()
+	switch {
+	case missing && os.Getenv("TWINKEY_NO_SKIP") == "1":
+		t.Fatal(why...)
+	case missing:
+		t.Skip(why...)
+	}
 }
 
 func check(t *testing.T, err error) {
@@ -145,12 +151,8 @@ func readPcap(t *testing.T, b []byte) (packets, icmp int) {
 }
 
 func TestTsharkReadsCapture(t *testing.T) {
-	if _, err := exec.LookPath("tshark"); err != nil {
-		if os.Getenv("TWINKEY_NO_SKIP") == "1" {
-			t.Fatal("needs tshark")
-		}
-		t.Skip("needs tshark (apt install tshark)")
-	}
+	_, err := exec.LookPath("tshark")
+	skipIf(t, err != nil, "needs tshark (apt install tshark)")
 	_, ha, _, wan := plainRouting(t)
 	file := filepath.Join(t.TempDir(), "wan.pcap")
 	c, err := wan.Capture(file)
@@ -158,7 +160,9 @@ func TestTsharkReadsCapture(t *testing.T) {
 	_, err = ha.Ping(t.Context(), netlab.Ping{To: netip.MustParseAddr("10.2.0.2"), Count: 2})
 	check(t, err)
 	check(t, c.Close())
-	out, err := exec.CommandContext(t.Context(), "tshark", "-r", file, "-Y", "icmp", "-T", "fields", "-e", "ip.src", "-e", "icmp.type").CombinedOutput()
+	tshark := exec.CommandContext(t.Context(), "tshark", "-r", file, "-Y", "icmp", "-T", "fields", "-e", "ip.src", "-e", "icmp.type")
+	tshark.Env = append(os.Environ(), "HOME="+t.TempDir()) // it crashes where it cannot read its home
+	out, err := tshark.CombinedOutput()
 	check(t, err)
 	if got := strings.Count(string(out), "10.2.0.2\t0"); got != 2 {
 		t.Errorf("tshark finds %d echo replies, want 2:\n%s", got, out)
@@ -247,11 +251,10 @@ func namespace(t *testing.T) string {
 
 func TestTUNWorksInside(t *testing.T) {
 	l := needsLab(t)
-	if err := netlab.CheckTUN(); err != nil {
-		t.Skip("needs root:", err)
-	}
+	err := netlab.CheckTUN()
+	skipIf(t, err != nil, "needs root: ", err)
 	a := host(t, l, "a")
-	err := a.Do(func() error {
+	err = a.Do(func() error {
 		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err

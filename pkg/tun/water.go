@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/songgao/water"
 	"golang.org/x/sys/unix"
@@ -46,8 +47,9 @@ type waterDevice struct {
 	ifce *water.Interface
 	// ctl is a socket of the network namespace in which the device was made: the MTU must
 	// be asked there, whichever thread asks.
-	ctl   *os.File
-	close func() error
+	ctl    *os.File
+	closed atomic.Bool
+	close  func() error
 }
 
 // OpenWater makes the TUN interface called name (or the kernel's choice if name is empty)
@@ -73,6 +75,7 @@ func OpenWater(name string) (Device, error) {
 	}
 	d := &waterDevice{ifce: ifce, ctl: ctl}
 	d.close = sync.OnceValue(func() error {
+		d.closed.Store(true)
 		return errors.Join(d.ifce.Close(), d.ctl.Close())
 	})
 	return d, nil
@@ -162,7 +165,7 @@ func (d *waterDevice) Write(bufs [][]byte, offset int) (n int, err error) {
 }
 
 func (d *waterDevice) failed(doing string, err error) error {
-	if errors.Is(err, fs.ErrClosed) {
+	if d.closed.Load() { // the errors of closed files are of several kinds
 		return net.ErrClosed
 	}
 	return fmt.Errorf("%s %s: %w", doing, d.Name(), err)

@@ -12,8 +12,8 @@ import (
 
 // Layout of struct sock_extended_err (linux/errqueue.h), the payload of the control message:
 //
-//	 0        4      5      6      7        8       12       16
-//	 | errno  | orig | type | code | pad    | info  | data   |  offender (sockaddr) ...
+//	0        4      5      6      7        8       12       16
+//	| errno  | orig | type | code | pad    | info  | data   |  offender (sockaddr) ...
 const (
 	extErrLen  = 16
 	extErrno   = 0
