@@ -23,7 +23,7 @@ type mmsghdr struct {
 // rawName is room for a sockaddr_in or a sockaddr_in6.
 type rawName [unix.SizeofSockaddrInet6]byte
 
-// call is the memory of one recvmmsg or sendmmsg, re-used through a pool. The kernel is
+// call is the memory of one recvmmsg or sendmmsg, used again and again. The kernel is
 // handed pointers into it and into the caller's buffers, all of them held by typed pointers here, so
 // that the collector sees them.
 type call struct {
@@ -72,7 +72,7 @@ func (c *call) aim(bufs [][]byte) {
 	}
 }
 
-// release forgets the caller's buffers, so that the pool does not keep them alive.
+// release forgets the caller's buffers, so that a call at rest does not keep them alive.
 func (c *call) release() {
 	for i := range c.used {
 		c.iovs[i].Base = nil

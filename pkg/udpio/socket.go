@@ -20,9 +20,16 @@ type socket struct {
 	conn  *net.UDPConn
 	raw   syscall.RawConn
 	local netip.AddrPort
-	v6    bool      // the socket is AF_INET6, so destinations are written as sockaddr_in6
-	calls sync.Pool // *call
+	v6    bool // the socket is AF_INET6, so destinations are written as sockaddr_in6
+
+	// Calls that are not under way. A sync.Pool would be emptied by every collection, and a call is 8 KiB.
+	mu   sync.Mutex
+	free []*call
 }
+
+// freeCalls is how many calls are kept: more goroutines than that are not at one socket at a time, and if they
+// are, they allocate.
+const freeCalls = 16
 
 // Listen opens a socket on addr in the network namespace of the calling thread. Port 0 lets the
 // kernel choose. The address :: serves IPv4 as well.
@@ -56,12 +63,11 @@ func Listen(ctx context.Context, addr netip.AddrPort, o Options) (Conn, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listening on UDP %s: %w", addr, err), conn.Close())
 	}
-	s := &socket{conn: conn, raw: raw, v6: v6}
+	s := &socket{conn: conn, raw: raw, v6: v6, free: make([]*call, 0, freeCalls)}
 	if la, ok := conn.LocalAddr().(*net.UDPAddr); ok {
 		ap := la.AddrPort()
 		s.local = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	}
-	s.calls.New = func() any { return newCall() }
 	return s, nil
 }
 
@@ -230,16 +236,24 @@ func (s *socket) send(c *call, batch [][]byte, to netip.AddrPort) (first error) 
 }
 
 func (s *socket) get() *call {
-	c, ok := s.calls.Get().(*call)
-	if !ok {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.free)
+	if n == 0 {
 		return newCall()
 	}
+	c := s.free[n-1]
+	s.free = s.free[:n-1]
 	return c
 }
 
 func (s *socket) put(c *call) {
 	c.release()
-	s.calls.Put(c)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.free) < freeCalls {
+		s.free = append(s.free, c)
+	}
 }
 
 // pathErrno says whether the kernel may answer a receive with this error because of an ICMP
