@@ -6,7 +6,7 @@
 // belongs to is asked of a func that the owner passes in.
 //
 //	Tunnel                      initiator             responder      carries, in payload
-//	1  XX -> e                  ───────────────────────────────►     clear:  Suites, KEM key (psk3)
+//	1  XX -> e                  ───────────────────────────────►     open:   Suites, KEM key (psk3)
 //	2  XX <- e, ee, s, es       ◄───────────────────────────────     sealed: Suite, SPI, Certificate, Caps, KEM ciphertext
 //	3  XX -> s, se (, psk)      ───────────────────────────────►     sealed: SPI, Certificate, Router, Signature, Caps
 //
@@ -30,13 +30,16 @@
 // known field twice, or in a message where it has no place, ends the handshake.
 //
 //	message, bytes         XX            XXpsk3          IK            IKpsk2
-//	1                      33+8          33+8+1188       97+p          97+p+1188
+//	1                      33+8          49+8+1188       97+p          97+p+1188
 //	2                      97+p          97+p+1092       49+p          51+p+1088
 //	3                      65+p          65+p            -             -
 //
 // where p is the payload's fields, certificates above all (about 450 bytes each), and 8
 // stands for four suites. Nothing exceeds MaxMessage; Split and Assembler carry a
 // message in parts that fit a datagram.
+//
+// The first payload of a tunnel is open to everybody who sees it, also in XXpsk3, where
+// Noise encrypts it under a key that follows from the public ephemeral key.
 //
 // What an attacker on the path may change: nothing. The pattern is part of the
 // protocol's name and hashed first, both suite lists, the KEM key and the choice are

@@ -51,7 +51,7 @@ func (m *machine) derive() error {
 }
 
 func expand(key []byte, sender byte, s esp.Suite, spi uint32, hash [32]byte) (secret.Key, error) {
-	info := append([]byte(labelSA), 0, sender, codeOf(s))
+	info := append([]byte(labelSA), 0, sender, byte(s))
 	info = binary.BigEndian.AppendUint32(info, spi)
 	info = append(info, hash[:]...)
 	b, err := hkdf.Expand(sha256.New, key, string(info), s.KeyLen())

@@ -55,7 +55,7 @@ func (o *options) check() error {
 		return fmt.Errorf("%w: SPI %d is reserved", ErrConfig, o.spi)
 	}
 	for i, s := range o.suites {
-		if codeOf(s) == 0 || slices.Contains(o.suites[:i], s) {
+		if !known(s) || slices.Contains(o.suites[:i], s) {
 			return fmt.Errorf("%w: suite %s unknown or twice", ErrConfig, s)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/mlkem"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"twinkey/proto/esp"
 	"twinkey/proto/wire"
@@ -171,21 +172,17 @@ func (p *payload) read(t fieldType, v *wire.Reader) bool {
 	switch t {
 	case fieldSuites:
 		for v.Len() > 0 {
-			// A suite that we do not know is the other's business; twice the same is a fault.
-			if s, ok := suiteOf(v.Uint8("Suites")); ok {
-				for _, have := range p.suites {
-					if have == s {
-						return false
-					}
-				}
-				p.suites = append(p.suites, s)
+			// A suite that we do not know is the other's business; none, or one twice, is a fault.
+			s := esp.Suite(v.Uint8("Suites"))
+			if s == 0 || slices.Contains(p.suites, s) {
+				return false
 			}
+			p.suites = append(p.suites, s)
 		}
 		return true
 	case fieldSuite:
-		var ok bool
-		p.suite, ok = suiteOf(v.Uint8("Suite"))
-		return ok
+		p.suite = esp.Suite(v.Uint8("Suite"))
+		return known(p.suite)
 	case fieldSPI:
 		p.spi = v.Uint32("SPI")
 		return p.spi >= minSPI
@@ -225,10 +222,10 @@ func (p *payload) appendValue(b []byte, t fieldType) []byte {
 	switch t {
 	case fieldSuites:
 		for _, s := range p.suites {
-			b = append(b, codeOf(s))
+			b = append(b, byte(s))
 		}
 	case fieldSuite:
-		b = append(b, codeOf(p.suite))
+		b = append(b, byte(p.suite))
 	case fieldSPI:
 		b = binary.BigEndian.AppendUint32(b, p.spi)
 	case fieldCaps:
@@ -247,30 +244,5 @@ func (p *payload) put(t fieldType, v []byte) {
 	}
 }
 
-// codes are the suites' numbers on the wire, which outlive any change in package esp.
-// The index is the number.
-var codes = [...]esp.Suite{
-	1: esp.AES256GCM,
-	2: esp.ChaCha20Poly1305,
-	3: esp.AES128GCM,
-	4: esp.AES256CBCSHA256,
-	5: esp.TripleDESSHA1,
-	6: esp.NullSHA256,
-}
-
-func suiteOf(code uint8) (esp.Suite, bool) {
-	if code == 0 || int(code) >= len(codes) {
-		return 0, false
-	}
-	return codes[code], true
-}
-
-// codeOf is 0 for a suite without a number, which no constructor lets pass.
-func codeOf(s esp.Suite) uint8 {
-	for code := 1; code < len(codes); code++ {
-		if codes[code] == s {
-			return uint8(code) //nolint:gosec // codes is short
-		}
-	}
-	return 0
-}
+// known says whether s is a suite; its value is its number on the wire.
+func known(s esp.Suite) bool { return slices.Contains(esp.Suites(), s) }
