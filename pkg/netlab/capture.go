@@ -23,6 +23,8 @@ import (
 // in the writer's byte order; the magic tells which, and that fractions are nanoseconds.
 const (
 	pcapMagicNano    = 0xa1b23c4d
+	pcapFileHeader   = 24 // bytes
+	pcapPacketHeader = 16
 	linktypeEthernet = 1
 	linktypeRaw      = 101   // bare IP packets
 	snaplen          = 65536 // a GSO train and its Ethernet header may be cut by 14 bytes, nothing else
@@ -93,7 +95,7 @@ func packetSocket(ifindex int) (*os.File, error) {
 func (c *Capture) copy(linktype uint32) {
 	defer close(c.done)
 	w := bufio.NewWriterSize(c.file, 1<<20)
-	b := make([]byte, 0, 24)
+	b := make([]byte, 0, pcapFileHeader)
 	for _, v := range []uint32{pcapMagicNano, 0, 0, 0, snaplen, linktype} {
 		b = binary.NativeEndian.AppendUint32(b, v)
 	}

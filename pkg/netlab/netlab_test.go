@@ -120,7 +120,7 @@ func TestPingTransferCaptureAcrossTwoRouters(t *testing.T) {
 	if !bytes.Contains(pcap, []byte{10, 1, 0, 2, 10, 2, 0, 2}) {
 		t.Error("the capture does not hold the private addresses")
 	}
-	packets, echoes := readPcap(t, pcap)
+	packets, echoes := countFrames(t, file)
 	if packets != c.Packets() {
 		t.Errorf("%d packets in the file, %d counted", packets, c.Packets())
 	}
@@ -130,24 +130,41 @@ func TestPingTransferCaptureAcrossTwoRouters(t *testing.T) {
 	}
 }
 
-// readPcap walks the file record by record and counts packets and ICMP packets.
-func readPcap(t *testing.T, b []byte) (packets, icmp int) {
+// countFrames walks the file record by record and counts packets and ICMP packets.
+func countFrames(t *testing.T, file string) (packets, icmp int) {
 	t.Helper()
-	if len(b) < 24 || binary.NativeEndian.Uint32(b) != 0xa1b23c4d {
-		t.Fatal("no pcap file")
-	}
-	for b = b[24:]; len(b) >= 16; packets++ {
-		n := int(binary.NativeEndian.Uint32(b[8:]))
-		frame := b[16 : 16+n]
-		b = b[16+n:]
-		if n > 34 && binary.BigEndian.Uint16(frame[12:]) == 0x0800 && frame[14+9] == 1 {
+	for frame, err := range netlab.Frames(file) {
+		check(t, err)
+		packets++
+		if len(frame) > 34 && binary.BigEndian.Uint16(frame[12:]) == 0x0800 && frame[14+9] == 1 {
 			icmp++
 		}
 	}
-	if len(b) != 0 {
-		t.Fatalf("%d bytes behind the last packet", len(b))
-	}
 	return packets, icmp
+}
+
+func TestFramesRefusesWhatIsNoCapture(t *testing.T) {
+	_, ha, _, wan := plainRouting(t)
+	dir := t.TempDir()
+	c, err := wan.Capture(filepath.Join(dir, "whole"))
+	check(t, err)
+	_, err = ha.Ping(t.Context(), netlab.Ping{To: netip.MustParseAddr("10.2.0.2")})
+	check(t, err)
+	check(t, c.Close())
+	whole, err := os.ReadFile(filepath.Join(dir, "whole"))
+	check(t, err)
+	huge := bytes.Clone(whole)
+	binary.NativeEndian.PutUint32(huge[24+8:], 1<<31)
+	for name, b := range map[string][]byte{"empty": {}, "head": whole[:10], "cut": whole[:len(whole)-1], "cut head": whole[:24+5], "length": huge, "magic": append([]byte{1}, whole[1:]...)} {
+		file := filepath.Join(dir, name)
+		check(t, os.WriteFile(file, b, 0o600))
+		var last error
+		for _, last = range netlab.Frames(file) {
+		}
+		if last == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
 }
 
 func TestTsharkReadsCapture(t *testing.T) {

@@ -41,7 +41,7 @@ var inside atomic.Bool
 // If it cannot be done it returns an error that says why and what would help (ErrPrivileges), and the
 // program goes on as it was.
 func EnsurePrivileges() error {
-	if len(os.Args) > 0 && os.Args[0] == roleCommand {
+	if os.Args[0] == roleCommand {
 		runCommand() // does not return
 	}
 	if inside.Load() {
@@ -60,6 +60,12 @@ func EnsurePrivileges() error {
 		return nil
 	}
 	return reexec()
+}
+
+// Outside says that this process is the one that was started, before EnsurePrivileges: it still has the machine's
+// network, for what a laboratory must not need (downloading modules for a build).
+func Outside() bool {
+	return os.Args[0] != roleCommand && os.Getenv(roleEnv) != roleInside && !inside.Load()
 }
 
 // exitUnfurnished is the exit code of a child that got namespaces but could not use them. The probe meets it
