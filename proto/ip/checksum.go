@@ -48,11 +48,11 @@ func Update(checksum, old, now uint16) uint16 {
 // PseudoSum is the sum of the pseudo-header of a payload of n bytes (RFC 9293 section
 // 3.1, RFC 8200 section 8.1).
 func (p Packet) PseudoSum(proto Protocol, n int) uint64 {
-	addrs := p.b[8:40]
+	from, to := 8, headerV6
 	if p.Version() == 4 {
-		addrs = p.b[12:20]
+		from, to = 12, headerV4
 	}
-	return Sum(0, addrs) + uint64(proto) + uint64(n)
+	return Sum(0, p.b[from:to]) + uint64(proto) + uint64(n)
 }
 
 // HeaderOK verifies the header checksum of an IPv4 packet; true for IPv6, which has none.

@@ -25,14 +25,14 @@ const (
 	quoteV4  = 576
 	hopLimit = 64
 
-	icmpUnreachable   = 3 // code 4: fragmentation needed and DF set
-	icmpFragNeeded    = 4
-	icmpv6TooBig      = 2
-	icmpv6LowestInfo  = 128 // below it are the errors
-	icmpEchoReply     = 0
-	icmpEcho          = 8
-	icmpTimestamp     = 13
-	icmpAddressMaskRe = 18
+	icmpUnreachable  = 3 // code 4: fragmentation needed and DF set
+	icmpFragNeeded   = 4
+	icmpv6TooBig     = 2
+	icmpv6LowestInfo = 128 // below it are the errors
+	icmpEchoReply    = 0
+	icmpEcho         = 8
+	icmpTimestamp    = 13
+	icmpMaskReply    = 18
 )
 
 // AppendTooBig appends the whole packet that tells p's source that p does not fit into
@@ -41,7 +41,7 @@ const (
 func AppendTooBig(b []byte, src netip.Addr, p Packet, mtu int) ([]byte, error) {
 	v6 := p.Version() == 6
 	switch {
-	case src.Is4() == v6 || src.Is4In6():
+	case !src.IsValid(), src.Is4() == v6, src.Is4In6():
 		return b, ErrFamily
 	case mtu > 0xffff, v6 && mtu < MinMTUv6, !v6 && mtu < MinMTUv4:
 		return b, ErrMTU
@@ -71,7 +71,7 @@ func (p Packet) icmpError() bool {
 		if len(l4) == 0 || p.Version() == 6 {
 			return true
 		}
-		return l4[0] != icmpEchoReply && l4[0] != icmpEcho && (l4[0] < icmpTimestamp || l4[0] > icmpAddressMaskRe)
+		return l4[0] != icmpEchoReply && l4[0] != icmpEcho && (l4[0] < icmpTimestamp || l4[0] > icmpMaskReply)
 	case ICMPv6:
 		return p.later || len(l4) == 0 || l4[0] < icmpv6LowestInfo
 	}
