@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -395,6 +396,7 @@ func TestKilledLabLeavesNothing(t *testing.T) {
 	needsLab(t)
 	exe, err := os.Executable()
 	check(t, err)
+	before := namespaces(t)
 	cmd := exec.CommandContext(t.Context(), exe, victimArg)
 	r, err := cmd.StdoutPipe()
 	check(t, err)
@@ -406,9 +408,29 @@ func TestKilledLabLeavesNothing(t *testing.T) {
 		t.Fatalf("victim says %q", line)
 	}
 	waitFor(t, "the victim's process", func() bool { return running("987654") })
+	if n := namespaces(t); len(n) < len(before)+2 { // the laboratory's own and its host's
+		t.Errorf("namespaces before %v, with the victim %v", before, n)
+	}
 	check(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	waitFor(t, "its end", func() bool { return !running("987654") && !running(victimArg) })
+	if after := namespaces(t); !maps.Equal(before, after) {
+		t.Errorf("namespaces before %v, after %v", before, after)
+	}
+}
+
+// namespaces are the network namespaces in which there are processes.
+func namespaces(t *testing.T) map[string]bool {
+	t.Helper()
+	links, err := filepath.Glob("/proc/[0-9]*/ns/net")
+	check(t, err)
+	found := map[string]bool{}
+	for _, l := range links {
+		if ns, err := os.Readlink(l); err == nil { // it may have ended meanwhile
+			found[ns] = true
+		}
+	}
+	return found
 }
 
 func waitFor(t *testing.T, what string, ok func() bool) {
