@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 
 func needsLab(t *testing.T) *netlab.Lab {
 	t.Helper()
-	skipIf(t, errPrivileges != nil, "needs root: ", errPrivileges)
+	skipIf(t, errPrivileges != nil, "needs root:", errPrivileges)
 	l, err := netlab.New(t.Context())
 	check(t, err)
 	t.Cleanup(func() { check(t, l.Close()) })
@@ -270,7 +270,7 @@ func namespace(t *testing.T) string {
 func TestTUNWorksInside(t *testing.T) {
 	l := needsLab(t)
 	err := netlab.CheckTUN()
-	skipIf(t, err != nil, "needs root: ", err)
+	skipIf(t, err != nil, "needs root:", err)
 	a := host(t, l, "a")
 	err = a.Do(func() error {
 		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
