@@ -194,6 +194,7 @@ func TestTwoLinksOpen(t *testing.T) {
 // Whatever the path does for a minute, the links find each other afterwards, and every Up
 // has its Down.
 func TestBadWeather(t *testing.T) {
+	frames := 0
 	for seed := range uint64(200) {
 		path := weather{loss: 0.3, dup: 0.3, jitter: 4 * time.Second, until: time.Minute}
 		a, b := site("10.0.0.1", 1400), site("10.0.0.2", 1400)
@@ -203,6 +204,7 @@ func TestBadWeather(t *testing.T) {
 		w.ends[0].Up(w.now)
 		w.ends[1].Up(w.now)
 		w.run(3 * time.Minute)
+		frames += w.sent
 		for i, want := range []string{"IPv4Up 10.0.0.1 10.0.0.2", "IPv4Up 10.0.0.2 10.0.0.1"} {
 			if got := w.last(i, "IPv4"); got != want {
 				t.Errorf("seed %d: end %d: %q, want %q", seed, i, got, want)
@@ -212,6 +214,10 @@ func TestBadWeather(t *testing.T) {
 			}
 			paired(t, w.events[i])
 		}
+	}
+	t.Logf("%d frames, 2400 in fair weather", frames)
+	if frames < 2*2400 {
+		t.Error("that was no bad weather")
 	}
 }
 
