@@ -27,7 +27,7 @@ type sample struct {
 	Quote  string            `yaml:"quote" doc:"Odd default." default:"yes: no"`
 	Tun    tun               `yaml:"tun" doc:"The interface."`
 	Users  []user            `yaml:"users" doc:"Local users."`
-	hidden int               //nolint:unused // shows that unexported fields are no keys
+	Run    int               `yaml:"-"`
 }
 
 type tun struct {
