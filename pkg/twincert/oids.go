@@ -1,0 +1,18 @@
+package twincert
+
+import (
+	"encoding/asn1"
+)
+
+// Object identifiers. Ours lie under 2.25, the arc of UUIDs (ITU-T X.667), as sixteen-bit
+// groups so that parsers with 32-bit components read them.
+var (
+	oidX25519      = asn1.ObjectIdentifier{1, 3, 101, 110}            // RFC 8410 3
+	oidSDA         = asn1.ObjectIdentifier{2, 5, 29, 9}               // subjectDirectoryAttributes, RFC 5280 4.2.1.8
+	oidAltKey      = asn1.ObjectIdentifier{2, 5, 29, 72}              // subjectAltPublicKeyInfo, X.509 (2019) 9.8
+	oidIPAddrBlock = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 7} // RFC 3779 2.2.1
+	oidArc         = asn1.ObjectIdentifier{2, 25, 1913402719}         // ours
+	oidEKURouter   = append(oidArc[:len(oidArc):len(oidArc)], 1, 1)   // bearer is a router
+	oidEKUUser     = append(oidArc[:len(oidArc):len(oidArc)], 1, 2)   // bearer is a user
+	oidScope       = append(oidArc[:len(oidArc):len(oidArc)], 2, 1)   // attribute: whose keys this router may ask for
+)
