@@ -33,7 +33,8 @@ func (s Suite) sharkNames() (sharkNames, bool) {
 //	"IPv4","192.0.2.1","198.51.100.7","0x1a2b3c4d","AES-GCM with 16 octet ICV [RFC4106]","0x...","NULL","0x"
 //
 // src and dst are the outer addresses, or "*" for any. Run tshark with
-// -o esp.enable_encryption_decode:TRUE; on a port other than 4500 also with -d udp.port==N,udpencap.
+// -o esp.enable_encryption_decode:TRUE; for port 1701 also with -X lua_script:testdata/twinkey.lua, since Decode
+// As udpencap would take the L2TP inside, which has port 1701 too, for ESP again.
 // The line holds the key in clear: whoever logs it gives the traffic away.
 //
 // The eight columns are those of Wireshark 4.0, which knows no extended sequence numbers: it decrypts,

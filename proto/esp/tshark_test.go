@@ -28,7 +28,7 @@ func TestTsharkReadsWhatSealWrites(t *testing.T) {
 		leaveOut(t, "needs tshark (apt install tshark)")
 	}
 	dir := t.TempDir()
-	var frames [][]byte
+	var frames, native [][]byte // the same packets on the ports of RFC 3948 and of native mode
 	var log []byte
 	for i, s := range esp.Suites() {
 		spi := 0x10000000 + uint32(s)
@@ -38,15 +38,22 @@ func TestTsharkReadsWhatSealWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 		src := [4]byte{192, 0, 2, byte(i + 1)}
-		frames = append(frames, frame(src, seal(t, out, innerICMP(uint16(s)), esp.NextUDP)))
+		packet := seal(t, out, innerICMP(uint16(s)), esp.NextUDP)
+		frames = append(frames, frame(src, 4500, packet))
+		native = append(native, frame(src, 1701, packet))
 		log = esp.AppendKeyLog(log, fmt.Sprintf("192.0.2.%d", i+1), "198.51.100.7", spi, s, key)
 	}
 	capture := filepath.Join(dir, "esp.pcap")
 	if err := os.WriteFile(capture, pcap(frames), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	nativeCapture := filepath.Join(dir, "native.pcap")
+	if err := os.WriteFile(nativeCapture, pcap(native), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	blind := tshark(t, dir, capture, nil)
 	read := tshark(t, dir, capture, log)
+	onPort1701 := tshark(t, dir, nativeCapture, log, "-X", "lua_script:testdata/twinkey.lua")
 	for i, s := range esp.Suites() {
 		want := fmt.Sprintf("0x%08x\t1\t0x11\t1701\t10.1.0.2\t8\t%d", 0x10000000+uint32(s), uint16(s))
 		switch got := read[i]; {
@@ -57,6 +64,9 @@ func TestTsharkReadsWhatSealWrites(t *testing.T) {
 		case got != want:
 			t.Errorf("%v: tshark reads %q, want %q", s, got, want)
 		}
+		if got := onPort1701[i]; got != strings.Replace(read[i], "4500", "1701", 1) {
+			t.Errorf("%v: on port 1701 tshark reads %q, on 4500 %q", s, got, read[i])
+		}
 		if strings.Contains(blind[i], "10.1.0.2") {
 			t.Errorf("%v: tshark reads it without the keys: %s", s, blind[i])
 		}
@@ -64,7 +74,7 @@ func TestTsharkReadsWhatSealWrites(t *testing.T) {
 }
 
 // tshark returns a line a frame: SPI, sequence, next header, and of the inner packet UDP port, source, ICMP type and ICMP ident.
-func tshark(t *testing.T, dir, capture string, table []byte) []string {
+func tshark(t *testing.T, dir, capture string, table []byte, options ...string) []string {
 	t.Helper()
 	config := filepath.Join(dir, "wireshark")
 	if err := os.MkdirAll(config, 0o700); err != nil {
@@ -73,9 +83,10 @@ func tshark(t *testing.T, dir, capture string, table []byte) []string {
 	if err := os.WriteFile(filepath.Join(config, "esp_sa"), table, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("tshark", "-r", capture, "-T", "fields", "-E", "occurrence=l",
+	args := append(options, "-r", capture, "-T", "fields", "-E", "occurrence=l",
 		"-o", "esp.enable_encryption_decode:TRUE",
 		"-e", "esp.spi", "-e", "esp.sequence", "-e", "esp.protocol", "-e", "udp.dstport", "-e", "ip.src", "-e", "icmp.type", "-e", "icmp.ident")
+	cmd := exec.Command("tshark", args...)
 	cmd.Env = append(os.Environ(), "HOME="+dir, "WIRESHARK_CONFIG_DIR="+config)
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
@@ -101,10 +112,10 @@ func innerICMP(ident uint16) []byte {
 	return append([]byte{6, 165, 6, 165, 0, byte(8 + len(p)), 0, 0}, p...) // UDP 1701 to 1701, no checksum
 }
 
-// frame wraps an ESP packet in UDP 4500 and IPv4.
-func frame(src [4]byte, packet []byte) []byte {
-	udp := binary.BigEndian.AppendUint16(nil, 4500)
-	udp = binary.BigEndian.AppendUint16(udp, 4500)
+// frame wraps an ESP packet in UDP from and to port, and IPv4.
+func frame(src [4]byte, port uint16, packet []byte) []byte {
+	udp := binary.BigEndian.AppendUint16(nil, port)
+	udp = binary.BigEndian.AppendUint16(udp, port)
 	udp = binary.BigEndian.AppendUint16(udp, uint16(8+len(packet)))
 	udp = append(udp, 0, 0)
 	return ipv4(src, [4]byte{198, 51, 100, 7}, 17, append(udp, packet...))
