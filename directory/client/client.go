@@ -1,0 +1,204 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"twinkey/pkg/keybundle"
+	"twinkey/proto/secret"
+)
+
+const (
+	dialTimeout   = 5 * time.Second
+	answerTimeout = 30 * time.Second // of a whole call, when the context has no earlier deadline
+	idleTimeout   = 30 * time.Second // short, so that a renewed certificate comes into use
+)
+
+// Client asks one directory. It is safe for concurrent use.
+type Client struct {
+	base string
+	http *http.Client
+}
+
+// New returns a client of the directory at url, such as "https://hq.example:8702". The
+// configuration must check that the server is the directory; identity.ClientTLS does.
+func New(url string, tlsConfig *tls.Config) *Client {
+	t := &http.Transport{
+		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSClientConfig:        tlsConfig,
+		TLSHandshakeTimeout:    dialTimeout,
+		IdleConnTimeout:        idleTimeout,
+		MaxIdleConnsPerHost:    4,
+		MaxResponseHeaderBytes: 16 << 10,
+		DisableCompression:     true,
+	}
+	return &Client{base: strings.TrimRight(url, "/"), http: &http.Client{
+		Transport:     t,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// CloseIdle closes connections that nobody uses.
+func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
+
+// Apply commits ch as one transaction. It may be called again with the same content
+// after any failure whose outcome is unknown. CA only.
+func (c *Client) Apply(ctx context.Context, ch Change) error {
+	var out AppliedBody
+	return c.call(ctx, "applying a change to the directory", http.MethodPost, PathChanges, ch, &out)
+}
+
+// Has says whether a change was applied. CA only.
+func (c *Client) Has(ctx context.Context, changeID string) (bool, error) {
+	var out AppliedBody
+	err := c.call(ctx, "asking the directory for a change", http.MethodGet, PathChanges+"/"+url.PathEscape(changeID), nil, &out)
+	return out.Applied, err
+}
+
+// Sites returns every router whose certificate is valid and not revoked, and the revision
+// to watch from.
+func (c *Client) Sites(ctx context.Context) ([]Site, Revision, error) {
+	var out SitesBody
+	err := c.call(ctx, "fetching the site map", http.MethodGet, PathSites, nil, &out)
+	return out.Sites, out.Revision, err
+}
+
+// Announce states where the calling router is reached ("ip:port"; empty: it cannot be
+// dialled) and which prefixes lie behind it. It fails with ErrDenied if its certificate
+// does not cover one of them. Announcing the same again costs no revision.
+func (c *Client) Announce(ctx context.Context, endpoint string, prefixes []netip.Prefix) error {
+	return c.call(ctx, "announcing this site", http.MethodPut, PathSite, AnnounceBody{endpoint, prefixes}, nil)
+}
+
+// CRL returns the newest CRL, DER; ErrNotFound before the first.
+func (c *Client) CRL(ctx context.Context) ([]byte, error) {
+	var out []byte
+	err := c.call(ctx, "fetching the CRL", http.MethodGet, PathCRL, nil, &out)
+	return out, err
+}
+
+// Revoked returns all revocations.
+func (c *Client) Revoked(ctx context.Context) ([]Revocation, error) {
+	var out []Revocation
+	err := c.call(ctx, "fetching the revocations", http.MethodGet, PathRevocations, nil, &out)
+	return out, err
+}
+
+// LoginParams says how uid's password is to be stretched. Unknown users get parameters
+// that look alike and stay the same.
+func (c *Client) LoginParams(ctx context.Context, uid string) (keybundle.Params, error) {
+	var out keybundle.Params
+	const op = "asking how to check a password"
+	if err := c.call(ctx, op, http.MethodPost, PathParams, ParamsBody{uid}, &out); err != nil {
+		return keybundle.Params{}, err
+	}
+	if err := out.Check(); err != nil {
+		return keybundle.Params{}, &Error{Op: op, Code: CodeUnavailable, Err: err}
+	}
+	return out, nil
+}
+
+// Release proves uid's password and returns the sealed keys. It fails with ErrDenied for
+// every cause that concerns the user, with ErrLocked after too many of these. auth stays
+// the caller's to wipe.
+func (c *Client) Release(ctx context.Context, uid string, auth secret.Key) (Release, error) {
+	var out Release
+	err := c.call(ctx, "asking for a user's keys", http.MethodPost, PathRelease, ReleaseBody{uid, auth.Bytes()}, &out)
+	return out, err
+}
+
+// Health returns nil if the directory answers.
+func (c *Client) Health(ctx context.Context) error {
+	return c.call(ctx, "asking the directory's health", http.MethodGet, PathHealth, nil, nil)
+}
+
+// call sends in, if any, as JSON and reads the answer into out: raw into a *[]byte, as
+// JSON otherwise.
+func (c *Client) call(ctx context.Context, op, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	body, wipe, err := encode(in)
+	if err != nil {
+		return &Error{Op: op, Code: CodeInvalid, Err: err}
+	}
+	defer wipe()
+	res, err := c.send(ctx, op, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	return decode(op, res.Body, out)
+}
+
+func encode(in any) (body []byte, wipe func(), err error) {
+	if in == nil {
+		return nil, func() {}, nil
+	}
+	body, err = json.Marshal(in)
+	return body, func() { clear(body) }, err // a release holds a password proof
+}
+
+// send returns a response with status 200 or 204, or an error that tells why not.
+func (c *Client) send(ctx context.Context, op, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, &Error{Op: op, Code: CodeInvalid, Err: err}
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, &Error{Op: op, Code: CodeUnavailable, Err: err}
+	}
+	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusNoContent {
+		return res, nil
+	}
+	defer func() { _ = res.Body.Close() }()
+	return nil, refusal(op, res)
+}
+
+func refusal(op string, res *http.Response) error {
+	b, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	if err != nil {
+		return &Error{Op: op, Code: CodeUnavailable, Err: err}
+	}
+	var e ErrorBody
+	if err := json.Unmarshal(b, &e); err != nil || e.Error.Code == "" {
+		return &Error{Op: op, Code: CodeUnavailable, Message: fmt.Sprintf("unexpected answer %q", res.Status)}
+	}
+	return &Error{Op: op, Code: e.Error.Code, Message: e.Error.Message,
+		RetryAfter: time.Duration(e.Error.RetryAfterMS) * time.Millisecond}
+}
+
+func decode(op string, r io.Reader, out any) error {
+	if out == nil {
+		return nil
+	}
+	b, err := io.ReadAll(io.LimitReader(r, maxAnswer+1))
+	if err == nil && len(b) > maxAnswer {
+		err = errors.New("answer too large")
+	}
+	if err != nil {
+		return &Error{Op: op, Code: CodeUnavailable, Err: err}
+	}
+	if raw, ok := out.(*[]byte); ok {
+		*raw = b
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return &Error{Op: op, Code: CodeUnavailable, Err: fmt.Errorf("decoding the answer: %w", err)}
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package client
+
+import (
+	"net/netip"
+	"time"
+
+	"twinkey/pkg/keybundle"
+	"twinkey/pkg/twincert"
+)
+
+// Site is a router as its peers see it. A router that has not announced itself yet has
+// neither endpoint nor prefixes.
+type Site struct {
+	Name        string         `json:"name"`
+	Endpoint    string         `json:"endpoint,omitempty"` // "ip:port"; empty: cannot be dialled
+	Prefixes    []netip.Prefix `json:"prefixes,omitempty"` // announced, each covered by Certificate
+	Certificate []byte         `json:"certificate"`        // current twin certificate, DER
+	ID          twincert.ID    `json:"id"`                 // of Certificate
+	Updated     time.Time      `json:"updated"`            // by the directory's clock
+}
+
+// Revision counts the changes that the directory has committed.
+type Revision = uint64
+
+// EventKind says which field of an Event is set.
+type EventKind string
+
+// The kinds of events.
+const (
+	KindSync        EventKind = "sync"        // first of every watch: Revision is current; Reset: fetch all again
+	KindHeartbeat   EventKind = "heartbeat"   // nothing happened, the directory lives
+	KindSite        EventKind = "site"        // Site: announced, or has a new certificate
+	KindCertificate EventKind = "certificate" // Certificate: a twin certificate became known
+	KindRevoked     EventKind = "revoked"     // Revoked; a revoked router certificate takes its site away
+	KindCRL         EventKind = "crl"         // there is a new CRL to fetch
+)
+
+// Event is one thing that changed.
+type Event struct {
+	Revision Revision  `json:"revision"`
+	Time     time.Time `json:"time"` // of the change, by the directory's clock
+	Kind     EventKind `json:"kind"`
+	// Reset, with KindSync: what happened since the revision asked for is no longer
+	// known; sites, revocations and CRL must be fetched anew.
+	Reset bool `json:"reset,omitempty"`
+	// More says that further events of the same revision follow. Client.Watch holds them
+	// back until all are there, its callers need not look at it.
+	More        bool        `json:"more,omitempty"`
+	Site        *Site       `json:"site,omitempty"`
+	Certificate *Notice     `json:"certificate,omitempty"`
+	Revoked     *Revocation `json:"revoked,omitempty"`
+}
+
+// Notice names a certificate. A user's reaches only routers in whose scope the user is.
+type Notice struct {
+	ID    twincert.ID   `json:"id"`
+	Role  twincert.Role `json:"role"`
+	Name  string        `json:"name"`
+	Group string        `json:"group,omitempty"`
+}
+
+// Revocation withdraws one certificate, twin or TLS, for good.
+type Revocation struct {
+	ID     twincert.ID   `json:"id"`
+	Name   string        `json:"name"` // of the bearer
+	Role   twincert.Role `json:"role"`
+	Time   time.Time     `json:"time"`
+	Reason string        `json:"reason,omitempty"`
+}
+
+// Change is all that one operation of the CA alters: applied as a whole, once, or not at
+// all. The same ChangeID with the same content again is a success that alters nothing,
+// with other content ErrConflict.
+type Change struct {
+	ChangeID string `json:"change_id"` // 1 to 128 printable ASCII characters
+	Actor    string `json:"actor"`     // who asked the CA for it; goes into the audit record
+
+	Certificates []CertRecord   `json:"certificates,omitempty"`
+	Groups       []GroupRecord  `json:"groups,omitempty"`
+	Users        []UserRecord   `json:"users,omitempty"`
+	Bundles      []BundleRecord `json:"bundles,omitempty"`
+	Routers      []RouterRecord `json:"routers,omitempty"`
+	Revocations  []Revocation   `json:"revocations,omitempty"`
+	CRL          []byte         `json:"crl,omitempty"` // DER; left alone if older than the one stored
+}
+
+// The kinds of a CertRecord.
+const (
+	KindTwin = "twin"
+	KindTLS  = "tls"
+)
+
+// CertRecord is one certificate that the CA issued.
+type CertRecord struct {
+	ID   twincert.ID `json:"id"` // must be that of DER
+	DER  []byte      `json:"der"`
+	Kind string      `json:"kind"` // KindTwin or KindTLS
+}
+
+// GroupRecord is a tunnel group: users whose certificates share one control key.
+type GroupRecord struct {
+	Name    string `json:"name"`
+	Control []byte `json:"control"` // X25519 public key, 32 bytes
+}
+
+// UserRecord is what a password login is checked against. Group must be known or in the
+// same change.
+type UserRecord struct {
+	UID      string           `json:"uid"`
+	Group    string           `json:"group,omitempty"`
+	Params   keybundle.Params `json:"params"`
+	Verifier []byte           `json:"verifier"` // keybundle.Verifier of the user's proof
+	Disabled bool             `json:"disabled,omitempty"`
+}
+
+// BundleRecord is a user's sealed private keys. Each user has at most one; a new one
+// replaces it. ID names a user's twin certificate, known or in the same change.
+type BundleRecord struct {
+	UID    string      `json:"uid"`
+	ID     twincert.ID `json:"id"`
+	Sealed []byte      `json:"sealed"`
+}
+
+// RouterRecord makes the twin certificate ID, known or in the same change, the current
+// one of router Name.
+type RouterRecord struct {
+	Name string      `json:"name"`
+	ID   twincert.ID `json:"id"`
+}
+
+// Release is what a router gets for a user who proved the password.
+type Release struct {
+	Certificate []byte `json:"certificate"` // user's twin certificate, DER; the ad of Sealed
+	Sealed      []byte `json:"sealed"`      // opens with keybundle.Open and the user's seal key
+	Group       string `json:"group,omitempty"`
+}

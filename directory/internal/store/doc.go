@@ -1,0 +1,29 @@
+// Package store keeps what the directory knows.
+//
+// Two layers. Store is what a database engine must do: tables of ordered keys, and
+// transactions that happen as a whole or not at all (boltstore is the one that ships;
+// storetest says what each must pass). Register, above it, is the directory's book: it
+// gives every change its revision, its audit records and its events in the transaction of
+// the change itself, whatever the engine.
+//
+//	table         key                     value
+//	meta          schema revision floor   what the file is, newest revision, oldest one that
+//	              secret                  events can be replayed from; secret of the fake salts
+//	crl           crl                     newest CRL, DER
+//	changes       change id               digest and revision: a change happens once
+//	certificates  serial@issuer           DER and what the other tables ask of it
+//	groups        group                   public control key of the tunnel group
+//	users         uid                     group, password parameters, verifier
+//	bundles       uid                     sealed keys and the certificate that they belong to
+//	routers       name                    current twin certificate, endpoint, prefixes
+//	revoked       serial@issuer           who, when, why
+//	events        revision, index         what watchers are told; the last KeepRevisions
+//	audit         sequence                who did what when; never trimmed
+//	throttles     user, pair or router    failed logins and locks
+//
+// A revision is a change that watchers can see. Logins leave audit records and throttles
+// but make no revision.
+//
+// Left out: removal of expired certificates and of their revocations, a hash chain over
+// the audit records.
+package store
