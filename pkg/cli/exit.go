@@ -91,7 +91,7 @@ func WriteError(w io.Writer, program string, err error) error {
 		return err
 	}
 	what, why := e.What, e.Why
-	if err != error(e) { // wrapped once more: show it all, it is the shorter evil
+	if err != error(e) { //nolint:errorlint // whether e was wrapped once more: then show it all, the shorter evil
 		what, why = err.Error(), nil
 	}
 	fmt.Fprintf(&b, "%s: %s\n", program, what)

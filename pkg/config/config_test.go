@@ -113,7 +113,7 @@ func TestFaults(t *testing.T) {
 		{"second document", "public: a\n---\npublic: b\n", "f.yaml:3:1: a second document"},
 		{"broken", "public: [a\n", "f.yaml:1:"},
 		{"tab", "tun:\n\tmtu: 1\n", "f.yaml:2:1: found character '\t' that cannot start any token"},
-		{"user in a list", "users:\n  - nmae: alice\n", "f.yaml:2:5: users[0].nmae: unknown key; did you mean name?"},
+		{"user in a list", "users:\n  - nam: alice\n", "f.yaml:2:5: users[0].nam: unknown key; did you mean name?"},
 		{"no mapping at all", "- a\n", "f.yaml:1:1: a section of keys is expected here, not a list"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -109,7 +109,7 @@ func newCall(c CallConfig, initiator bool) (*Call, error) {
 	case len(c.Certificate) > MaxCertificate || len(c.Extra) > MaxExtra:
 		return nil, fmt.Errorf("%w: certificate or extra too long", ErrConfig)
 	}
-	return k, k.m.options.check()
+	return k, k.m.check()
 }
 
 // SetExtra replaces CallConfig.Extra, at the responder between Read and Write: what it

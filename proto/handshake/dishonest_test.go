@@ -117,7 +117,7 @@ func TestPatternAndKEMKeyMustAgree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		msg, err := x.write([]byte{tt.p.first(1)}, tt.f.append(nil))
+		msg, err := x.write([]byte{tt.p.first(1)}, tt.f.encode())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +131,7 @@ func TestPatternAndKEMKeyMustAgree(t *testing.T) {
 func TestKEMKeyIsChecked(t *testing.T) {
 	ci, _ := honest(t)
 	cr, _ := honest(t)
-	ci.Hybrid, cr.Hybrid = true, true
+	cr.Hybrid = true
 	r, err := AnswerTunnel(cr)
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +142,7 @@ func TestKEMKeyIsChecked(t *testing.T) {
 	}
 	p := payload{set: setOf(fieldSuites), suites: esp.Suites()}
 	p.put(fieldKEMKey, bytes.Repeat([]byte{0xFF}, registry[fieldKEMKey].min))
-	msg, err := x.write([]byte{patternXXpsk3.first(1)}, p.append(nil))
+	msg, err := x.write([]byte{patternXXpsk3.first(1)}, p.encode())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -239,7 +239,7 @@ func (m *machine) decapsulate(text []byte) error {
 
 // seal writes payload p as the message that is due, behind head.
 func (m *machine) seal(head []byte, p *payload) ([]byte, error) {
-	return m.x.write(head, p.append(nil))
+	return m.x.write(head, p.encode())
 }
 
 // open reads the message that is due and parses its payload by the rule for it.

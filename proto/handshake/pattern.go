@@ -34,4 +34,4 @@ func (p pattern) pskPlacement() int {
 }
 
 // first is the first byte of the n-th message.
-func (p pattern) first(n int) byte { return byte(p)<<4 | byte(n) }
+func (p pattern) first(n int) byte { return byte(p)<<4 | byte(n) } //nolint:gosec // 1 to 3

@@ -197,8 +197,9 @@ func (p *payload) read(t fieldType, v *wire.Reader) bool {
 	}
 }
 
-// append writes the fields that are in p.set, in the order of their types.
-func (p *payload) append(b []byte) []byte {
+// encode returns the fields that are in p.set, in the order of their types.
+func (p *payload) encode() []byte {
+	var b []byte
 	for t := range fieldEnd {
 		if !p.set.has(t) {
 			continue
@@ -232,6 +233,7 @@ func (p *payload) appendValue(b []byte, t fieldType) []byte {
 		b = binary.BigEndian.AppendUint64(b, uint64(p.caps))
 	case fieldSession:
 		b = binary.BigEndian.AppendUint16(b, p.session)
+	default: // blob has them
 	}
 	return b
 }

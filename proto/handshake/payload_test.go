@@ -28,7 +28,7 @@ func full() payload {
 
 func TestPayloadRoundTrip(t *testing.T) {
 	want := full()
-	b := want.append(nil)
+	b := want.encode()
 	got, err := parsePayload(b, everything)
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func TestRegistryIsWhole(t *testing.T) {
 // What parses appends back and parses the same; no prefix says the same.
 func FuzzPayload(f *testing.F) {
 	p := full()
-	f.Add(p.append(nil))
+	f.Add(p.encode())
 	f.Add([]byte{0x70, 0, 0, 2, 9, 9, 0x80, 3, 0, 4, 0, 0, 0x10, 1})
 	f.Add([]byte{0x80, 1, 0, 2, 99, 1})
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -116,7 +116,7 @@ func FuzzPayload(f *testing.F) {
 			}
 			return
 		}
-		b := p.append(nil)
+		b := p.encode()
 		again, err := parsePayload(b, everything)
 		if err != nil || !reflect.DeepEqual(p, again) {
 			t.Fatalf("%+v came back as %+v, %v", p, again, err)

@@ -67,7 +67,7 @@ func newTunnel(c TunnelConfig, initiator bool) (*Tunnel, error) {
 	if c.Verify == nil || len(c.Certificate) == 0 || len(c.Certificate) > MaxCertificate {
 		return nil, fmt.Errorf("%w: a tunnel needs Verify and a certificate of at most %d bytes", ErrConfig, MaxCertificate)
 	}
-	return t, t.m.options.check()
+	return t, t.m.check()
 }
 
 // Write returns the message that is due, ErrState if none is.

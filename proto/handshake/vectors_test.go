@@ -61,6 +61,7 @@ func readVectors(t *testing.T) []vector {
 }
 
 func checkVector(t *testing.T, p pattern, v vector) {
+	t.Helper()
 	pair := func(key string) KeyPair {
 		k, err := NewKeyPair(secret.New(v.bytes(t, key)))
 		if err != nil {
