@@ -1,0 +1,25 @@
+// Package client speaks to the CA: it enrols a box and renews its certificates.
+//
+//	method  path                     who                     what
+//	GET     /roots                   anybody                 roots; trusted only if the pinned fingerprint matches
+//	POST    /twinkey/v1/challenge    anybody                 Challenge, good for two minutes and one use
+//	POST    /twinkey/v1/enroll       holder of a token       Request in, Answer out
+//	POST    /twinkey/v1/renew        holder of the old key   the same, under mutual TLS; also after expiry, within the CA's grace
+//	GET     /twinkey/v1/trust        anybody                 Trust: roots, intermediates, endpoints
+//
+// All keys are made here and stay here. The P-256 key signs the PKCS#10 request, which
+// proves its possession. An X25519 key cannot sign, so each of the two proves itself by a
+// shared secret with a key that the CA made for this one exchange (RFC 6955 in idea):
+//
+//	proof = HMAC-SHA256(HKDF-SHA256(X25519(private, challenge.Public), label), transcript)
+//
+// The transcript is a hash over everything that is asked for (Request.Transcript): a
+// proof is good for this request alone.
+//
+// The connection is TLS 1.3 and ends at whoever bears twinkey://ca under the pinned root;
+// host names do not count. What the CA answers is checked as a peer would check it
+// before it is returned.
+//
+// A refusal is {"error":{"code","message"}}. An enrolment whose answer was lost may be
+// asked for again with the same keys and token: the answer is the same.
+package client

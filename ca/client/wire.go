@@ -1,0 +1,87 @@
+package client
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+)
+
+// The paths of the API.
+const (
+	PathRoots     = "/roots"
+	PathChallenge = "/twinkey/v1/challenge"
+	PathEnroll    = "/twinkey/v1/enroll"
+	PathRenew     = "/twinkey/v1/renew"
+	PathTrust     = "/twinkey/v1/trust"
+)
+
+const (
+	// MaxRequest bounds the body of a request: a PKCS#10 request and a few keys.
+	MaxRequest = 16 << 10
+	// MaxCSR bounds the PKCS#10 request in it.
+	MaxCSR = 4 << 10
+	// maxAnswer bounds what whoever answers at the CA's address can make us hold.
+	maxAnswer = 1 << 20
+)
+
+// TokenPrefix begins a token; the role follows, then a dot and the secret.
+const TokenPrefix = "twinkey-"
+
+// Challenge is what a proof of possession answers. Cookie is opaque: the CA keeps nothing.
+type Challenge struct {
+	Public  []byte    `json:"public"` // X25519, made for this challenge
+	Cookie  []byte    `json:"cookie"`
+	Expires time.Time `json:"expires"` // by the CA's clock
+}
+
+// Request asks for certificates. Routers name both keys and prove both, others neither.
+type Request struct {
+	Token        string `json:"token,omitempty"` // to enrol; a renewal is known by its TLS certificate
+	CSR          []byte `json:"csr"`             // PKCS#10, DER; its key is ECDSA P-256. Of its names only DNS names and addresses count
+	Control      []byte `json:"control,omitempty"`
+	Data         []byte `json:"data,omitempty"`
+	Cookie       []byte `json:"cookie"`
+	ControlProof []byte `json:"control_proof,omitempty"`
+	DataProof    []byte `json:"data_proof,omitempty"`
+}
+
+// Answer is what the CA certified. Certificates are DER.
+type Answer struct {
+	TLS  [][]byte `json:"tls"` // leaf first, intermediates after it
+	Twin []byte   `json:"twin,omitempty"`
+	Trust
+}
+
+// Trust is what everybody may know of the CA. Certificates are DER.
+type Trust struct {
+	Roots         [][]byte `json:"roots"`
+	Intermediates [][]byte `json:"intermediates"`
+	Endpoints
+}
+
+// Endpoints are the services of the company.
+type Endpoints struct {
+	DirectoryURL string `json:"directory_url,omitempty"`
+}
+
+// ErrorBody is a refusal.
+type ErrorBody struct {
+	Error struct {
+		Code         string `json:"code"`
+		Message      string `json:"message,omitempty"`
+		RetryAfterMS int64  `json:"retry_after_ms,omitempty"`
+	} `json:"error"`
+}
+
+// Transcript hashes all that is asked for, each part with its length before it. public is
+// the challenge's key.
+func (r *Request) Transcript(public []byte) []byte {
+	h := sha256.New()
+	for _, part := range [][]byte{[]byte("twinkey proof of possession 1"), []byte(r.Token), r.Cookie, public, r.CSR, r.Control, r.Data} {
+		var n [4]byte
+		binary.BigEndian.PutUint32(n[:], uint32(len(part))) //nolint:gosec // parts are bounded by MaxRequest
+		h.Write(n[:])
+		h.Write(part)
+	}
+	return h.Sum(nil)
+}
