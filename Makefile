@@ -52,14 +52,13 @@ demo: build ## two LANs, two routers, a CA and a directory on this machine, and 
 	TWINKEY_BIN=$(CURDIR)/bin $(GO) run ./scripts/demo
 
 .PHONY: lint
-lint: ## gofmt, vet, staticcheck, golangci-lint, tidiness of both go.mod
+lint: ## gofmt, vet, staticcheck, golangci-lint, tidiness of go.mod
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
 	if [ -n "$$unformatted" ]; then echo "gofmt is needed on:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet -tags $(TAGS) $(PKG)
 	$(TOOL) staticcheck -tags $(TAGS) $(PKG)
 	$(TOOL) golangci-lint run --build-tags $(TAGS) $(PKG)
 	$(GO) mod tidy -diff
-	cd scripts/tools && $(GO) mod tidy -diff
 
 .PHONY: vuln
 vuln: ## known vulnerabilities in what is linked (asks vuln.go.dev)

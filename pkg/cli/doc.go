@@ -2,7 +2,8 @@
 // command with version, completion and logging flags, tables that are JSON on demand,
 // errors of three parts, exit codes, and words for durations and sizes.
 //
-//	func main() { os.Exit(cli.Main(cmd.Root())) }
+//	func main() { os.Exit(cmd.Main()) }              // the binary's main, thin
+//	func Main() int { return cli.Main(root()) }      // its internal/cmd
 //
 //	root := cli.New(cli.Program{Name: "twinkey-ca", Short: "..."})
 //	list := &cobra.Command{Use: "list", RunE: func(c *cobra.Command, _ []string) error {
