@@ -66,8 +66,9 @@ func (c *Client) Has(ctx context.Context, changeID string) (bool, error) {
 	return out.Applied, err
 }
 
-// Sites returns every router whose certificate is valid and not revoked, and the revision
-// to watch from.
+// Sites returns every router whose certificate is not revoked, and the revision to watch
+// from. Whether a certificate is valid now is for the caller to see: a directory whose
+// clock has jumped must not empty everybody's site map.
 func (c *Client) Sites(ctx context.Context) ([]Site, Revision, error) {
 	var out SitesBody
 	err := c.call(ctx, "fetching the site map", http.MethodGet, PathSites, nil, &out)

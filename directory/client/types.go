@@ -27,7 +27,7 @@ type EventKind string
 
 // The kinds of events.
 const (
-	KindSync        EventKind = "sync"        // first of every watch: Revision is current; Reset: fetch all again
+	KindSync        EventKind = "sync"        // first of every watch, later only with Reset
 	KindHeartbeat   EventKind = "heartbeat"   // nothing happened, the directory lives
 	KindSite        EventKind = "site"        // Site: announced, or has a new certificate
 	KindCertificate EventKind = "certificate" // Certificate: a twin certificate became known
@@ -37,7 +37,9 @@ const (
 
 // Event is one thing that changed.
 type Event struct {
+	// Revision is where the stream stands: whoever has taken this event in resumes here.
 	Revision Revision  `json:"revision"`
+	Current  Revision  `json:"current,omitempty"` // with KindSync: newest there is
 	Time     time.Time `json:"time"` // of the change, by the directory's clock
 	Kind     EventKind `json:"kind"`
 	// Reset, with KindSync: what happened since the revision asked for is no longer
@@ -63,7 +65,7 @@ type Notice struct {
 type Revocation struct {
 	ID     twincert.ID   `json:"id"`
 	Name   string        `json:"name"` // of the bearer
-	Role   twincert.Role `json:"role"`
+	Role   twincert.Role `json:"role,omitzero"` // zero: neither a router's nor a user's
 	Time   time.Time     `json:"time"`
 	Reason string        `json:"reason,omitempty"`
 }

@@ -1,0 +1,26 @@
+// Package access says who may ask the directory for what.
+//
+// Who asks is read from the TLS certificate: it was verified against our roots by the
+// handshake, it carries one twinkey:// URI, and it is looked up in the revocations anew for
+// every request, so that a revocation counts on connections that are open already.
+//
+//	twinkey://ca           changes; reads sites, revocations, CRL, watch
+//	twinkey://router/NAME  if the directory knows the router and its current twin
+//	                       certificate is not revoked: reads the same; with that certificate
+//	                       valid now: announces itself, and asks for users in its scope
+//	everybody else         nothing
+//
+// A login asks twice: for the password's parameters, then, with the proof, for the sealed
+// keys. To a router all users that it may not have look alike: unknown, out of scope,
+// disabled, without keys, expired, revoked, wrong password. They get a fake salt that never
+// changes, the same refusal, and the same lock after the same number of tries. Failures
+// are counted in the store, in the transaction that answers, so that neither a restart nor
+// many tries at once give a guesser more:
+//
+//	u/UID          a user in the router's scope, whichever router asks
+//	p/ROUTER/UID   anybody else, for that router alone: it cannot lock out strangers, and
+//	               cannot tell them from nobody
+//	r/ROUTER       all of a router's failures
+//
+// A right password clears the user's count, not the router's.
+package access

@@ -1,0 +1,234 @@
+package access
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"time"
+
+	"twinkey/directory/client"
+	"twinkey/directory/internal/store"
+	"twinkey/pkg/keybundle"
+	"twinkey/pkg/twincert"
+	"twinkey/proto/secret"
+)
+
+// LockedError is client.ErrLocked with the time to wait.
+type LockedError struct{ RetryAfter time.Duration }
+
+func (e *LockedError) Error() string { return client.ErrLocked.Error() }
+
+// Unwrap yields client.ErrLocked.
+func (e *LockedError) Unwrap() error { return client.ErrLocked }
+
+// errUser is the one refusal for whatever concerns the user.
+var errUser = fmt.Errorf("%w: no such user, or a wrong password", client.ErrDenied)
+
+// LoginParams returns how uid's password is stretched; to a router that may not ask for
+// uid, how it might be.
+func (g *Guard) LoginParams(ctx context.Context, c Caller, uid string) (keybundle.Params, error) {
+	if err := twincert.CheckName(uid); err != nil {
+		return keybundle.Params{}, fmt.Errorf("%w: uid: %w", client.ErrInvalid, err)
+	}
+	var p keybundle.Params
+	err := g.reg.Read(ctx, func(r *store.Reader) error {
+		router, err := r.TrustedRouter(c.Router, g.Verify)
+		if err != nil {
+			return err
+		}
+		u, ok, err := r.User(uid)
+		if err != nil {
+			return err
+		}
+		// Both are computed whichever is used, so that they take the same time.
+		if p, err = fakeParams(r.Secret(), uid); err != nil {
+			return err
+		}
+		if ok && twincert.InScope(router.Scope, uid, u.Group) {
+			p = u.Params
+		}
+		return nil
+	})
+	return p, err
+}
+
+// fakeParams are those of a user who is not there: the defaults, with a salt that nobody
+// without the register's secret can tell from a real one and that never changes.
+func fakeParams(key []byte, uid string) (keybundle.Params, error) {
+	m := hmac.New(sha256.New, key)
+	m.Write([]byte("twinkey fake salt\x00" + uid))
+	return keybundle.DefaultParams(bytes.NewReader(m.Sum(nil)))
+}
+
+// Release hands out uid's sealed keys if the router may ask for uid, auth proves the
+// password, the user is not disabled and the certificate is valid. Every failure that
+// concerns the user is the same client.ErrDenied and counts; too many are client.ErrLocked
+// (LockedError). Nothing is handed out unless that it was could be written down.
+func (g *Guard) Release(ctx context.Context, c Caller, uid string, auth secret.Key) (client.Release, error) {
+	if err := twincert.CheckName(uid); err != nil {
+		return client.Release{}, fmt.Errorf("%w: uid: %w", client.ErrInvalid, err)
+	}
+	var out client.Release
+	var refused error // kept, with its count, and then returned
+	err := g.reg.Write(ctx, c.URI, func(w *store.Writer) error {
+		router, err := w.TrustedRouter(c.Router, g.Verify)
+		if err != nil {
+			return err
+		}
+		l := login{guard: g, w: w, router: router, uid: uid}
+		if err := l.look(); err != nil {
+			return err
+		}
+		wait, moved, err := l.locked()
+		if err != nil {
+			return err
+		}
+		if wait > 0 {
+			if refused = &LockedError{wait}; moved {
+				return nil // the lock was put right for a clock that went back
+			}
+			return refused
+		}
+		if out, err = l.prove(auth); err == nil {
+			w.Audit(store.AuditRelease, uid, fmt.Sprintf("keys of certificate %s to router %s", l.bundle.ID, router.Name))
+			return w.DeleteThrottle(l.key)
+		}
+		if errors.Is(err, store.ErrDamaged) {
+			return err
+		}
+		refused = errUser
+		return l.fail(err)
+	})
+	if err == nil {
+		err = refused
+	}
+	if err != nil {
+		return client.Release{}, err
+	}
+	return out, nil
+}
+
+// login is one try.
+type login struct {
+	guard  *Guard
+	w      *store.Writer
+	router *twincert.Certificate
+	uid    string
+
+	user   client.UserRecord
+	bundle client.BundleRecord
+	mayAsk bool   // the user is there and in the router's scope
+	key    string // of the user's throttle
+}
+
+// look reads who the user is, without judging.
+func (l *login) look() error {
+	u, ok, err := l.w.User(l.uid)
+	if err != nil {
+		return err
+	}
+	if l.bundle, _, err = l.w.Bundle(l.uid); err != nil {
+		return err
+	}
+	l.user = u
+	l.mayAsk = ok && twincert.InScope(l.router.Scope, l.uid, u.Group)
+	l.key = "p/" + l.router.Name + "/" + l.uid
+	if l.mayAsk {
+		l.key = "u/" + l.uid
+	}
+	return nil
+}
+
+func (l *login) routerKey() string { return "r/" + l.router.Name }
+
+// locked says how long to wait. moved says that a lock was rewritten.
+func (l *login) locked() (wait time.Duration, moved bool, err error) {
+	for _, key := range []string{l.routerKey(), l.key} {
+		t, ok, err := l.w.Throttle(key)
+		if err != nil {
+			return 0, false, err
+		}
+		if !ok {
+			continue
+		}
+		left, next, m := t.Locked(l.w.Now())
+		if m {
+			if err := l.w.PutThrottle(key, next); err != nil {
+				return 0, false, err
+			}
+		}
+		wait, moved = max(wait, left), moved || m
+	}
+	return wait, moved, nil
+}
+
+// The causes of a refusal, for the audit record alone.
+var (
+	errUnknown  = errors.New("no such user in the router's scope")
+	errPassword = errors.New("wrong password")
+	errDisabled = errors.New("the user is disabled")
+	errNoKeys   = errors.New("the user has no keys, or they were revoked")
+)
+
+// prove returns the keys, or why not.
+func (l *login) prove(auth secret.Key) (client.Release, error) {
+	// The same work for users who are not there: an empty verifier matches nothing.
+	right := subtle.ConstantTimeCompare(keybundle.Verifier(auth.Bytes()), l.user.Verifier) == 1
+	switch {
+	case !l.mayAsk:
+		return client.Release{}, errUnknown
+	case !right:
+		return client.Release{}, errPassword
+	case l.user.Disabled:
+		return client.Release{}, errDisabled
+	case l.bundle.Sealed == nil:
+		return client.Release{}, errNoKeys
+	}
+	row, ok, err := l.w.Certificate(l.bundle.ID)
+	if err != nil {
+		return client.Release{}, err
+	}
+	if !ok {
+		return client.Release{}, fmt.Errorf("%w: user %s has keys without a certificate", store.ErrDamaged, l.uid)
+	}
+	c, err := twincert.Parse(row.DER)
+	if err != nil {
+		return client.Release{}, fmt.Errorf("%w: certificate of user %s: %w", store.ErrDamaged, l.uid, err)
+	}
+	if err := l.guard.Verify(c, twincert.User, l.w.Revoked); err != nil {
+		return client.Release{}, fmt.Errorf("the user's certificate: %w", err)
+	}
+	return client.Release{Certificate: row.DER, Sealed: l.bundle.Sealed, Group: c.Group}, nil
+}
+
+// fail counts a failure against user and router.
+func (l *login) fail(cause error) error {
+	p := l.guard.policy.Lockout
+	for _, c := range []struct {
+		key, subject string
+		limit        int
+	}{{l.key, l.uid, p.UserFailures}, {l.routerKey(), l.router.Name, p.RouterFailures}} {
+		t, ok, err := l.w.Throttle(c.key)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			if err := l.w.PruneThrottles(c.key, p); err != nil {
+				return err
+			}
+		}
+		t, locked := t.Fail(l.w.Now(), c.limit, p)
+		if err := l.w.PutThrottle(c.key, t); err != nil {
+			return err
+		}
+		if locked {
+			l.w.Audit(store.AuditLocked, c.subject, fmt.Sprintf("for %s, asked by router %s", t.Length, l.router.Name))
+		}
+	}
+	l.w.Audit(store.AuditDenied, l.uid, fmt.Sprintf("asked by router %s: %v", l.router.Name, cause))
+	return nil
+}
