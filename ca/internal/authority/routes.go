@@ -1,0 +1,50 @@
+package authority
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/smallstep/certificates/acme"
+	acmeapi "github.com/smallstep/certificates/acme/api"
+	acmedb "github.com/smallstep/certificates/acme/db/nosql"
+	"github.com/smallstep/certificates/api"
+	stepauth "github.com/smallstep/certificates/authority"
+	"github.com/smallstep/certificates/db"
+)
+
+// maxBody bounds what a stranger can send to smallstep's handlers.
+const maxBody = 64 << 10
+
+// Handler serves smallstep's part of the API: those of its routes that we mean to have,
+// each by itself. port is that of the server, for the links in ACME answers.
+func (a *Authority) Handler(port uint16) (http.Handler, error) {
+	r := chi.NewRouter()
+	r.Get("/health", api.Health)
+	r.Get("/version", api.Version)
+	r.Get("/roots", api.Roots)
+	r.Get("/roots.pem", api.RootsPEM)
+	r.Get("/root/{sha}", api.Root)
+	r.Get("/intermediates", api.Intermediates)
+	r.Get("/intermediates.pem", api.IntermediatesPEM)
+	r.Get("/crl", api.CRL)
+	r.Get("/provisioners", api.Provisioners)
+	r.Post("/sign", api.Sign)
+	if a.cfg.ACME {
+		r.Route("/acme", func(r chi.Router) { acmeapi.Route(r) })
+	}
+	records, err := acmedb.New(a.store)
+	if err != nil {
+		return nil, fmt.Errorf("preparing ACME: %w", explain(err))
+	}
+	dns := net.JoinHostPort(a.cfg.DNSNames[0], strconv.Itoa(int(port)))
+	linker, client := acme.NewLinker(dns, "acme"), acme.NewClient()
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		q.Body = http.MaxBytesReader(w, q.Body, maxBody)
+		ctx := db.NewContext(stepauth.NewContext(q.Context(), a.step), held{a.store})
+		ctx = acme.NewContext(ctx, records, client, linker, nil)
+		r.ServeHTTP(w, q.WithContext(ctx))
+	}), nil
+}

@@ -1,0 +1,69 @@
+package authority
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/smallstep/certificates/cas/apiv1"
+	"github.com/smallstep/certificates/cas/softcas"
+
+	"twinkey/pkg/identity"
+)
+
+// ErrReserved says that a certificate was asked for by a way that must not give it.
+var ErrReserved = errors.New("not to be had this way")
+
+// service signs for smallstep. It is softcas but for what it refuses.
+type service struct{ *softcas.SoftCAS }
+
+// CreateCertificate signs. Requests that came by ACME or a token carry a provisioner, those
+// of SignTLS none.
+func (s *service) CreateCertificate(req *apiv1.CreateCertificateRequest) (*apiv1.CreateCertificateResponse, error) {
+	if req.Provisioner == nil && !req.IsCAServerCert {
+		return s.SoftCAS.CreateCertificate(req)
+	}
+	if req.Template == nil {
+		return nil, fmt.Errorf("%w: no template", ErrReserved)
+	}
+	if err := plain(req.Template); err != nil {
+		return nil, err
+	}
+	res, err := s.SoftCAS.CreateCertificate(req)
+	if err != nil {
+		return nil, err
+	}
+	// A template can hide names in raw extensions; what was signed cannot.
+	if err := plain(res.Certificate); err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// RenewCertificate refuses: a renewal is a new request with new keys.
+func (s *service) RenewCertificate(*apiv1.RenewCertificateRequest) (*apiv1.RenewCertificateResponse, error) {
+	return nil, fmt.Errorf("%w: renewal", ErrReserved)
+}
+
+// plain refuses everything that could pass for a certificate of ours.
+func plain(c *x509.Certificate) error {
+	switch {
+	case c.IsCA:
+		return fmt.Errorf("%w: a CA certificate", ErrReserved)
+	case len(c.UnknownExtKeyUsage) > 0:
+		return fmt.Errorf("%w: extended key usage %v", ErrReserved, c.UnknownExtKeyUsage)
+	}
+	for _, u := range c.ExtKeyUsage {
+		if !slices.Contains([]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, u) {
+			return fmt.Errorf("%w: extended key usage %d", ErrReserved, u)
+		}
+	}
+	for _, u := range c.URIs {
+		if strings.EqualFold(u.Scheme, identity.Scheme) {
+			return fmt.Errorf("%w: the name %s", ErrReserved, u)
+		}
+	}
+	return nil
+}
