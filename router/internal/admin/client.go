@@ -1,0 +1,87 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+)
+
+// Client speaks to a running router. It implements Router.
+type Client struct {
+	path string
+	http http.Client
+}
+
+// NewClient returns a client of the socket at path.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+	return &Client{path: path, http: http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+}
+
+// Status implements Router.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return call[Status](ctx, c, http.MethodGet, "/status", nil)
+}
+
+// Login implements Router.
+func (c *Client) Login(ctx context.Context, l Login) (Call, error) {
+	return call[Call](ctx, c, http.MethodPost, "/login", l)
+}
+
+// Hangup implements Router.
+func (c *Client) Hangup(ctx context.Context, h Hangup) (Ended, error) {
+	return call[Ended](ctx, c, http.MethodPost, "/hangup", h)
+}
+
+// Reload implements Router.
+func (c *Client) Reload(ctx context.Context) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/reload", nil)
+	return err
+}
+
+func call[Out any](ctx context.Context, c *Client, method, path string, in any) (out Out, err error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return out, fmt.Errorf("encoding a request to the router: %w", err)
+		}
+		defer clear(b) // it may hold a password
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://router"+path, body)
+	if err != nil {
+		return out, fmt.Errorf("asking the router: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	switch {
+	case errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
+		return out, &Error{What: fmt.Sprintf("no router is running on %s", c.path), Hint: "start it with `twinkey-router up`, or name its state directory with --state"}
+	case errors.Is(err, os.ErrPermission):
+		return out, &Error{What: fmt.Sprintf("may not open %s", c.path), Hint: "run as the user that the router runs as"}
+	case err != nil:
+		return out, fmt.Errorf("asking the router on %s: %w", c.path, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		e := &Error{}
+		if err := json.NewDecoder(resp.Body).Decode(e); err != nil || e.What == "" {
+			return out, fmt.Errorf("asking the router on %s: %s", c.path, resp.Status)
+		}
+		return out, e
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
+		return out, fmt.Errorf("reading the router's answer: %w", err)
+	}
+	return out, nil
+}

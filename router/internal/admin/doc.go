@@ -1,0 +1,10 @@
+// Package admin is the router's control socket: HTTP with JSON over a Unix socket in the
+// state directory that only the owner may open, its typed client, and what status shows.
+//
+//	GET  /status              Status
+//	POST /login  Login        Call, once it is up
+//	POST /hangup Hangup       what ended
+//	POST /reload              re-reads the configuration
+//
+// A failure is a JSON object {"error", "hint"} with a 4xx or 5xx status.
+package admin

@@ -1,0 +1,152 @@
+package admin
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Status is what `twinkey-router status` shows.
+type Status struct {
+	Name         string            `json:"name"`
+	Version      string            `json:"version"`
+	Since        time.Time         `json:"since"`
+	Listen       string            `json:"listen"`
+	Public       string            `json:"public,omitempty"`
+	Device       Device            `json:"device"`
+	Directory    Directory         `json:"directory"`
+	Certificates []Certificate     `json:"certificates"`
+	Links        []Link            `json:"links"`
+	Tunnels      []Tunnel          `json:"tunnels"`
+	Calls        []Call            `json:"calls"`
+	Refused      []Refusal         `json:"refused,omitempty"`
+	Drops        map[string]uint64 `json:"drops"`
+	KeyLog       string            `json:"keylog,omitempty"`
+}
+
+// Device is the interface that carries private packets.
+type Device struct {
+	Name string `json:"name"`
+	Kind string `json:"kind"` // back end: water
+	MTU  int    `json:"mtu"`  // bytes
+}
+
+// Directory is what is known of the directory.
+type Directory struct {
+	URL       string    `json:"url"`
+	LastHeard time.Time `json:"last_heard,omitzero"`
+	Fresh     bool      `json:"fresh"` // new calls are admitted
+	Problem   string    `json:"problem,omitempty"`
+}
+
+// Certificate is one that this box lives by.
+type Certificate struct {
+	Kind     string    `json:"kind"` // tls, twin, intermediate, root
+	Subject  string    `json:"subject"`
+	Serial   string    `json:"serial"`
+	NotAfter time.Time `json:"not_after"`
+	RenewAt  time.Time `json:"renew_at,omitzero"`
+	Problem  string    `json:"problem,omitempty"`
+}
+
+// Link is a call that this router wants to have up.
+type Link struct {
+	Peer     string    `json:"peer"`
+	User     string    `json:"user,omitempty"`
+	State    string    `json:"state"`
+	Since    time.Time `json:"since"`
+	Next     time.Time `json:"next,omitzero"`
+	Attempts int       `json:"attempts,omitempty"`
+	Reason   string    `json:"reason,omitempty"`
+}
+
+// Tunnel is one L2TP control connection.
+type Tunnel struct {
+	ID        uint16    `json:"id"`
+	PeerID    uint16    `json:"peer_id"`
+	Peer      string    `json:"peer"`
+	Name      string    `json:"name"` // of the certificate whose control key the initiator used
+	Group     string    `json:"group,omitempty"`
+	Initiator bool      `json:"initiator"`
+	Endpoint  string    `json:"endpoint"`
+	State     string    `json:"state"`
+	Suite     string    `json:"suite"`
+	Hybrid    bool      `json:"post_quantum"`
+	Since     time.Time `json:"since"`
+	Calls     int       `json:"calls"`
+	Rekeys    uint64    `json:"rekeys"`
+	// SPIs of the control SA pair.
+	SPIIn  string `json:"spi_in"`
+	SPIOut string `json:"spi_out"`
+}
+
+// Call is one L2TP session.
+type Call struct {
+	ID        uint64         `json:"id"`
+	Kind      string         `json:"kind"` // site or user
+	Peer      string         `json:"peer"`
+	User      string         `json:"user,omitempty"`
+	Tunnel    uint16         `json:"tunnel"`
+	Session   uint16         `json:"session"`
+	Initiator bool           `json:"initiator"`
+	State     string         `json:"state"`
+	Suite     string         `json:"suite"`
+	Hybrid    bool           `json:"post_quantum"`
+	Local     []netip.Prefix `json:"local"`
+	Remote    []netip.Prefix `json:"remote"`
+	Since     time.Time      `json:"since"`
+	Cert      string         `json:"certificate"` // serial and issuer that the call stands on
+	NotAfter  time.Time      `json:"certificate_not_after"`
+	SPIIn     string         `json:"spi_in"`
+	SPIOut    string         `json:"spi_out"`
+	Rekeys    uint64         `json:"rekeys"`
+	RxPackets uint64         `json:"rx_packets"`
+	RxBytes   uint64         `json:"rx_bytes"`
+	TxPackets uint64         `json:"tx_packets"`
+	TxBytes   uint64         `json:"tx_bytes"`
+	Foreign   uint64         `json:"foreign_source"` // packets dropped for their source address
+	Replayed  uint64         `json:"replayed"`
+	Forged    uint64         `json:"forged"` // packets that failed authentication
+}
+
+// Refusal is something in the site map that was not taken over, and why.
+type Refusal struct {
+	Peer   string `json:"peer"`
+	What   string `json:"what"`
+	Reason string `json:"reason"`
+}
+
+// Login asks for a user's call.
+type Login struct {
+	User     string     `json:"user"`
+	Password string     `json:"password"` //nolint:gosec // it arrives here and goes no further than the key derivation
+	Address  netip.Addr `json:"address"`  // the user's address on this router's LAN
+	Peer     string     `json:"peer"`
+}
+
+// Hangup names calls to end: by ID, or all of a user's.
+type Hangup struct {
+	ID   uint64 `json:"id,omitempty"`
+	User string `json:"user,omitempty"`
+}
+
+// Ended says what a Hangup ended.
+type Ended struct {
+	Calls []uint64 `json:"calls"`
+}
+
+// Router is what the socket speaks for.
+type Router interface {
+	Status(context.Context) (Status, error)
+	Login(context.Context, Login) (Call, error)
+	Hangup(context.Context, Hangup) (Ended, error)
+	Reload(context.Context) error
+}
+
+// Error is a failure with what to do about it.
+type Error struct {
+	What string `json:"error"`
+	Hint string `json:"hint,omitempty"`
+}
+
+func (e *Error) Error() string { return e.What }

@@ -1,0 +1,319 @@
+package appliance
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	caclient "twinkey/ca/client"
+	"twinkey/directory/client"
+	"twinkey/pkg/identity"
+	"twinkey/pkg/netcfg"
+	"twinkey/pkg/tun"
+	"twinkey/pkg/udpio"
+	"twinkey/proto/esp"
+	"twinkey/proto/handshake"
+	"twinkey/proto/secret"
+	"twinkey/router/internal/admin"
+	"twinkey/router/internal/engine"
+	"twinkey/router/internal/keylog"
+	"twinkey/router/internal/native"
+	"twinkey/router/internal/renewal"
+	"twinkey/router/internal/settings"
+	"twinkey/router/internal/sitemap"
+	"twinkey/router/internal/trust"
+)
+
+// Socket buffers: a train of the largest TCP window that a LAN host is likely to have in
+// flight, so that a busy core does not lose packets that were already paid for.
+const socketBuffer = 4 << 20
+
+// ErrUncovered says that the configuration announces what no certificate covers.
+var ErrUncovered = errors.New("no certificate covers the prefix")
+
+// Options are what the command line adds to the configuration.
+type Options struct {
+	Version string
+	KeyLog  string // path; empty: no key log
+	// Load reads the configuration again.
+	Load func() (*settings.Settings, error)
+}
+
+// Appliance is a running router. It implements admin.Router.
+type Appliance struct {
+	o     Options
+	log   *slog.Logger
+	id    *identity.Identity
+	ends  Endpoints
+	trust *trust.Store
+	dir   *client.Client
+	dev   tun.Device
+	conn  udpio.Conn
+	eng   *engine.Engine
+	sites *sitemap.Follower
+	keys  *keylog.File
+	since time.Time
+
+	set atomic.Pointer[settings.Settings]
+
+	mu      sync.Mutex // guards what the site map said last
+	peers   []native.Peer
+	refused []native.Refusal
+}
+
+// New opens everything that may fail and undoes it where something does.
+func New(s *settings.Settings, o Options, log *slog.Logger) (a *Appliance, err error) {
+	id, err := identity.Load(s.IdentityDir())
+	if err != nil {
+		return nil, err
+	}
+	if id.Role() != "router" {
+		return nil, fmt.Errorf("the identity in %s is that of a %s, not of a router", s.IdentityDir(), id.Role())
+	}
+	ends, err := LoadEndpoints(s)
+	if err != nil {
+		return nil, err
+	}
+	a = &Appliance{o: o, log: log, id: id, ends: ends, since: time.Now()}
+	a.set.Store(s)
+	if err := a.covered(s); err != nil {
+		return nil, err
+	}
+	a.trust = trust.New(s.Security.Staleness)
+	b := id.Bundle()
+	a.trust.SetAnchors(b.Roots, b.Intermediates)
+	if o.KeyLog != "" {
+		if a.keys, err = keylog.Open(o.KeyLog); err != nil {
+			return nil, err
+		}
+		log.Warn("key log is on: who reads the file reads the traffic", "file", o.KeyLog)
+	}
+	if err := a.open(s); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	a.dir = client.New(ends.Directory, id.ClientTLS("twinkey://directory"))
+	a.sites = sitemap.New(a.dir, id.Name(), a.trust, a.announce, sitemap.Sink{Peers: a.takePeers, Revoked: a.eng.Revoke}, log)
+	return a, nil
+}
+
+// open makes interface, socket and engine.
+func (a *Appliance) open(s *settings.Settings) (err error) {
+	if a.conn, err = udpio.Listen(context.Background(), s.Listen, udpio.Options{RcvBuf: socketBuffer, SndBuf: socketBuffer}); err != nil {
+		return fmt.Errorf("listening on UDP %s: %w", s.Listen, err)
+	}
+	if a.dev, err = tun.OpenWater(s.Tun.Name); err != nil {
+		return err
+	}
+	a.eng, err = engine.New(engine.Config{
+		Device: a.dev, Conn: a.conn, Trust: a.trust, Log: a.log, Name: a.id.Name(), Install: a.install,
+		Native: native.Config{
+			Rand: rand.Reader, KeyLog: a.keyLog,
+			Suites: s.Suites, Hybrid: s.Security.PostQuantum, MRU: uint16(MTU(s)),
+			Hello: s.Keepalive.Hello, Echo: s.Keepalive.Echo, NAT: s.Keepalive.NAT,
+			RekeyTime: s.Security.RekeyTime, RekeyBytes: s.Security.RekeyBytes, RekeyGrace: s.Security.RekeyGrace,
+		},
+	})
+	return err
+}
+
+func (a *Appliance) close() error {
+	var errs []error
+	for _, c := range []io.Closer{a.conn, a.dev} {
+		if c != nil {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(append(errs, a.keys.Close())...)
+}
+
+func (a *Appliance) keyLog(spi uint32, s esp.Suite, key secret.Key) {
+	if err := a.keys.Log(spi, s, key); err != nil {
+		a.log.Error("key log not written", "error", err)
+	}
+}
+
+// covered refuses prefixes that our own certificate does not cover.
+func (a *Appliance) covered(s *settings.Settings) error {
+	twin := a.id.Bundle().Twin
+	for _, p := range s.Prefixes {
+		if !twin.Covers(p) {
+			return fmt.Errorf("site.prefixes: %w: %s (the certificate of %s covers %v; have the CA enrol this router anew for more)", ErrUncovered, p, twin.Name, twin.Prefixes)
+		}
+	}
+	return nil
+}
+
+// self is who we are now, as native wants it.
+func (a *Appliance) self() (native.Self, error) {
+	b := a.id.Bundle()
+	control, err := handshake.NewKeyPair(b.Control)
+	if err != nil {
+		return native.Self{}, fmt.Errorf("reading the control key: %w", err)
+	}
+	data, err := handshake.NewKeyPair(b.Data)
+	if err != nil {
+		return native.Self{}, fmt.Errorf("reading the data key: %w", err)
+	}
+	return native.Self{
+		Credentials: native.Credentials{Certificate: b.Twin, Control: control, Data: data},
+		Router:      b.TLS.Certificate[0],
+		Sign:        func(digest []byte) ([]byte, error) { return a.id.SignHandshake(rand.Reader, digest) },
+	}, nil
+}
+
+// announce is what the directory is told of us.
+func (a *Appliance) announce() (string, []netip.Prefix) {
+	s := a.set.Load()
+	endpoint := ""
+	if p := s.Public; p.IsValid() {
+		endpoint = p.String()
+	}
+	return endpoint, s.Prefixes
+}
+
+// takePeers passes what the site map says to the engine.
+func (a *Appliance) takePeers(ctx context.Context, peers []native.Peer, refused []native.Refusal) error {
+	a.mu.Lock()
+	a.peers, a.refused = peers, refused
+	a.mu.Unlock()
+	return a.pushMap(ctx)
+}
+
+func (a *Appliance) pushMap(ctx context.Context) error {
+	s := a.set.Load()
+	a.mu.Lock()
+	m := engine.Map{Local: s.Prefixes, Public: s.Public.IsValid(), Demand: s.Site.Links == "demand", Wanted: s.WantsPeer, Peers: a.peers, Refused: a.refused}
+	a.mu.Unlock()
+	return a.eng.SetMap(ctx, m)
+}
+
+// install brings the kernel's routes in line with what peers are certified for.
+func (a *Appliance) install(remote []netip.Prefix) error {
+	var src4, src6 netip.Addr
+	own, err := netcfg.Within(a.id.Bundle().Twin.Prefixes)
+	if err != nil {
+		return err
+	}
+	for _, addr := range own {
+		if addr.Is4() && !src4.IsValid() {
+			src4 = addr
+		} else if addr.Is6() && !src6.IsValid() {
+			src6 = addr
+		}
+	}
+	routes := make([]netcfg.Route, 0, len(remote))
+	for _, p := range remote {
+		r := netcfg.Route{Dst: p, Src: src4}
+		if p.Addr().Is6() {
+			r.Src = src6
+		}
+		routes = append(routes, r)
+	}
+	return netcfg.Update(context.Background(), a.dev.Name(), routes)
+}
+
+// Run runs the router until ctx ends or a part of it fails.
+func (a *Appliance) Run(ctx context.Context) (err error) {
+	s := a.set.Load()
+	l, err := admin.Listen(s.Socket())
+	if err != nil {
+		return errors.Join(err, a.close())
+	}
+	undo, err := netcfg.Apply(ctx, netcfg.Plan{Link: a.dev.Name(), MTU: MTU(s), Up: true})
+	if err != nil {
+		return errors.Join(fmt.Errorf("setting up %s: %w", a.dev.Name(), err), l.Close(), a.close())
+	}
+	a.warnForwarding()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	// The engine ends after the others: they speak to it to their last word.
+	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
+	engineDone := make(chan error, 1)
+	go func() {
+		err := a.eng.Run(engineCtx)
+		cancel(err)
+		engineDone <- err
+	}()
+	defer func() {
+		wg.Wait()
+		stopEngine()
+		err = errors.Join(err, <-engineDone, undo(), a.keys.Close())
+	}()
+	if err := a.pushSelf(ctx); err != nil {
+		cancel(err)
+		return err
+	}
+	wg.Go(func() { a.sites.Run(ctx) })
+	wg.Go(func() { a.keeper().Run(ctx) })
+	wg.Go(func() {
+		if err := admin.Serve(ctx, l, a); err != nil {
+			cancel(err)
+		}
+	})
+	a.log.Info("router up", "name", a.id.Name(), "version", a.o.Version, "listen", a.conn.LocalAddr().String(), "device", a.dev.Name(), "kind", a.dev.Kind(), "mtu", MTU(s))
+	<-ctx.Done()
+	a.log.Info("router stops")
+	return nil
+}
+
+func (a *Appliance) pushSelf(ctx context.Context) error {
+	self, err := a.self()
+	if err != nil {
+		return err
+	}
+	return a.eng.SetSelf(ctx, self)
+}
+
+func (a *Appliance) warnForwarding() {
+	if v4, _, err := netcfg.Forwarding(); err == nil && !v4 {
+		a.log.Warn("this box does not forward packets: only its own reach the other sites", "hint", "sysctl -w net.ipv4.ip_forward=1")
+	}
+}
+
+func (a *Appliance) keeper() *renewal.Keeper {
+	return &renewal.Keeper{
+		ID:   a.id,
+		Log:  a.log,
+		At:   func() float64 { return a.set.Load().Renewal.At },
+		Warn: func() time.Duration { return a.set.Load().Renewal.Warn },
+		Renew: func(ctx context.Context) (identity.Bundle, error) {
+			return caclient.Renew(ctx, a.ends.CA, a.id, caclient.Options{})
+		},
+		Renewed: func(ctx context.Context) error {
+			b := a.id.Bundle()
+			a.trust.SetAnchors(b.Roots, b.Intermediates)
+			a.dir.CloseIdle()
+			return a.pushSelf(ctx)
+		},
+	}
+}
+
+// Reload reads the configuration again and takes over what can change while calls are up.
+func (a *Appliance) Reload(ctx context.Context) error {
+	s, err := a.o.Load()
+	if err == nil {
+		err = a.covered(s)
+	}
+	if err == nil {
+		err = settings.Reloadable(a.set.Load(), s)
+	}
+	if err != nil {
+		a.log.Error("configuration not reloaded", "error", err)
+		return &admin.Error{What: err.Error(), Hint: "the router goes on with the configuration that it had"}
+	}
+	a.set.Store(s)
+	a.trust.SetBound(s.Security.Staleness)
+	a.sites.Again()
+	a.log.Info("configuration reloaded")
+	return a.pushMap(ctx)
+}
+
+var _ admin.Router = (*Appliance)(nil)

@@ -1,0 +1,41 @@
+package appliance
+
+import (
+	"twinkey/proto/esp"
+	"twinkey/router/internal/settings"
+)
+
+// What stands around a private packet on the public path, in bytes.
+const (
+	pathMTU  = 1500
+	ipv4UDP  = 20 + 8
+	ipv6UDP  = 40 + 8
+	inner    = 8 + 6 + 4 // UDP, L2TP, uncompressed PPP header
+	smallest = 1280      // IPv6 asks for no less
+)
+
+// MTU is the largest private packet, in bytes: what the configuration says, or what fits
+// a path of 1,500 bytes whichever of the allowed suites is agreed on.
+func MTU(s *settings.Settings) int {
+	if s.Tun.MTU != 0 {
+		return s.Tun.MTU
+	}
+	outer := ipv4UDP
+	if s.Listen.Addr().Is6() {
+		outer = ipv6UDP
+	}
+	n := pathMTU
+	for _, suite := range s.Suites {
+		n = min(n, fits(suite, pathMTU-outer))
+	}
+	return max(n, smallest)
+}
+
+// fits is the largest private packet that a suite carries in a datagram of size bytes.
+func fits(s esp.Suite, size int) int {
+	n := size
+	for n > 0 && inner+n+s.Overhead(inner+n) > size {
+		n--
+	}
+	return n
+}

@@ -1,0 +1,162 @@
+package appliance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"twinkey/directory/client"
+	"twinkey/proto/esp"
+	"twinkey/router/internal/admin"
+	"twinkey/router/internal/authn"
+	"twinkey/router/internal/engine"
+	"twinkey/router/internal/links"
+	"twinkey/router/internal/native"
+	"twinkey/router/internal/renewal"
+)
+
+// loginTime is how long a login may take: Argon2id, two requests, two round trips.
+const loginTime = 30 * time.Second
+
+// Status implements admin.Router.
+func (a *Appliance) Status(ctx context.Context) (admin.Status, error) {
+	es, err := a.eng.Status(ctx)
+	if err != nil {
+		return admin.Status{}, err
+	}
+	s := a.set.Load()
+	now := time.Now()
+	st := admin.Status{
+		Name: a.id.Name(), Version: a.o.Version, Since: a.since, Listen: a.conn.LocalAddr().String(),
+		Device:    admin.Device{Name: a.dev.Name(), Kind: a.dev.Kind(), MTU: MTU(s)},
+		Directory: admin.Directory{URL: a.ends.Directory, LastHeard: a.trust.LastHeard(), Fresh: a.trust.Fresh(now) == nil},
+		Drops:     es.Drops, KeyLog: a.o.KeyLog,
+		Links: []admin.Link{}, Tunnels: []admin.Tunnel{}, Calls: []admin.Call{},
+	}
+	if s.Public.IsValid() {
+		st.Public = s.Public.String()
+	}
+	if err := a.sites.Problem(); err != nil {
+		st.Directory.Problem = err.Error()
+	}
+	for _, l := range renewal.Lives(a.id.Bundle(), s.Renewal.At) {
+		st.Certificates = append(st.Certificates, certificate(l, now, s.Renewal.Warn))
+	}
+	for _, l := range es.Links {
+		st.Links = append(st.Links, admin.Link{Peer: l.Peer, User: l.User, State: l.State.String(), Since: l.Since, Next: next(l), Attempts: l.Attempts, Reason: l.Reason})
+	}
+	for _, t := range es.Tunnels {
+		st.Tunnels = append(st.Tunnels, tunnelStatus(t))
+	}
+	for _, c := range es.Calls {
+		st.Calls = append(st.Calls, callStatus(c))
+	}
+	for _, r := range es.Refused {
+		st.Refused = append(st.Refused, admin.Refusal(r))
+	}
+	return st, nil
+}
+
+func certificate(l renewal.Life, now time.Time, warn time.Duration) admin.Certificate {
+	c := admin.Certificate{Kind: l.Kind, Subject: l.Subject, Serial: l.Serial, NotAfter: l.NotAfter, RenewAt: l.RenewAt}
+	switch {
+	case now.After(l.NotAfter):
+		c.Problem = "expired"
+	case now.Before(l.NotBefore):
+		c.Problem = "not valid yet: is the clock right?"
+	case l.NotAfter.Sub(now) < warn:
+		c.Problem = "expires soon"
+	}
+	return c
+}
+
+func next(l links.Link) time.Time {
+	if l.State == links.Waiting && (!l.Demand || l.Asked) {
+		return l.Next
+	}
+	return time.Time{}
+}
+
+func spi(n uint32) string { return fmt.Sprintf("0x%08x", n) }
+
+func suite(s esp.Suite) string {
+	if s == 0 {
+		return ""
+	}
+	return s.String()
+}
+
+func tunnelStatus(t native.TunnelStatus) admin.Tunnel {
+	state := "setting up"
+	if t.Up {
+		state = "up"
+	}
+	return admin.Tunnel{
+		ID: t.ID, PeerID: t.PeerID, Peer: t.Peer, Name: t.Certificate, Group: t.Group, Initiator: t.Initiator,
+		Endpoint: t.To.String(), State: state, Suite: suite(t.Suite), Hybrid: t.PostQuantum, Since: t.Since,
+		Calls: t.Calls, Rekeys: t.Rekeys, SPIIn: spi(t.SPIIn), SPIOut: spi(t.SPIOut),
+	}
+}
+
+func callStatus(c engine.CallStatus) admin.Call {
+	k, b := c.Active.Call, c.Active.Call.Bounds()
+	return admin.Call{
+		ID: k.ID, Kind: k.Kind.String(), Peer: k.Peer, User: k.User, Tunnel: k.LocalTunnel, Session: k.LocalSession,
+		Initiator: c.Initiator, State: "up", Suite: suite(c.Suite), Hybrid: c.PostQuantum, Local: b.Local, Remote: b.Remote,
+		Since: c.Since, Cert: k.Cert.String(), NotAfter: c.NotAfter, SPIIn: spi(c.SPIIn), SPIOut: spi(c.SPIOut), Rekeys: c.Rekeys,
+		RxPackets: k.RxPackets.Load(), RxBytes: k.RxBytes.Load(), TxPackets: k.TxPackets.Load(), TxBytes: k.TxBytes.Load(),
+		Foreign: k.ForeignSource.Load(), Replayed: c.In.Replayed, Forged: c.In.Forged,
+	}
+}
+
+// Login implements admin.Router.
+func (a *Appliance) Login(ctx context.Context, l admin.Login) (admin.Call, error) {
+	ctx, cancel := context.WithTimeout(ctx, loginTime)
+	defer cancel()
+	password := []byte(l.Password)
+	defer clear(password)
+	cred, err := authn.Login(ctx, a.dir, a.trust, l.User, password)
+	if err != nil {
+		return admin.Call{}, loginError(l.User, err)
+	}
+	w := native.Wish{Key: links.Key{Peer: l.Peer, User: l.User}, Cred: cred, Address: l.Address.Unmap()}
+	call, err := a.eng.Login(ctx, w)
+	if err != nil {
+		return admin.Call{}, loginError(l.User, err)
+	}
+	st, err := a.Status(ctx)
+	for _, c := range st.Calls {
+		if c.ID == call.ID {
+			return c, nil
+		}
+	}
+	return admin.Call{}, errors.Join(err, &admin.Error{What: "the call of " + l.User + " came up and went down at once", Hint: "see this router's log"})
+}
+
+// loginError says what a person can do about it. What concerns the password is said in
+// the same words whatever was wrong.
+func loginError(uid string, err error) error {
+	e := &admin.Error{What: err.Error()}
+	switch {
+	case errors.Is(err, client.ErrLocked):
+		e.Hint = "wait, or ask the operator"
+	case errors.Is(err, client.ErrDenied):
+		e.What = "login of " + uid + " refused"
+		e.Hint = "check UserID and password; the operator sees the reason in `twinkey-directory audit`"
+	case errors.Is(err, engine.ErrNotOurs):
+		e.Hint = "name the address that the user's machine has on this router's LAN"
+	case errors.Is(err, native.ErrUnknownPeer):
+		e.Hint = "`twinkey-router status` lists the routers in the site map"
+	}
+	return e
+}
+
+// Hangup implements admin.Router.
+func (a *Appliance) Hangup(ctx context.Context, h admin.Hangup) (admin.Ended, error) {
+	ended, err := a.eng.Hangup(ctx, h.ID, h.User)
+	if err == nil && len(ended) == 0 {
+		err = &admin.Error{What: "no such call", Hint: "`twinkey-router calls` lists them"}
+	}
+	return admin.Ended{Calls: ended}, err
+}

@@ -1,0 +1,61 @@
+package authn
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"twinkey/directory/client"
+	"twinkey/pkg/keybundle"
+	"twinkey/pkg/twincert"
+	"twinkey/proto/handshake"
+	"twinkey/router/internal/native"
+	"twinkey/router/internal/trust"
+)
+
+// Login fetches and opens the sealed keys of uid. The password is read, never kept; the
+// keys in the credentials are the caller's to wipe. What the directory refuses comes as
+// client.ErrDenied or client.ErrLocked.
+func Login(ctx context.Context, dir *client.Client, t *trust.Store, uid string, password []byte) (c native.Credentials, err error) {
+	params, err := dir.LoginParams(ctx, uid)
+	if err != nil {
+		return c, fmt.Errorf("asking how to prove the password of %s: %w", uid, err)
+	}
+	proof, err := keybundle.Derive(password, params)
+	if err != nil {
+		return c, fmt.Errorf("deriving the proof of %s: %w", uid, err)
+	}
+	defer proof.Wipe()
+	release, err := dir.Release(ctx, uid, proof.Auth)
+	if err != nil {
+		return c, fmt.Errorf("asking for the keys of %s: %w", uid, err)
+	}
+	if c.Certificate, err = t.Twin(time.Now(), release.Certificate, twincert.User); err != nil {
+		return c, err
+	}
+	if c.Certificate.Name != uid {
+		return c, fmt.Errorf("asking for the keys of %s: the directory answered with those of %s", uid, c.Certificate.Name)
+	}
+	keys, err := keybundle.Open(release.Sealed, proof.Seal, c.Certificate.Raw)
+	if err != nil {
+		return c, fmt.Errorf("opening the keys of %s: %w", uid, err)
+	}
+	return pair(c, keys)
+}
+
+// pair checks that the private keys are those of the certificate.
+func pair(c native.Credentials, k keybundle.Private) (native.Credentials, error) {
+	var err error
+	if c.Control, err = handshake.NewKeyPair(k.Control); err == nil {
+		c.Data, err = handshake.NewKeyPair(k.Data)
+	}
+	if err == nil && (c.Control.Public != c.Certificate.Keys.Control || c.Data.Public != c.Certificate.Keys.Data) {
+		err = fmt.Errorf("the keys of %s are not those of the certificate", c.Certificate.Name)
+	}
+	if err != nil {
+		k.Control.Wipe()
+		k.Data.Wipe()
+		return native.Credentials{}, err
+	}
+	return c, nil
+}

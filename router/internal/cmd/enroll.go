@@ -1,0 +1,71 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"twinkey/ca/client"
+	"twinkey/pkg/cli"
+	"twinkey/pkg/identity"
+	"twinkey/router/internal/appliance"
+)
+
+func enroll() *cobra.Command {
+	var ca, fingerprint, token, tokenFile, dir string
+	c := &cobra.Command{
+		Use:   "enroll --ca URL --fingerprint F --token T",
+		Short: "make this box's keys and have the CA certify them",
+		Long: `enroll makes three key pairs on this box (control, data, TLS), proves to the CA
+that it holds them, and stores what the CA certifies. The private keys never
+leave the box. The token works once; the fingerprint is that of the company's
+root certificate, so that nobody can pose as the CA.`,
+		Example: `  twinkey-router enroll --ca https://hq.example:8700 --fingerprint 5f3a... --token-file token`,
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if tokenFile != "" {
+				b, err := os.ReadFile(tokenFile) //nolint:gosec // the operator names it
+				if err != nil {
+					return cli.Fail(cli.ExitUsage, "reading the token", err, "")
+				}
+				token = strings.TrimSpace(string(b))
+			}
+			if ca == "" || fingerprint == "" || token == "" {
+				return cli.Fail(cli.ExitUsage, "enrolling this router", errors.New("--ca, --fingerprint and --token are all needed"), "the CA's operator gets them by: twinkey-ca router token NAME --prefix P")
+			}
+			if _, err := identity.Load(filepath.Join(dir, "identity")); err == nil {
+				return cli.Fail(cli.ExitConflict, "enrolling this router", fmt.Errorf("%w in %s", identity.ErrExists, dir), "to enrol anew move that directory away first")
+			}
+			return enrollInto(c, ca, fingerprint, token, dir)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&ca, "ca", "", "URL of the CA")
+	f.StringVar(&fingerprint, "fingerprint", "", "SHA-256 of the root certificate, in hex")
+	f.StringVar(&token, "token", "", "one-time token")
+	f.StringVar(&tokenFile, "token-file", "", "file that holds the token, so that it stands in no process list")
+	f.StringVar(&dir, "dir", defaultState, "state directory")
+	return c
+}
+
+func enrollInto(c *cobra.Command, ca, fingerprint, token, dir string) error {
+	b, ends, err := client.Enroll(c.Context(), ca, fingerprint, token, client.Options{})
+	if err != nil {
+		return cli.Fail(cli.ExitDenied, "enrolling at "+ca, err, "a token works once and for a short time: ask the CA's operator for another one")
+	}
+	id, err := identity.Create(filepath.Join(dir, "identity"), b)
+	if err == nil {
+		err = appliance.Endpoints{CA: ca, Directory: ends.DirectoryURL}.Save(dir)
+	}
+	if err != nil {
+		return cli.Fail(cli.ExitFailure, "storing what the CA has certified", err, "the token is used up: mend the cause and ask for another one")
+	}
+	out := c.OutOrStdout()
+	_, err = fmt.Fprintf(out, "enrolled router %s; its certificates live until %s\nkeys are in %s\nnext: twinkey-router up --config FILE   (see: twinkey-router config example)\n",
+		id.Name(), b.Twin.NotAfter.Format("2006-01-02"), dir)
+	return err
+}

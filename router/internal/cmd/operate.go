@@ -1,0 +1,241 @@
+package cmd
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"twinkey/pkg/cli"
+	"twinkey/router/internal/admin"
+	"twinkey/router/internal/settings"
+)
+
+func status() *cobra.Command {
+	c := &cobra.Command{
+		Use: "status", Short: "show links, tunnels, calls, certificates and what was dropped", Args: cobra.NoArgs,
+		Example: "  twinkey-router status\n  twinkey-router status --json | jq '.calls[] | {user, peer, rx_bytes}'",
+	}
+	state := stateFlag(c)
+	cli.AddJSON(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		st, err := admin.NewClient(socket(*state)).Status(c.Context())
+		if err != nil {
+			return asked("asking the router for its status", err)
+		}
+		if asJSON, _ := c.Flags().GetBool("json"); asJSON {
+			return cli.Print(c, st, nil)
+		}
+		return writeStatus(c.OutOrStdout(), st, time.Now())
+	}
+	return c
+}
+
+func socket(state string) string {
+	s := settings.Settings{}
+	s.State = state
+	return s.Socket()
+}
+
+func writeStatus(w io.Writer, st admin.Status, now time.Time) error {
+	var errs []error
+	say := func(format string, a ...any) {
+		_, err := fmt.Fprintf(w, format, a...)
+		errs = append(errs, err)
+	}
+	table := func(title string, t *cli.Table, n int) {
+		if n == 0 {
+			return
+		}
+		say("\n%s\n", title)
+		_, err := t.WriteTo(w)
+		errs = append(errs, err)
+	}
+	say("router %s, up for %s, version %s\n", st.Name, cli.Duration(now.Sub(st.Since)), st.Version)
+	say("listens on %s%s, interface %s (%s, MTU %d)\n", st.Listen, ifSet(", public ", st.Public), st.Device.Name, st.Device.Kind, st.Device.MTU)
+	say("directory %s: %s\n", st.Directory.URL, directoryWords(st.Directory, now))
+	if st.KeyLog != "" {
+		say("WARNING: keys are logged to %s\n", st.KeyLog)
+	}
+	certs := cli.NewTable("CERTIFICATE", "SUBJECT", "LIVES", "RENEWAL", "")
+	for _, c := range st.Certificates {
+		renewal := ""
+		if !c.RenewAt.IsZero() {
+			renewal = cli.Until(now, c.RenewAt)
+		}
+		certs.Row(c.Kind, c.Subject, cli.Until(now, c.NotAfter), renewal, c.Problem)
+	}
+	table("Certificates", certs, len(st.Certificates))
+	lt := cli.NewTable("PEER", "USER", "STATE", "SINCE", "NEXT TRY", "REASON")
+	for _, l := range st.Links {
+		next := ""
+		if !l.Next.IsZero() {
+			next = cli.Until(now, l.Next)
+		}
+		lt.Row(l.Peer, l.User, l.State, cli.Duration(now.Sub(l.Since)), next, l.Reason)
+	}
+	table("Wanted calls", lt, len(st.Links))
+	tt := cli.NewTable("TUNNEL", "PEER", "AS", "GROUP", "ROLE", "ADDRESS", "STATE", "SUITE", "PQ", "CALLS", "UP FOR", "REKEYS")
+	for _, t := range st.Tunnels {
+		tt.Row(t.ID, t.Peer, t.Name, t.Group, role(t.Initiator), t.Endpoint, t.State, t.Suite, yes(t.Hybrid), t.Calls, cli.Duration(now.Sub(t.Since)), t.Rekeys)
+	}
+	table("Tunnels", tt, len(st.Tunnels))
+	table("Calls", callTable(st.Calls, now), len(st.Calls))
+	rt := cli.NewTable("PEER", "WHAT", "REASON")
+	for _, r := range st.Refused {
+		rt.Row(r.Peer, r.What, r.Reason)
+	}
+	table("Refused from the site map", rt, len(st.Refused))
+	dt := cli.NewTable("CAUSE", "PACKETS")
+	n := 0
+	for _, k := range sortedKeys(st.Drops) {
+		if st.Drops[k] > 0 {
+			dt.Row(k, st.Drops[k])
+			n++
+		}
+	}
+	table("Dropped", dt, n)
+	return errors.Join(errs...)
+}
+
+func callTable(calls []admin.Call, now time.Time) *cli.Table {
+	t := cli.NewTable("CALL", "KIND", "USER", "PEER", "TUNNEL", "ROLE", "SUITE", "LOCAL", "REMOTE", "UP FOR", "IN", "OUT", "CERTIFICATE LIVES", "REKEYS")
+	for _, c := range calls {
+		t.Row(c.ID, c.Kind, c.User, c.Peer, c.Tunnel, role(c.Initiator), c.Suite, prefixes(c.Local), prefixes(c.Remote),
+			cli.Duration(now.Sub(c.Since)), cli.Bytes(c.RxBytes), cli.Bytes(c.TxBytes), cli.Until(now, c.NotAfter), c.Rekeys)
+	}
+	return t
+}
+
+func callsCommand() *cobra.Command {
+	c := &cobra.Command{Use: "calls", Short: "list the calls that are up", Args: cobra.NoArgs}
+	state := stateFlag(c)
+	cli.AddJSON(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		st, err := admin.NewClient(socket(*state)).Status(c.Context())
+		if err != nil {
+			return asked("asking the router for its calls", err)
+		}
+		if asJSON, _ := c.Flags().GetBool("json"); asJSON {
+			return cli.Print(c, st.Calls, nil)
+		}
+		_, err = callTable(st.Calls, time.Now()).WriteTo(c.OutOrStdout())
+		return err
+	}
+	return c
+}
+
+func hangup() *cobra.Command {
+	c := &cobra.Command{
+		Use: "hangup CALL", Short: "end one call", Args: cobra.ExactArgs(1),
+		Long: `hangup ends the call with this number (see calls). A user's call is not placed
+again; a site link is, since it stands for as long as both routers want it.`,
+	}
+	state := stateFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		id, err := strconv.ParseUint(args[0], 10, 64)
+		if err != nil {
+			return cli.Fail(cli.ExitUsage, "reading the number of the call", err, "twinkey-router calls lists them")
+		}
+		return end(c, *state, admin.Hangup{ID: id})
+	}
+	return c
+}
+
+func logout() *cobra.Command {
+	c := &cobra.Command{Use: "logout UID", Short: "end all calls of a user", Args: cobra.ExactArgs(1)}
+	state := stateFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error { return end(c, *state, admin.Hangup{User: args[0]}) }
+	return c
+}
+
+func end(c *cobra.Command, state string, h admin.Hangup) error {
+	ended, err := admin.NewClient(socket(state)).Hangup(c.Context(), h)
+	if err != nil {
+		return asked("ending a call", err)
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "ended %d call(s): %v\n", len(ended.Calls), ended.Calls)
+	return err
+}
+
+func login() *cobra.Command {
+	var address, peer, file string
+	c := &cobra.Command{
+		Use:   "login UID --address A --peer ROUTER",
+		Short: "place a user's own call to another site",
+		Long: `login proves a user's password to the directory, opens the user's sealed keys and
+places a call that carries what comes from one address of this LAN, secured by
+the user's own keys. The password is asked for, or read from a file.`,
+		Example: `  twinkey-router login alice --address 10.1.1.3 --peer rb`,
+		Args:    cobra.ExactArgs(1),
+	}
+	state := stateFlag(c)
+	cli.AddJSON(c)
+	f := c.Flags()
+	f.StringVar(&address, "address", "", "the user's address on this router's LAN")
+	f.StringVar(&peer, "peer", "", "the router at the other end")
+	f.StringVar(&file, "password-file", "", "file that holds the password in its first line; - is standard input")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		a, err := netip.ParseAddr(address)
+		if err != nil || peer == "" {
+			return cli.Fail(cli.ExitUsage, "logging in "+args[0], errors.Join(err, errors.New("--address and --peer are needed")), "")
+		}
+		password, err := readPassword(c, file)
+		if err != nil {
+			return cli.Fail(cli.ExitUsage, "reading the password", err, "")
+		}
+		call, err := admin.NewClient(socket(*state)).Login(c.Context(), admin.Login{User: args[0], Password: password, Address: a, Peer: peer})
+		if err != nil {
+			return asked("logging in "+args[0], err)
+		}
+		return cli.Print(c, call, func(t *cli.Table) {
+			t.Row(call.ID, call.User, call.Peer, call.Tunnel, call.Suite, address)
+		}, "CALL", "USER", "PEER", "TUNNEL", "SUITE", "ADDRESS")
+	}
+	return c
+}
+
+func readPassword(c *cobra.Command, file string) (string, error) {
+	if file == "" {
+		if _, err := fmt.Fprint(c.ErrOrStderr(), "Password: "); err != nil {
+			return "", err
+		}
+		b, err := term.ReadPassword(int(os.Stdin.Fd()))
+		_, _ = fmt.Fprintln(c.ErrOrStderr())
+		return string(b), err
+	}
+	in := c.InOrStdin()
+	if file != "-" {
+		f, err := os.Open(file) //nolint:gosec // the user names it
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		in = f
+	}
+	line, err := bufio.NewReader(io.LimitReader(in, 4096)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	if line = strings.TrimRight(line, "\r\n"); line == "" {
+		return "", errors.New("it is empty")
+	}
+	return line, nil
+}
+
+func reload() *cobra.Command {
+	c := &cobra.Command{Use: "reload", Short: "have the running router read its configuration again", Args: cobra.NoArgs}
+	state := stateFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return asked("reloading the configuration", admin.NewClient(socket(*state)).Reload(c.Context()))
+	}
+	return c
+}

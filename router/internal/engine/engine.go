@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"twinkey/pkg/tun"
+	"twinkey/pkg/twincert"
+	"twinkey/pkg/udpio"
+	"twinkey/router/internal/calls"
+	"twinkey/router/internal/links"
+	"twinkey/router/internal/native"
+	"twinkey/router/internal/trust"
+)
+
+// Lengths of the queues into the control loop. A full queue drops and counts: what is
+// lost is repeated by L2TP or PPP, and the data path never waits for control.
+const (
+	controlQueue = 4096
+	demandQueue  = 64
+)
+
+// ErrStopped says that the engine has ended.
+var ErrStopped = errors.New("the router is stopping")
+
+// Config is what an Engine works with.
+type Config struct {
+	Device tun.Device
+	Conn   udpio.Conn
+	Trust  *trust.Store
+	Log    *slog.Logger
+	Name   string // of this router
+	// Native is passed on; Table, Epoch, Self, Peer and Local are the engine's to set.
+	Native native.Config
+	// Install brings the kernel's routes into the TUN interface to these destinations.
+	Install func(remote []netip.Prefix) error
+}
+
+// Engine runs a router. Its methods are safe for concurrent use while Run runs.
+type Engine struct {
+	c     Config
+	epoch time.Time
+	table *calls.Table
+	drops Drops
+
+	control chan message
+	demand  chan netip.Addr
+	tasks   chan func(now time.Time)
+	stopped chan struct{}
+
+	// What follows belongs to the control loop.
+	native *native.Endpoint
+	links  *links.Set
+	state  state
+}
+
+// state is what the control loop knows beside the machines.
+type state struct {
+	self     native.Self
+	local    []netip.Prefix
+	public   bool // peers can dial us
+	demand   bool // open site links when a packet asks
+	peers    map[string]native.Peer
+	wanted   func(peer string) bool
+	refused  []native.Refusal
+	users    map[links.Key]native.Wish
+	waiting  map[links.Key][]func(*calls.Call, error)
+	active   map[uint64]Active
+	tunnels  map[uint16]native.TunnelUp
+	retiring map[uint64]time.Time
+}
+
+// Active is a call that is up.
+type Active struct {
+	Call      *calls.Call
+	Key       links.Key
+	Initiator bool
+	Since     time.Time
+}
+
+// New returns an engine that is ready to Run.
+func New(c Config) (*Engine, error) {
+	e := &Engine{
+		c: c, epoch: time.Now(), table: calls.NewTable(),
+		control: make(chan message, controlQueue), demand: make(chan netip.Addr, demandQueue),
+		tasks: make(chan func(time.Time)), stopped: make(chan struct{}),
+	}
+	var seed [8]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return nil, fmt.Errorf("seeding the back-off: %w", err)
+	}
+	e.links = links.New(binary.BigEndian.Uint64(seed[:]))
+	e.state = state{
+		peers: make(map[string]native.Peer), users: make(map[links.Key]native.Wish),
+		waiting: make(map[links.Key][]func(*calls.Call, error)), active: make(map[uint64]Active),
+		tunnels: make(map[uint16]native.TunnelUp), retiring: make(map[uint64]time.Time),
+		wanted: func(string) bool { return true },
+	}
+	n := c.Native
+	n.Table, n.Epoch, n.Trust = e.table, e.epoch, c.Trust
+	n.Self = func() native.Self { return e.state.self }
+	n.Peer = func(name string) (native.Peer, bool) { p, ok := e.state.peers[name]; return p, ok }
+	n.Local = func() []netip.Prefix { return e.state.local }
+	var err error
+	e.native, err = native.New(n)
+	return e, err
+}
+
+// Run carries packets until ctx ends or the interface or the socket fails. On the way
+// out it tells every peer, and closes Device and Conn.
+func (e *Engine) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	failed := make(chan error, 2)
+	wg.Go(func() { failed <- e.outbound() })
+	wg.Go(func() { failed <- e.inbound() })
+	err := e.loop(ctx, failed)
+	close(e.stopped)
+	err = errors.Join(err, e.c.Device.Close(), e.c.Conn.Close())
+	wg.Wait()
+	return err
+}
+
+// Do runs f in the control loop and waits for it.
+func (e *Engine) Do(ctx context.Context, f func(now time.Time)) error {
+	done := make(chan struct{})
+	task := func(now time.Time) { defer close(done); f(now) }
+	select {
+	case e.tasks <- task:
+		<-done
+		return nil
+	case <-e.stopped:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// SetSelf replaces who we are. Site links are made anew with the new keys before the
+// old ones are let go of.
+func (e *Engine) SetSelf(ctx context.Context, s native.Self) error {
+	return e.Do(ctx, func(now time.Time) {
+		old := e.state.self
+		e.state.self = s
+		if old.Certificate != nil && old.Certificate.ID() != s.Certificate.ID() {
+			for name := range e.state.peers {
+				e.replace(now, name, old.Certificate.Keys.Control)
+			}
+		}
+	})
+}
+
+// Revoke ends at once what stands on the certificates.
+func (e *Engine) Revoke(ctx context.Context, ids ...twincert.ID) error {
+	e.c.Trust.Revoke(ids...)
+	return e.Do(ctx, func(now time.Time) {
+		for _, id := range ids {
+			e.native.Revoked(now, id)
+		}
+	})
+}
+
+// Drops counts packets that the data path let go of, by cause.
+type Drops struct {
+	UnknownSPI, NotESP, ControlFull, NoCall, NotUp, BadPacket, Exhausted, SendFailed, DeviceFailed counter
+}

@@ -1,0 +1,237 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"twinkey/router/internal/calls"
+	"twinkey/router/internal/links"
+	"twinkey/router/internal/native"
+)
+
+// overlap is how long a replaced call still receives after its successor is up.
+const overlap = 2 * time.Second
+
+// Map is what the site map and the configuration say.
+type Map struct {
+	Local  []netip.Prefix // what we bridge
+	Public bool           // peers can dial us
+	Demand bool           // open site links when a packet asks for them
+	Wanted func(peer string) bool
+	Peers  []native.Peer
+	// Refused is what was left out already, for status.
+	Refused []native.Refusal
+}
+
+// SetMap takes over a new map: links to new peers are wanted, those to peers that are
+// gone end, bounds and routes of calls that stand are adjusted.
+func (e *Engine) SetMap(ctx context.Context, m Map) error {
+	return e.Do(ctx, func(now time.Time) { e.setMap(now, m) })
+}
+
+func (e *Engine) setMap(now time.Time, m Map) {
+	s := &e.state
+	peers, refused := disjoint(m.Local, m.Peers)
+	old := s.peers
+	s.local, s.public, s.demand, s.wanted = m.Local, m.Public, m.Demand, m.Wanted
+	s.refused = append(m.Refused, refused...)
+	s.peers = make(map[string]native.Peer, len(peers))
+	for _, p := range peers {
+		s.peers[p.Name] = p
+	}
+	for _, r := range s.refused {
+		e.c.Log.Warn("site map refused in part", "peer", r.Peer, "what", r.What, "reason", r.Reason)
+	}
+	for name := range old {
+		if _, ok := s.peers[name]; !ok {
+			e.lose(now, name)
+		}
+	}
+	for name, p := range s.peers {
+		if q, ok := old[name]; ok && q.ID != p.ID && s.self.Certificate != nil {
+			e.replace(now, name, s.self.Certificate.Keys.Control)
+		}
+		e.want(now, p)
+	}
+	e.native.Refresh(func(c *calls.Call, b calls.Bounds) {
+		a, up := s.active[c.ID]
+		if up {
+			e.table.SetRoutes(e.table.Routes().Without(c, a.Initiator))
+		}
+		c.SetBounds(b)
+		if up {
+			e.table.SetRoutes(e.table.Routes().With(c, a.Initiator))
+		}
+	})
+	e.install()
+}
+
+// disjoint leaves out prefixes that overlap ours or those of a peer before: who routes
+// an ambiguous prefix delivers somebody's packets to somebody else.
+func disjoint(local []netip.Prefix, peers []native.Peer) (kept []native.Peer, refused []native.Refusal) {
+	type owner struct {
+		p    netip.Prefix
+		name string
+	}
+	var taken []owner
+	for _, p := range local {
+		taken = append(taken, owner{p, "this router"})
+	}
+	peers = slices.Clone(peers)
+	slices.SortFunc(peers, func(a, b native.Peer) int { return cmp.Compare(a.Name, b.Name) })
+	for _, peer := range peers {
+		free := func(p netip.Prefix) bool {
+			i := slices.IndexFunc(taken, func(o owner) bool { return o.name != peer.Name && o.p.Overlaps(p) })
+			if i >= 0 {
+				refused = append(refused, native.Refusal{Peer: peer.Name, What: p.String(), Reason: "overlaps " + taken[i].p.String() + " of " + taken[i].name})
+			}
+			return i < 0
+		}
+		peer.Certified = keep(peer.Certified, free)
+		inCertified := func(p netip.Prefix) bool {
+			return slices.ContainsFunc(peer.Certified, func(c netip.Prefix) bool { return c.Bits() <= p.Bits() && c.Contains(p.Addr()) })
+		}
+		peer.Announced = keep(peer.Announced, inCertified)
+		for _, p := range peer.Certified {
+			taken = append(taken, owner{p, peer.Name})
+		}
+		kept = append(kept, peer)
+	}
+	return kept, refused
+}
+
+func keep(ps []netip.Prefix, ok func(netip.Prefix) bool) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(ps), func(p netip.Prefix) bool { return !ok(p) })
+}
+
+// install brings the kernel's routes in line: everything that a peer is certified for
+// goes into the TUN interface, also while no call is up, so that it never leaves by the
+// default route in the clear.
+func (e *Engine) install() {
+	var remote []netip.Prefix
+	for _, p := range e.state.peers {
+		remote = append(remote, p.Certified...)
+	}
+	slices.SortFunc(remote, func(a, b netip.Prefix) int { return a.Compare(b) })
+	if err := e.c.Install(slices.Compact(remote)); err != nil {
+		e.c.Log.Error("routes not set", "error", err)
+	}
+}
+
+// want decides who dials the site link to p. Of two that can be dialled the lower name
+// dials; one that cannot be dialled dials itself; on demand whoever has a packet.
+func (e *Engine) want(now time.Time, p native.Peer) {
+	s := &e.state
+	k := links.Key{Peer: p.Name}
+	lower := e.c.Name < p.Name
+	dial := p.Endpoint.IsValid() && s.wanted(p.Name) && (s.demand || lower || !s.public)
+	if !dial {
+		e.links.Forget(k)
+		return
+	}
+	e.links.Want(now, k, s.demand)
+	if e.standing(k) {
+		e.links.Up(now, k)
+	} else {
+		e.links.Soon(now, k)
+	}
+}
+
+// lose ends everything with a peer that is no longer in the site map.
+func (e *Engine) lose(now time.Time, peer string) {
+	e.links.Forget(links.Key{Peer: peer})
+	for id, a := range e.state.active {
+		if a.Call.Peer == peer {
+			if a.Key.User != "" && a.Initiator {
+				e.forgetUser(a.Key)
+			}
+			e.native.Hangup(now, id, "the peer left the site map")
+		}
+	}
+}
+
+// dialDue places the calls whose time has come.
+func (e *Engine) dialDue(now time.Time) {
+	for _, k := range e.links.Due(now) {
+		w := native.Wish{Key: k, Cred: e.state.self.Credentials}
+		if k.User != "" {
+			w = e.state.users[k]
+		}
+		if w.Cred.Certificate == nil {
+			e.links.Down(now, k, "no certificate")
+			continue
+		}
+		if err := e.native.PlaceCall(now, w); err != nil {
+			e.links.Down(now, k, err.Error())
+			e.answerWaiting(k, nil, err)
+		}
+	}
+}
+
+// asked notes that a packet found no call: a link on demand is opened.
+func (e *Engine) asked(dst netip.Addr) {
+	for name, p := range e.state.peers {
+		for _, prefix := range p.Announced {
+			if prefix.Contains(dst) {
+				e.links.Ask(links.Key{Peer: name})
+				return
+			}
+		}
+	}
+}
+
+// replace makes the site link to peer anew: certificates changed at one end. The old one
+// carries packets until the new one is up.
+func (e *Engine) replace(now time.Time, peer string, control [32]byte) {
+	k := links.Key{Peer: peer}
+	l, ok := e.links.Get(k)
+	if !ok || l.State != links.Up {
+		return
+	}
+	for _, a := range e.state.active {
+		if a.Key == k && a.Initiator {
+			e.native.Retire(peer, control)
+			if err := e.native.PlaceCall(now, native.Wish{Key: k, Cred: e.state.self.Credentials}); err != nil {
+				e.c.Log.Warn("site link not replaced yet", "peer", peer, "reason", err)
+			}
+			return
+		}
+	}
+}
+
+// resolve lets one of several site links with a peer stand: of two that both ends
+// dialled, the one of the lower name; of two that one end dialled, the younger.
+func (e *Engine) resolve(now time.Time, v native.CallUp) {
+	for id, a := range e.state.active {
+		if id == v.Call.ID || a.Call.Kind != calls.SiteLink || a.Call.Peer != v.Call.Peer {
+			continue
+		}
+		loser := id
+		if a.Initiator != v.Initiator && a.Initiator == (e.c.Name < v.Call.Peer) {
+			loser = v.Call.ID
+		}
+		if e.state.active[loser].Initiator { // each end lets go of what it dialled
+			e.state.retiring[loser] = now.Add(overlap)
+		}
+	}
+}
+
+func (e *Engine) retireDue(now time.Time) {
+	for id, at := range e.state.retiring {
+		if !now.Before(at) {
+			delete(e.state.retiring, id)
+			e.native.Hangup(now, id, "replaced by another call")
+		}
+	}
+}
+
+func (e *Engine) retireDeadline() time.Time {
+	var first time.Time
+	for _, at := range e.state.retiring {
+		first = earliest(first, at)
+	}
+	return first
+}

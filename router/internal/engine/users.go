@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"twinkey/router/internal/calls"
+	"twinkey/router/internal/links"
+	"twinkey/router/internal/native"
+)
+
+// ErrNotOurs says that an address is not on this router's LAN.
+var ErrNotOurs = errors.New("the address is not one that this router is certified for")
+
+// ErrBusy says that a user is logged in to the same peer already, or an address taken.
+var ErrBusy = errors.New("already logged in")
+
+// Login places a user's call and waits until it is up, has failed, or ctx ends. While
+// the user is logged in the call is placed again whenever it is lost. The credentials
+// are the engine's from now on: it wipes them when the user's call ends for good.
+func (e *Engine) Login(ctx context.Context, w native.Wish) (*calls.Call, error) {
+	type outcome struct {
+		c   *calls.Call
+		err error
+	}
+	done := make(chan outcome, 1)
+	var refused error
+	err := e.Do(ctx, func(now time.Time) {
+		if refused = e.admits(w); refused != nil {
+			return
+		}
+		e.state.users[w.Key] = w
+		e.state.waiting[w.Key] = append(e.state.waiting[w.Key], func(c *calls.Call, err error) { done <- outcome{c, err} })
+		e.links.Want(now, w.Key, false)
+	})
+	if err = errors.Join(err, refused); err != nil {
+		return nil, fmt.Errorf("logging in %s: %w", w.Key, err)
+	}
+	select {
+	case o := <-done:
+		return o.c, o.err
+	case <-e.stopped:
+		return nil, ErrStopped
+	case <-ctx.Done():
+		return nil, fmt.Errorf("logging in %s: %w", w.Key, ctx.Err())
+	}
+}
+
+// admits says whether a user may have a call from an address here.
+func (e *Engine) admits(w native.Wish) error {
+	if _, ok := e.state.users[w.Key]; ok {
+		return fmt.Errorf("%w: %s", ErrBusy, w.Key)
+	}
+	for k, o := range e.state.users {
+		if o.Address == w.Address && k.User != w.Key.User {
+			return fmt.Errorf("%w: %s is bound to %s", ErrBusy, w.Address, k.User)
+		}
+	}
+	own := e.state.self.Certificate.Prefixes
+	if !slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Contains(w.Address) }) {
+		return fmt.Errorf("%w: %s is in none of %v", ErrNotOurs, w.Address, own)
+	}
+	return nil
+}
+
+// forgetUser lets go of a user's call and keys for good.
+func (e *Engine) forgetUser(k links.Key) {
+	if w, ok := e.state.users[k]; ok {
+		w.Cred.Data.Private.Wipe()
+		w.Cred.Control.Private.Wipe()
+		delete(e.state.users, k)
+	}
+	e.links.Forget(k)
+}
+
+// Hangup ends one call by ID, or all of a user's, and returns the IDs of those ended.
+func (e *Engine) Hangup(ctx context.Context, id uint64, user string) (ended []uint64, err error) {
+	err = e.Do(ctx, func(now time.Time) {
+		for k := range e.state.users {
+			if user != "" && k.User == user && !e.standing(k) {
+				e.forgetUser(k) // it was waiting for its next attempt
+			}
+		}
+		for i, a := range e.state.active {
+			if i == id || user != "" && a.Key.User == user {
+				ended = append(ended, i)
+			}
+		}
+		slices.Sort(ended)
+		for _, i := range ended {
+			e.native.Hangup(now, i, "hung up by the operator")
+		}
+	})
+	return ended, err
+}

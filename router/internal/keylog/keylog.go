@@ -1,0 +1,57 @@
+package keylog
+
+import (
+	"fmt"
+	"os"
+	"sync"
+
+	"twinkey/proto/esp"
+	"twinkey/proto/secret"
+)
+
+// File is an open key log. A nil *File logs nothing. Safe for concurrent use.
+type File struct {
+	mu sync.Mutex
+	f  *os.File
+}
+
+// Open appends to path, which is made with mode 0600; a file that others may read is refused.
+func Open(path string) (*File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the key log: %w", err)
+	}
+	st, err := f.Stat()
+	if err == nil && st.Mode().Perm()&0o077 != 0 {
+		err = fmt.Errorf("%s may be read by others: chmod 600 it", path)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("opening the key log: %w", err)
+	}
+	return &File{f: f}, nil
+}
+
+// Log writes one association's line. Addresses are wildcards: a peer may move, and the
+// SPI names the association.
+func (l *File) Log(spi uint32, s esp.Suite, key secret.Key) error {
+	if l == nil {
+		return nil
+	}
+	line := esp.AppendKeyLog(nil, "*", "*", spi, s, key)
+	defer clear(line)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, err := l.f.Write(line); err != nil {
+		return fmt.Errorf("writing the key log: %w", err)
+	}
+	return nil
+}
+
+// Close ends the log.
+func (l *File) Close() error {
+	if l == nil {
+		return nil
+	}
+	return l.f.Close()
+}

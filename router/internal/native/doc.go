@@ -1,0 +1,47 @@
+// Package native speaks twinkey's own mode: L2TP tunnels whose handshake is Noise over
+// twin certificates. It glues four machines (handshake, l2tp/tunnel, ppp/link, and
+// itself) and owns no socket, goroutine or clock: datagrams, opened payloads and `now`
+// go in, things to send and events come out.
+//
+//	initiator                                                        terminator
+//	SCCRQ  {Flight: Noise XX -> e (, ML-KEM key)}         ────────►   state only now
+//	(Cookie, stateless, where the terminator is busy; SCCRQ again with it)
+//	       ◄────────  SCCRP  {Flight: <- e, ee, s, es; twin certificate, SPI, suite}
+//	SCCCN  {Flight: -> s, se; twin certificate, router certificate, signature, SPI} ──►
+//	- - - - - - - - - - - - from here everything in the control SA - - - - - - - - - - -
+//	       ◄────────  Ready                       the terminator holds the keys: tunnel up
+//	ICRQ   {Flight: Noise IK over the data keys}  ────────►
+//	       ◄────────  ICRP   {Flight}             data SA pair of this call
+//	ICCN                                          ────────►
+//	PPP: LCP, IPCP, IPV6CP in the data SA; then packets
+//
+// A flight that does not fit one message goes on in More messages right behind it. The
+// same IK handshake, in RekeyRequest and RekeyReply, replaces the keys of a call (over
+// the data keys) or of the tunnel (over the control keys):
+//
+//	asks                                               answers
+//	RekeyRequest {Session, Generation, Flight} ──────►  installs the new inbound SA
+//	installs the new inbound SA,   ◄────── RekeyReply {Session, Generation, Flight}
+//	seals with the new outbound SA
+//	first packet in the new SA     ──────►              seals with the new outbound SA
+//	both open packets of the old SA until the grace is over
+//
+// Where both ask at once the tunnel's initiator has its way.
+//
+// Vendor-specific control messages (Vendor ID 0xFFFE in the Message Type AVP):
+//
+//	1 More          goes on with a flight    {Session, Flight}
+//	2 Ready         the terminator is keyed  {}
+//	3 RekeyRequest                           {Session, Generation, Flight}
+//	4 RekeyReply                             {Session, Generation, Flight}
+//	5 Cookie        come again with this     {Cookie}
+//
+// Vendor-specific AVPs: 1 Flight (a part, see handshake.Split), 2 Cookie, 3 Session (the
+// sender's session ID, 0 the tunnel), 4 Generation (uint32), 5 Padding.
+//
+// In the clear only SCCRQ, SCCRP, SCCCN, their More parts, the acknowledgements between
+// them, Cookie and a StopCCN that refuses are sent or heard. Once a tunnel is keyed
+// anything unprotected that names it is dropped and counted. A clear StopCCN is a hint
+// about an attempt that is going on: it ends the attempt, which the owner repeats, never
+// a tunnel.
+package native

@@ -1,0 +1,189 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"twinkey/pkg/config"
+	"twinkey/proto/esp"
+)
+
+// File is the configuration file as it is written.
+type File struct {
+	State     string `yaml:"state" doc:"Directory that holds this box's keys and certificates (identity/) and its control socket." default:"/var/lib/twinkey-router"`
+	Listen    string `yaml:"listen" doc:"UDP address for tunnels." default:"0.0.0.0:1701"`
+	Public    string `yaml:"public" doc:"Address and port at which peers reach this box; empty: nobody can dial it, it dials." example:"198.51.100.1:1701"`
+	Directory string `yaml:"directory" doc:"URL of the directory; empty: the one that enrolment told." example:"https://hq.example:8702"`
+	CA        string `yaml:"ca" doc:"URL of the CA; empty: the one that enrolment used." example:"https://hq.example:8700"`
+
+	Tun       Tun       `yaml:"tun" doc:"The interface that carries private packets."`
+	Site      Site      `yaml:"site" doc:"What this box bridges."`
+	Security  Security  `yaml:"security" doc:"Suites, rekeying and what happens when nothing is heard of revocations."`
+	Keepalive Keepalive `yaml:"keepalive" doc:"How silence is noticed."`
+	Renewal   Renewal   `yaml:"renewal" doc:"When certificates are renewed."`
+}
+
+// Tun is the part of File on the interface.
+type Tun struct {
+	Name string `yaml:"name" doc:"Name of the interface." default:"twinkey0"`
+	MTU  int    `yaml:"mtu" doc:"Largest private packet in bytes; 0: what fits a 1500-byte path with the strongest suite that is allowed." default:"0"`
+}
+
+// Site is the part of File on prefixes and links.
+type Site struct {
+	Prefixes []string `yaml:"prefixes" doc:"Private prefixes that are bridged to the other sites over site links. Each must lie within one that this box's certificate covers." example:"[10.1.0.0/24]"`
+	Links    string   `yaml:"links" doc:"When site links are opened: start, or demand (the first packet opens them)." default:"start"`
+	Peers    []string `yaml:"peers" doc:"Names of the routers to keep site links with; empty: every router in the site map." example:"[rb, rc]"`
+}
+
+// Security is the part of File on suites and limits.
+type Security struct {
+	Suites      []string      `yaml:"suites" doc:"Suites to offer, best first; the end that is dialled chooses from what both allow. Known: aes256-gcm, chacha20-poly1305, aes128-gcm, aes256-cbc-sha256; legacy: 3des-cbc-sha1, null-sha256." default:"[aes256-gcm, chacha20-poly1305, aes128-gcm, aes256-cbc-sha256]"`
+	Legacy      bool          `yaml:"legacy" doc:"Must be true before a legacy suite is accepted in suites." default:"false"`
+	PostQuantum bool          `yaml:"post-quantum" doc:"Offer ML-KEM-768 beside X25519 in every handshake." default:"true"`
+	RekeyTime   time.Duration `yaml:"rekey-time" doc:"A security association is replaced when it is this old." default:"1h"`
+	RekeyBytes  uint64        `yaml:"rekey-bytes" doc:"... or has carried this many bytes; 0: the suite's own limit." default:"0"`
+	RekeyGrace  time.Duration `yaml:"rekey-grace" doc:"How long a replaced association still opens packets that were under way." default:"30s"`
+	Staleness   time.Duration `yaml:"staleness" doc:"New calls are refused when the directory was silent for longer than this and no current CRL is held." default:"15m"`
+}
+
+// Keepalive is the part of File on silence.
+type Keepalive struct {
+	Hello time.Duration `yaml:"hello" doc:"L2TP HELLO after this much silence of the peer." default:"15s"`
+	NAT   time.Duration `yaml:"nat" doc:"A one-byte datagram after this much silence of our own, so that a NAT keeps its mapping; 0: never." default:"20s"`
+	Echo  time.Duration `yaml:"echo" doc:"LCP Echo-Request in a call after this much silence; 0: never." default:"30s"`
+}
+
+// Renewal is the part of File on certificates.
+type Renewal struct {
+	At   float64       `yaml:"at" doc:"Fraction of a certificate's life after which it is renewed." default:"0.66"`
+	Warn time.Duration `yaml:"warn" doc:"Warn when a certificate (also the CA's) lives for less than this." default:"240h"`
+}
+
+// Settings is a checked File.
+type Settings struct {
+	File
+	Listen, Public netip.AddrPort // Public is invalid where the file names none
+	Prefixes       []netip.Prefix
+	Suites         []esp.Suite
+}
+
+// ErrLegacy says that a legacy suite is listed and legacy is not switched on.
+var ErrLegacy = errors.New("legacy suite")
+
+// Load reads and checks the file at path.
+func Load(path string) (*Settings, error) {
+	f, err := config.Load[File](path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := f.Check()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+// Check turns what was written into what may be used.
+func (f File) Check() (*Settings, error) {
+	s := &Settings{File: f}
+	var err error
+	if s.Listen, err = netip.ParseAddrPort(f.Listen); err != nil {
+		return nil, fmt.Errorf("listen: %w (write an address and a port, such as 0.0.0.0:1701)", err)
+	}
+	if f.Public != "" {
+		if s.Public, err = netip.ParseAddrPort(f.Public); err != nil {
+			return nil, fmt.Errorf("public: %w (write an address and a port, such as 198.51.100.1:1701)", err)
+		}
+	}
+	for _, p := range f.Site.Prefixes {
+		prefix, err := netip.ParsePrefix(p)
+		if err != nil {
+			return nil, fmt.Errorf("site.prefixes: %w", err)
+		}
+		if prefix != prefix.Masked() {
+			return nil, fmt.Errorf("site.prefixes: %s has host bits set: did you mean %s?", prefix, prefix.Masked())
+		}
+		s.Prefixes = append(s.Prefixes, prefix)
+	}
+	if f.Site.Links != "start" && f.Site.Links != "demand" {
+		return nil, fmt.Errorf("site.links: %q is neither start nor demand", f.Site.Links)
+	}
+	if len(f.Security.Suites) == 0 {
+		return nil, errors.New("security.suites: at least one suite is needed")
+	}
+	for _, name := range f.Security.Suites {
+		suite, err := esp.ParseSuite(name)
+		if err != nil {
+			return nil, fmt.Errorf("security.suites: %w", err)
+		}
+		if suite.Legacy() && !f.Security.Legacy {
+			return nil, fmt.Errorf("security.suites: %w %s: set security.legacy to true if you accept what it lacks", ErrLegacy, suite)
+		}
+		s.Suites = append(s.Suites, suite)
+	}
+	return s, s.checkRanges()
+}
+
+func (s *Settings) checkRanges() error {
+	switch {
+	case s.Tun.MTU != 0 && (s.Tun.MTU < 576 || s.Tun.MTU > 9000):
+		return fmt.Errorf("tun.mtu: %d is not between 576 and 9000", s.Tun.MTU)
+	case s.Security.RekeyTime < 10*time.Second:
+		return fmt.Errorf("security.rekey-time: %s is less than 10s", s.Security.RekeyTime)
+	case s.Security.RekeyGrace < time.Second || s.Security.RekeyGrace >= s.Security.RekeyTime:
+		return fmt.Errorf("security.rekey-grace: %s is not between 1s and rekey-time (%s)", s.Security.RekeyGrace, s.Security.RekeyTime)
+	case s.Security.Staleness < time.Second:
+		return fmt.Errorf("security.staleness: %s is less than 1s", s.Security.Staleness)
+	case s.Keepalive.Hello < time.Second:
+		return fmt.Errorf("keepalive.hello: %s is less than 1s", s.Keepalive.Hello)
+	case s.Renewal.At <= 0 || s.Renewal.At >= 1:
+		return fmt.Errorf("renewal.at: %v is not between 0 and 1", s.Renewal.At)
+	}
+	return nil
+}
+
+// IdentityDir is where the box's keys and certificates are.
+func (s *Settings) IdentityDir() string { return filepath.Join(s.State, "identity") }
+
+// Socket is the router's control socket.
+func (s *Settings) Socket() string { return filepath.Join(s.State, "control.sock") }
+
+// WantsPeer says whether a site link to the router called name is wanted.
+func (s *Settings) WantsPeer(name string) bool {
+	return len(s.Site.Peers) == 0 || slices.Contains(s.Site.Peers, name)
+}
+
+// ErrRestart says that a change takes effect only when the router starts anew.
+var ErrRestart = errors.New("this change needs a restart")
+
+// Reloadable says whether a running router can go over from one configuration to
+// another: what sockets, interface and handshakes were made with cannot change.
+func Reloadable(old, now *Settings) error {
+	fixed := []struct {
+		key  string
+		same bool
+	}{
+		{"state", old.State == now.State},
+		{"listen", old.Listen == now.Listen},
+		{"directory", old.Directory == now.Directory},
+		{"ca", old.CA == now.CA},
+		{"tun", old.Tun == now.Tun},
+		{"security.suites", slices.Equal(old.Suites, now.Suites)},
+		{"security.post-quantum", old.Security.PostQuantum == now.Security.PostQuantum},
+		{"security.rekey-time", old.Security.RekeyTime == now.Security.RekeyTime},
+		{"security.rekey-bytes", old.Security.RekeyBytes == now.Security.RekeyBytes},
+		{"security.rekey-grace", old.Security.RekeyGrace == now.Security.RekeyGrace},
+		{"keepalive", old.Keepalive == now.Keepalive},
+	}
+	for _, f := range fixed {
+		if !f.same {
+			return fmt.Errorf("%s: %w", f.key, ErrRestart)
+		}
+	}
+	return nil
+}
