@@ -36,7 +36,7 @@ func (d *demo) inspect(context.Context) error {
 	if err := errors.Join(d.captures.wan.Close(), d.captures.lan.Close()); err != nil {
 		return err
 	}
-	s := newSearch([]netip.Prefix{lab.SiteA.LAN, lab.SiteB.LAN}, d.aToB, d.bToA)
+	s := newSearch([]netip.Prefix{lab.SiteA.LAN, lab.SiteB.LAN, lab.SiteA.Users}, d.aToB, d.bToA)
 	lan, err := s.file(d.captures.lanFile)
 	if err != nil {
 		return err

@@ -21,10 +21,11 @@ import (
 // fileSize of each transferred file: long enough that no packet could slip by the search.
 const fileSize = 4 << 20
 
-// Addresses on the LAN of hosta from which the users work.
+// Addresses on the cable of hosta from which the users work. The site link does not carry them: without a call of
+// one's own nothing leaves from there.
 var (
-	aliceAddr = netip.MustParseAddr("10.1.0.3")
-	bobAddr   = netip.MustParseAddr("10.1.0.4")
+	aliceAddr = netip.MustParseAddr("10.1.1.3")
+	bobAddr   = netip.MustParseAddr("10.1.1.4")
 )
 
 func (d *demo) pingAcross(ctx context.Context) error {
@@ -92,7 +93,10 @@ func (d *demo) login(ctx context.Context) error {
 		uid  string
 		addr netip.Addr
 	}{{"alice", aliceAddr}, {"bob", bobAddr}} {
-		if err := d.HostA.AddAddress("eth0", netip.PrefixFrom(u.addr, lab.SiteA.LAN.Bits())); err != nil {
+		if err := d.HostA.AddAddress("eth0", netip.PrefixFrom(u.addr, lab.SiteA.Users.Bits())); err != nil {
+			return err
+		}
+		if err := d.mustNotPing(ctx, u.addr); err != nil {
 			return err
 		}
 		if err := d.Login(ctx, lab.SiteA, u.uid, u.addr, lab.SiteB.Name); err != nil {
@@ -170,7 +174,23 @@ func (d *demo) revoke(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := d.mustNotPing(ctx, aliceAddr); err != nil {
+		return err
+	}
 	return d.mustNotLogin(ctx)
+}
+
+// mustNotPing demands that nothing from an address crosses.
+func (d *demo) mustNotPing(ctx context.Context, from netip.Addr) error {
+	pong, err := d.HostA.Ping(ctx, netlab.Ping{To: lab.SiteB.Host, From: from, Count: 2, Wait: 300 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	if pong.Received != 0 {
+		return fmt.Errorf("packets from %s cross without a call", from)
+	}
+	d.show("nothing from %s crosses without a call", from)
+	return nil
 }
 
 // survived demands that bob's call and the site link are the same ones as before, not new ones that took their place.

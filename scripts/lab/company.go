@@ -23,14 +23,15 @@ import (
 var (
 	HQAddr    = netip.MustParseAddr("198.18.0.100")
 	WANPrefix = netip.MustParsePrefix("198.18.0.0/24")
-	SiteA     = Site{Name: "ra", LAN: netip.MustParsePrefix("10.1.0.0/24"), Router: netip.MustParseAddr("10.1.0.1"), Host: netip.MustParseAddr("10.1.0.2"), WAN: netip.MustParseAddr("198.18.0.1")}
-	SiteB     = Site{Name: "rb", LAN: netip.MustParsePrefix("10.2.0.0/24"), Router: netip.MustParseAddr("10.2.0.1"), Host: netip.MustParseAddr("10.2.0.2"), WAN: netip.MustParseAddr("198.18.0.2")}
+	SiteA     = Site{Name: "ra", LAN: netip.MustParsePrefix("10.1.0.0/24"), Users: netip.MustParsePrefix("10.1.1.0/24"), Router: netip.MustParseAddr("10.1.0.1"), Host: netip.MustParseAddr("10.1.0.2"), WAN: netip.MustParseAddr("198.18.0.1")}
+	SiteB     = Site{Name: "rb", LAN: netip.MustParsePrefix("10.2.0.0/24"), Users: netip.MustParsePrefix("10.2.1.0/24"), Router: netip.MustParseAddr("10.2.0.1"), Host: netip.MustParseAddr("10.2.0.2"), WAN: netip.MustParseAddr("198.18.0.2")}
 )
 
 // Site is one LAN and its router.
 type Site struct {
-	Name              string // of the router
-	LAN               netip.Prefix
+	Name              string       // of the router
+	LAN               netip.Prefix // bridged by the site link
+	Users             netip.Prefix // on the same cable, for users who log in: certified, and not bridged
 	Router, Host, WAN netip.Addr
 }
 
@@ -109,6 +110,7 @@ func (c *Company) cable() (err error) {
 		err := errors.Join(
 			c.Lab.Link(x.host, "eth0", lan(x.Host), x.router, "lan0", lan(x.Router)),
 			c.Lab.Attach(x.router, "wan0", wan(x.WAN), c.WAN),
+			x.router.AddAddress("lan0", netip.PrefixFrom(x.Users.Addr().Next(), x.Users.Bits())),
 			x.router.Sysctl("net.ipv4.ip_forward", "1"),
 			x.host.DefaultRoute(x.Router))
 		if err != nil {
@@ -230,7 +232,7 @@ func (c *Company) routerHost(s Site) *netlab.Host {
 // StartRouter enrols the router of a site, writes its configuration and starts it. extra is more YAML for the configuration.
 func (c *Company) StartRouter(ctx context.Context, s Site, extra string) error {
 	h := c.routerHost(s)
-	token, err := c.token(ctx, "router", "token", s.Name, "--prefix", s.LAN.String(), "--scope", "group:"+UserGroup)
+	token, err := c.token(ctx, "router", "token", s.Name, "--prefix", s.LAN.String(), "--prefix", s.Users.String(), "--scope", "group:"+UserGroup)
 	if err != nil {
 		return err
 	}

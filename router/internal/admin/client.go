@@ -66,9 +66,9 @@ func call[Out any](ctx context.Context, c *Client, method, path string, in any) 
 	resp, err := c.http.Do(req)
 	switch {
 	case errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
-		return out, &Error{What: fmt.Sprintf("no router is running on %s", c.path), Hint: "start it with `twinkey-router up`, or name its state directory with --state"}
+		return out, &Error{What: fmt.Sprintf("no router is running on %s", c.path), Hint: "start it with `twinkey-router up`, or name its state directory with --state", Err: ErrNotRunning}
 	case errors.Is(err, os.ErrPermission):
-		return out, &Error{What: fmt.Sprintf("may not open %s", c.path), Hint: "run as the user that the router runs as"}
+		return out, &Error{What: fmt.Sprintf("may not open %s", c.path), Hint: "run as the user that the router runs as", Err: ErrDenied}
 	case err != nil:
 		return out, fmt.Errorf("asking the router on %s: %w", c.path, err)
 	}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 )
@@ -147,6 +148,15 @@ type Router interface {
 type Error struct {
 	What string `json:"error"`
 	Hint string `json:"hint,omitempty"`
+	Err  error  `json:"-"` // one of the errors below, or nil
 }
 
 func (e *Error) Error() string { return e.What }
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Why a router cannot be asked.
+var (
+	ErrNotRunning = errors.New("no router is running")
+	ErrDenied     = errors.New("may not open the control socket")
+)

@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"errors"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -49,7 +48,10 @@ func asked(what string, err error) error {
 	if e, ok := errors.AsType[*admin.Error](err); ok {
 		hint = e.Hint
 	}
-	if errors.Is(err, os.ErrPermission) {
+	switch {
+	case errors.Is(err, admin.ErrNotRunning):
+		code = cli.ExitUnavailable
+	case errors.Is(err, admin.ErrDenied):
 		code = cli.ExitDenied
 	}
 	return cli.Fail(code, what, err, hint)

@@ -30,7 +30,7 @@ type File struct {
 // Tun is the part of File on the interface.
 type Tun struct {
 	Name string `yaml:"name" doc:"Name of the interface." default:"twinkey0"`
-	MTU  int    `yaml:"mtu" doc:"Largest private packet in bytes; 0: what fits a 1500-byte path with the strongest suite that is allowed." default:"0"`
+	MTU  int    `yaml:"mtu" doc:"Largest private packet in bytes; 0: what fits a path of 1500 bytes with any of the suites that are allowed." default:"0"`
 }
 
 // Site is the part of File on prefixes and links.
