@@ -123,6 +123,8 @@ func (a *Appliance) Login(ctx context.Context, l admin.Login) (admin.Call, error
 	w := native.Wish{Key: links.Key{Peer: l.Peer, User: l.User}, Cred: cred, Address: l.Address.Unmap()}
 	call, err := a.eng.Login(ctx, w)
 	if err != nil {
+		cred.Control.Private.Wipe()
+		cred.Data.Private.Wipe()
 		return admin.Call{}, loginError(l.User, err)
 	}
 	st, err := a.Status(ctx)

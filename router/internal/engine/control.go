@@ -35,8 +35,9 @@ func (e *Engine) loop(ctx context.Context, failed <-chan error) error {
 		e.native.Advance(now)
 		e.dialDue(now)
 		e.retireDue(now)
+		e.replaceDue(now)
 		e.flush(now)
-		timer.Reset(time.Until(earliest(e.native.Deadline(), e.links.Deadline(), nextExpiry, e.retireDeadline())))
+		timer.Reset(time.Until(earliest(e.native.Deadline(), e.links.Deadline(), nextExpiry, soonest(e.state.retiring), soonest(e.state.replace))))
 		select {
 		case m := <-e.control:
 			e.take(m)
@@ -198,8 +199,11 @@ func (e *Engine) callDown(now time.Time, v native.CallDown) {
 	} else if v.Initiator {
 		e.c.Log.Info("call failed", "peer", v.Key.Peer, "user", v.Key.User, "reason", v.Reason)
 	}
-	if e.standing(v.Key) {
-		return // another call does what this one did
+	if e.standing(v.Key) { // another call does what this one did, or should have replaced
+		if v.Call == nil && v.Initiator && v.Key.User == "" {
+			e.state.replace[v.Key.Peer] = now.Add(replaceRetry)
+		}
+		return
 	}
 	if v.Initiator && v.Key.User != "" && (v.Final || v.Call == nil && e.firstTry(v.Key)) {
 		e.forgetUser(v.Key)

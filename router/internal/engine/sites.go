@@ -15,6 +15,10 @@ import (
 // overlap is how long a replaced call still receives after its successor is up.
 const overlap = 2 * time.Second
 
+// replaceRetry is how long a link whose replacement failed waits for the next try. The
+// certificates that it stands on live for long: renewal comes early.
+const replaceRetry = 30 * time.Second
+
 // Map is what the site map and the configuration say.
 type Map struct {
 	Local  []netip.Prefix // what we bridge
@@ -195,6 +199,7 @@ func (e *Engine) replace(now time.Time, peer string, control [32]byte) {
 		if a.Key == k && a.Initiator {
 			e.native.Retire(peer, control)
 			if err := e.native.PlaceCall(now, native.Wish{Key: k, Cred: e.state.self.Credentials}); err != nil {
+				e.state.replace[peer] = now.Add(replaceRetry)
 				e.c.Log.Warn("site link not replaced yet", "peer", peer, "reason", err)
 			}
 			return
@@ -228,9 +233,20 @@ func (e *Engine) retireDue(now time.Time) {
 	}
 }
 
-func (e *Engine) retireDeadline() time.Time {
+// replaceDue tries again to replace links whose replacement failed.
+func (e *Engine) replaceDue(now time.Time) {
+	for peer, at := range e.state.replace {
+		if !now.Before(at) {
+			delete(e.state.replace, peer)
+			e.replace(now, peer, e.state.self.Certificate.Keys.Control)
+		}
+	}
+}
+
+// soonest is the first of the times in m; zero: there is none.
+func soonest[K comparable](m map[K]time.Time) time.Time {
 	var first time.Time
-	for _, at := range e.state.retiring {
+	for _, at := range m {
 		first = earliest(first, at)
 	}
 	return first

@@ -45,7 +45,16 @@ func (e *Engine) Login(ctx context.Context, w native.Wish) (*calls.Call, error) 
 		return o.c, o.err
 	case <-e.stopped:
 		return nil, ErrStopped
-	case <-ctx.Done():
+	case <-ctx.Done(): // nobody waits any more, so nobody is logged in
+		_ = e.Do(context.WithoutCancel(ctx), func(now time.Time) {
+			delete(e.state.waiting, w.Key)
+			for id, a := range e.state.active {
+				if a.Key == w.Key && a.Initiator {
+					e.native.Hangup(now, id, "the login was given up")
+				}
+			}
+			e.forgetUser(w.Key)
+		})
 		return nil, fmt.Errorf("logging in %s: %w", w.Key, ctx.Err())
 	}
 }
