@@ -40,7 +40,7 @@ type Event struct {
 	// Revision is where the stream stands: whoever has taken this event in resumes here.
 	Revision Revision  `json:"revision"`
 	Current  Revision  `json:"current,omitempty"` // with KindSync: newest there is
-	Time     time.Time `json:"time"` // of the change, by the directory's clock
+	Time     time.Time `json:"time"`              // of the change, by the directory's clock
 	Kind     EventKind `json:"kind"`
 	// Reset, with KindSync: what happened since the revision asked for is no longer
 	// known; sites, revocations and CRL must be fetched anew.
@@ -64,7 +64,7 @@ type Notice struct {
 // Revocation withdraws one certificate, twin or TLS, for good.
 type Revocation struct {
 	ID     twincert.ID   `json:"id"`
-	Name   string        `json:"name"` // of the bearer
+	Name   string        `json:"name"`          // of the bearer
 	Role   twincert.Role `json:"role,omitzero"` // zero: neither a router's nor a user's
 	Time   time.Time     `json:"time"`
 	Reason string        `json:"reason,omitempty"`

@@ -88,7 +88,8 @@ func (g *Guard) Release(ctx context.Context, c Caller, uid string, auth secret.K
 			return err
 		}
 		if wait > 0 {
-			if refused = &LockedError{wait}; moved {
+			refused = &LockedError{wait}
+			if moved {
 				return nil // the lock was put right for a clock that went back
 			}
 			return refused

@@ -69,6 +69,17 @@ func Open(ctx context.Context, s Store, now func() time.Time) (*Register, error)
 	return r, nil
 }
 
+// Known fails with ErrDamaged unless s holds a register that Open would read, not begin.
+func Known(ctx context.Context, s Store) error {
+	return s.View(ctx, func(tx Tx) error {
+		have, err := number(tx, metaSchema)
+		if err == nil && have != schema {
+			err = fmt.Errorf("%w: it has format %d, this program knows %d", ErrDamaged, have, schema)
+		}
+		return err
+	})
+}
+
 // Now asks the register's clock.
 func (r *Register) Now() time.Time { return r.now() }
 

@@ -38,11 +38,21 @@ func Open(path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s, err := open(path)
+	if err != nil {
+		return nil, errors.Join(err, l.release())
+	}
+	s.lock = l
+	return s, nil
+}
+
+// open opens a file that nobody else may open, without the lock beside it.
+func open(path string) (*Store, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMap, FreelistType: bolt.FreelistMapType})
 	if err != nil {
-		return nil, errors.Join(explain(path, err), l.release())
+		return nil, explain(path, err)
 	}
-	s := &Store{db: db, lock: l}
+	s := &Store{db: db}
 	if err := s.addBuckets(); err != nil {
 		return nil, errors.Join(fmt.Errorf("preparing database %s: %w", path, err), s.Close())
 	}
@@ -151,7 +161,13 @@ func (s *Store) Backup(ctx context.Context, w io.Writer, size func(int64)) error
 }
 
 // Close waits for transactions and lets the database go.
-func (s *Store) Close() error { return errors.Join(s.db.Close(), s.lock.release()) }
+func (s *Store) Close() error {
+	err := s.db.Close()
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.release())
+	}
+	return err
+}
 
 // ctxWriter ends a long copy when its reader has gone.
 type ctxWriter struct {

@@ -1,0 +1,166 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"twinkey/directory/client"
+	"twinkey/directory/internal/access"
+	"twinkey/directory/internal/store"
+	"twinkey/proto/secret"
+)
+
+// eventTimeout is how long a watcher may take to read one event before it is cut.
+const eventTimeout = 10 * time.Second
+
+func (s *Server) apply(r *request) (any, error) {
+	var c client.Change
+	if err := r.decode(client.MaxChange, &c); err != nil {
+		return nil, err
+	}
+	rev, err := s.reg.Apply(r.ctx(), r.who.URI, c)
+	if err != nil {
+		return nil, err
+	}
+	s.Changes.Add(1)
+	s.log.Info("change-applied", "change", c.ChangeID, "for", c.Actor, "revision", rev, "certificates", len(c.Certificates), "users", len(c.Users),
+		"bundles", len(c.Bundles), "groups", len(c.Groups), "routers", len(c.Routers), "revocations", len(c.Revocations), "crl", c.CRL != nil)
+	return client.AppliedBody{Applied: true, Revision: rev}, nil
+}
+
+func (s *Server) applied(r *request) (any, error) {
+	rev, ok, err := s.reg.Applied(r.ctx(), r.http.PathValue("id"))
+	return client.AppliedBody{Applied: ok, Revision: rev}, err
+}
+
+func (s *Server) sites(r *request) (any, error) {
+	var out client.SitesBody
+	err := s.reg.Read(r.ctx(), func(rd *store.Reader) (err error) {
+		if out.Revision, err = rd.Revision(); err != nil {
+			return err
+		}
+		out.Sites, err = rd.Sites()
+		return err
+	})
+	return out, err
+}
+
+func (s *Server) announce(r *request) (any, error) {
+	var in client.AnnounceBody
+	if err := r.decode(client.MaxBody, &in); err != nil {
+		return nil, err
+	}
+	if err := s.reg.Announce(r.ctx(), r.who.URI, r.who.Router, in.Endpoint, in.Prefixes, s.guard.Verify); err != nil {
+		return nil, err
+	}
+	s.log.Info("site-announced", "router", r.who.Router, "endpoint", in.Endpoint, "prefixes", len(in.Prefixes))
+	return nil, nil //nolint:nilnil // no answer, no error
+}
+
+func (s *Server) crl(r *request) (any, error) {
+	var der []byte
+	err := s.reg.Read(r.ctx(), func(rd *store.Reader) error {
+		der = rd.CRL()
+		return nil
+	})
+	if err == nil && len(der) == 0 {
+		err = fmt.Errorf("%w: the CA has sent no CRL yet", client.ErrNotFound)
+	}
+	return der, err
+}
+
+func (s *Server) revocations(r *request) (any, error) {
+	var out []client.Revocation
+	err := s.reg.Read(r.ctx(), func(rd *store.Reader) (err error) {
+		out, err = rd.Revocations()
+		return err
+	})
+	return out, err
+}
+
+func (s *Server) params(r *request) (any, error) {
+	var in client.ParamsBody
+	if err := r.decode(client.MaxBody, &in); err != nil {
+		return nil, err
+	}
+	return s.guard.LoginParams(r.ctx(), r.who, in.UID)
+}
+
+func (s *Server) release(r *request) (any, error) {
+	var in client.ReleaseBody
+	if err := r.decode(client.MaxBody, &in); err != nil {
+		return nil, err
+	}
+	auth := secret.New(in.Auth)
+	defer auth.Wipe()
+	out, err := s.guard.Release(r.ctx(), r.who, in.UID, auth)
+	if err != nil {
+		return nil, err
+	}
+	s.Released.Add(1)
+	s.log.Info("keys-released", "uid", in.UID, "router", r.who.Router)
+	return out, nil
+}
+
+// watch streams until the watcher goes, may no longer watch, or does not read.
+func (s *Server) watch(r *request) (any, error) {
+	since, err := strconv.ParseUint(r.http.URL.Query().Get("since"), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("%w: since: %w", client.ErrInvalid, err)
+	}
+	ctl := http.NewResponseController(r.w)
+	lines := json.NewEncoder(r.w)
+	admit := func(ctx context.Context) (func(client.Event) bool, error) {
+		if err := s.guard.Admit(ctx, r.who, access.Read); err != nil {
+			return nil, err
+		}
+		return s.guard.Visible(ctx, r.who)
+	}
+	began := false
+	for e, err := range s.hub.Stream(r.ctx(), since, admit) {
+		if err == nil {
+			if !began {
+				r.w.Header().Set("Content-Type", "application/x-ndjson")
+				s.log.Debug("watch-began", "caller", r.who.URI, "since", since)
+				began = true
+			}
+			err = send(ctl, lines, e)
+		}
+		if err != nil && !began {
+			return nil, err
+		}
+		if err != nil {
+			s.watchEnded(r, err)
+			break
+		}
+	}
+	return nil, errStreamed
+}
+
+func send(ctl *http.ResponseController, lines *json.Encoder, e client.Event) error {
+	if err := ctl.SetWriteDeadline(time.Now().Add(eventTimeout)); err != nil {
+		return err
+	}
+	if err := lines.Encode(e); err != nil {
+		return err
+	}
+	if e.More {
+		return nil
+	}
+	return ctl.Flush()
+}
+
+// watchEnded says why, loudly if the watcher was thrown out.
+func (s *Server) watchEnded(r *request, err error) {
+	if errors.Is(err, client.ErrDenied) {
+		s.Denied.Add(1)
+		s.log.Warn("watch-cut", "caller", r.who.URI, "remote", r.http.RemoteAddr, "error", err)
+		return
+	}
+	s.log.Debug("watch-ended", "caller", r.who.URI, "error", err)
+}
