@@ -1,0 +1,238 @@
+package issue
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"twinkey/ca/internal/authority"
+	"twinkey/ca/internal/ledger"
+	"twinkey/directory/client"
+	"twinkey/pkg/twincert"
+)
+
+// Revoked is the outcome of a revocation. It holds whatever Told says.
+type Revoked struct {
+	Certificates int   `json:"certificates"` // that were valid until now
+	Told         bool  `json:"told"`         // the directory has it, and tells the routers
+	Err          error `json:"-"`            // why it was not told yet
+}
+
+// RevokeUser withdraws all certificates of a user and closes the login.
+func (d *Desk) RevokeUser(ctx context.Context, actor, uid, reason string) (Revoked, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	in := &ledger.Intent{Kind: ledger.KindRevoke, What: "revoking user " + uid, Change: &client.Change{Actor: actor}}
+	n := 0
+	return d.revoke(ctx, in, &n, func(tx *ledger.Tx) error {
+		u, ok, err := tx.User(uid)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			return fmt.Errorf("user %s %w", uid, ErrUnknown)
+		case !u.Active():
+			return fmt.Errorf("user %s %w", uid, ErrRevoked)
+		}
+		u.Revoked, u.RevokedBy, u.Reason = d.now(), actor, reason
+		in.Effects.Users = []ledger.User{u}
+		in.Change.Users = []client.UserRecord{{UID: u.UID, Group: u.Group, Params: u.Params, Verifier: u.Verifier, Disabled: true}}
+		n, err = d.revokeCerts(tx, in, "user", uid, twincert.User, reason)
+		return err
+	})
+}
+
+// RevokeRouter withdraws all certificates of a router, twin and TLS.
+func (d *Desk) RevokeRouter(ctx context.Context, actor, name, reason string) (Revoked, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	in := &ledger.Intent{Kind: ledger.KindRevoke, What: "revoking router " + name, Change: &client.Change{Actor: actor}}
+	n := 0
+	return d.revoke(ctx, in, &n, func(tx *ledger.Tx) error {
+		r, ok, err := tx.Router(name)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			return fmt.Errorf("router %s %w", name, ErrUnknown)
+		case !r.Active():
+			return fmt.Errorf("router %s %w", name, ErrRevoked)
+		}
+		r.Revoked, r.Reason = d.now(), reason
+		in.Effects.Routers = []ledger.Router{r}
+		n, err = d.revokeCerts(tx, in, "router", name, twincert.Router, reason)
+		return err
+	})
+}
+
+// revoke journals a revocation, which takes effect in the ledger at once, puts it into the
+// CRL and tells the directory. guard fills in what is to be revoked, and n.
+func (d *Desk) revoke(ctx context.Context, in *ledger.Intent, n *int, guard func(*ledger.Tx) error) (Revoked, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Patience)
+	defer cancel()
+	// What is under way for the same bearer must be decided first, or it would be missed.
+	if err := d.settle(ctx); err != nil {
+		d.cfg.Log.Warn("journal not settled", "error", err)
+	}
+	err := d.journal(in, func(tx *ledger.Tx) error {
+		if err := guard(tx); err != nil {
+			return err
+		}
+		return tx.Take(in.Effects)
+	})
+	if err != nil {
+		return Revoked{}, err
+	}
+	if err := d.publishHere(in); err != nil {
+		return Revoked{}, err
+	}
+	err = d.settle(ctx)
+	return Revoked{Certificates: *n, Told: err == nil && d.cfg.Directory != nil, Err: err}, nil
+}
+
+// revokeCerts adds to in the revocation of every certificate of a bearer that anybody may
+// still accept, and says how many have not expired.
+func (d *Desk) revokeCerts(tx *ledger.Tx, in *ledger.Intent, role, name string, twin twincert.Role, reason string) (int, error) {
+	certs, err := tx.Certs()
+	if err != nil {
+		return 0, err
+	}
+	pending, err := closePending(tx, role, name)
+	if err != nil {
+		return 0, err
+	}
+	certs = append(certs, pending...)
+	now, valid := d.now(), 0
+	for _, c := range certs {
+		if c.Role != role || c.Name != name || !c.Revoked.IsZero() || !lives(c, now, d.cfg.Terms.Grace) {
+			continue
+		}
+		if now.Before(c.NotAfter) {
+			valid++
+		}
+		c.Revoked, c.Reason = now, reason
+		in.Effects.Certs = append(in.Effects.Certs, c)
+		id := twincert.ID{Issuer: d.issuer(), Serial: c.Serial}
+		in.Change.Revocations = append(in.Change.Revocations, client.Revocation{ID: id, Name: name, Role: twin, Time: now, Reason: reason})
+	}
+	return valid, nil
+}
+
+// closePending sees to it that what is still undecided for a bearer comes out revoked if
+// it comes out at all, and returns the certificates that it holds.
+func closePending(tx *ledger.Tx, role, name string) ([]ledger.Cert, error) {
+	queue, err := tx.Intents()
+	if err != nil {
+		return nil, err
+	}
+	var certs []ledger.Cert
+	for _, q := range queue {
+		mine := func(c ledger.Cert) bool { return c.Role == role && c.Name == name }
+		if q.Kind != ledger.KindIssue || !slices.ContainsFunc(q.Effects.Certs, mine) {
+			continue
+		}
+		for _, c := range q.Effects.Certs {
+			if mine(c) {
+				certs = append(certs, c)
+			}
+		}
+		// The revocation's own effects are written now; these must not undo them.
+		q.Effects.Certs = slices.DeleteFunc(q.Effects.Certs, mine)
+		q.Effects.Users, q.Effects.Routers = nil, nil
+		if err := tx.PutIntent(q); err != nil {
+			return nil, err
+		}
+	}
+	return certs, nil
+}
+
+// lives says whether anybody may still accept c: until it has expired, and for a TLS
+// certificate as long as it can be renewed, plus what clocks may differ.
+func lives(c ledger.Cert, now time.Time, grace time.Duration) bool {
+	return now.Before(c.NotAfter.Add(grace + skew))
+}
+
+func (d *Desk) issuer() string { return twincert.IDOf(d.cfg.Authority.Intermediate()).Issuer }
+
+// publishHere puts a revocation into smallstep's database and a new CRL, and that into
+// the intent. What is sent under one ID must stay the same, so the ID is new too; being
+// told of a revocation twice does the directory no harm.
+func (d *Desk) publishHere(in *ledger.Intent) error {
+	for _, c := range in.Effects.Certs {
+		n := c.Number()
+		if n == nil {
+			return fmt.Errorf("%w: serial number %q", ledger.ErrDamaged, c.Serial)
+		}
+		// An entry is kept as long as the certificate can be renewed.
+		r := authority.Revocation{Serial: n, Reason: c.Reason, At: c.Revoked, Expires: c.NotAfter.Add(d.cfg.Terms.Grace)}
+		if err := d.cfg.Authority.Revoke(r); err != nil {
+			return err
+		}
+	}
+	crl, err := d.cfg.Authority.RefreshCRL()
+	if err != nil {
+		return err
+	}
+	in.Change.CRL, in.CRLSigned, in.Change.ChangeID = crl.DER, d.now(), rand.Text()
+	if err := d.keep(in); err != nil {
+		return err
+	}
+	d.cfg.At(in.What, StepPrepared)
+	return nil
+}
+
+// forwardRevocation tells the directory, with a CRL that is still fresh.
+func (d *Desk) forwardRevocation(ctx context.Context, in *ledger.Intent) error {
+	if age := d.now().Sub(in.CRLSigned); age < 0 || age > d.cfg.Terms.CRL/3 {
+		if err := d.publishHere(in); err != nil {
+			return err
+		}
+	}
+	if d.cfg.Directory == nil {
+		return d.finish(in)
+	}
+	err := d.retry(ctx, func() error { return d.cfg.Directory.Apply(ctx, *in.Change) })
+	if err == nil {
+		d.cfg.At(in.What, StepApplied)
+		return d.finish(in)
+	}
+	if !transient(err) {
+		in.Change.CRL = nil // refused: next time with another one
+	}
+	in.LastFailed = err.Error()
+	return errors.Join(err, d.keep(in))
+}
+
+// PublishCRL signs a new CRL and hands it to the directory. While something else waits to
+// be told, that goes first, with a CRL of its own.
+func (d *Desk) PublishCRL(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Patience)
+	defer cancel()
+	var queue []ledger.Intent
+	err := d.cfg.Ledger.View(func(tx *ledger.Tx) (err error) {
+		queue, err = tx.Intents()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if d.cfg.Directory == nil {
+		_, err := d.cfg.Authority.RefreshCRL()
+		return err
+	}
+	if len(queue) == 0 {
+		in := &ledger.Intent{Kind: ledger.KindCRL, What: "publishing a CRL", Change: &client.Change{Actor: actorSelf}}
+		if err := d.journal(in, func(*ledger.Tx) error { return nil }); err != nil {
+			return err
+		}
+	}
+	return d.settle(ctx)
+}
+
+// actorSelf is who is at work when nobody asked.
+const actorSelf = "twinkey://ca"

@@ -1,0 +1,19 @@
+// Package ledger is the CA's own book, one bbolt file (ledger.db): who has which
+// certificates, which tokens are out, and the journal of what is under way. smallstep's
+// database beside it knows certificates by serial number only.
+//
+//	bucket    key           value
+//	meta      clock         latest time at which something was written
+//	tokens    token ID      Token: hash of the secret, what it is for, who used it
+//	users     UID           User
+//	groups    name          Group: control key pair, the private one sealed
+//	routers   name          Router
+//	certs     serial        Cert
+//	intents   number        Intent: what is to be done in several databases, or not at all
+//
+// An Intent carries all its effects on this book (Effects). They become visible in the
+// transaction that deletes the intent, and not before.
+//
+// Full disk: a transaction that cannot be written changes nothing and is ErrStorage;
+// reading goes on.
+package ledger

@@ -1,0 +1,127 @@
+package ledger
+
+import (
+	"math/big"
+	"net/netip"
+	"time"
+
+	"twinkey/directory/client"
+	"twinkey/pkg/keybundle"
+)
+
+// User is a person who logs in at a router.
+type User struct {
+	UID       string           `json:"uid"`
+	Group     string           `json:"group"`
+	Params    keybundle.Params `json:"params"`
+	Verifier  []byte           `json:"verifier"` // what the directory has too; to disable the user it is sent again
+	Serial    string           `json:"serial"`   // of the newest certificate
+	Created   time.Time        `json:"created"`
+	Revoked   time.Time        `json:"revoked,omitzero"`
+	RevokedBy string           `json:"revoked_by,omitempty"`
+	Reason    string           `json:"reason,omitempty"`
+}
+
+// Active says whether the user may log in as far as the CA is concerned.
+func (u User) Active() bool { return u.Revoked.IsZero() }
+
+// Group is a tunnel group: its users' certificates share one control key.
+type Group struct {
+	Name    string    `json:"name"`
+	Control []byte    `json:"control"` // X25519 public key
+	Sealed  []byte    `json:"sealed"`  // its private key under the CA's group key
+	Created time.Time `json:"created"`
+}
+
+// Router is a box that was enrolled.
+type Router struct {
+	Name     string         `json:"name"`
+	Prefixes []netip.Prefix `json:"prefixes"`
+	Scope    []string       `json:"scope"`
+	Profile  string         `json:"profile"`
+	Twin     string         `json:"twin"` // serials of the newest certificates
+	TLS      string         `json:"tls"`
+	Enrolled time.Time      `json:"enrolled"`
+	Renewed  time.Time      `json:"renewed,omitzero"`
+	Revoked  time.Time      `json:"revoked,omitzero"`
+	Reason   string         `json:"reason,omitempty"`
+}
+
+// Active says whether the router may have certificates.
+func (r Router) Active() bool { return r.Revoked.IsZero() }
+
+// Cert is a certificate that was issued to one of ours.
+type Cert struct {
+	Serial    string    `json:"serial"` // decimal
+	Kind      string    `json:"kind"`   // client.KindTwin or client.KindTLS
+	Role      string    `json:"role"`   // user, router, directory, ca
+	Name      string    `json:"name"`
+	DER       []byte    `json:"der"`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+	Revoked   time.Time `json:"revoked,omitzero"`
+	Reason    string    `json:"reason,omitempty"`
+}
+
+// Number is the serial number; nil if Serial is none.
+func (c Cert) Number() *big.Int {
+	n, ok := new(big.Int).SetString(c.Serial, 10)
+	if !ok {
+		return nil
+	}
+	return n
+}
+
+// Token lets one box enrol, once.
+type Token struct {
+	ID       string         `json:"id"`
+	Hash     []byte         `json:"hash"` // SHA-256 of the secret
+	Role     string         `json:"role"` // router or directory
+	Name     string         `json:"name"`
+	Prefixes []netip.Prefix `json:"prefixes,omitempty"`
+	Scope    []string       `json:"scope,omitempty"`
+	Hosts    []string       `json:"hosts,omitempty"`
+	Profile  string         `json:"profile,omitempty"`
+	Created  time.Time      `json:"created"`
+	Expires  time.Time      `json:"expires"`
+	Intent   uint64         `json:"intent,omitempty"` // under way; counts as used
+	Used     *Use           `json:"used,omitempty"`
+}
+
+// Use is what a token was used for. The same request again gets the same answer.
+type Use struct {
+	Request []byte    `json:"request"` // SHA-256 over the keys that were certified
+	TLS     string    `json:"tls"`     // serials
+	Twin    string    `json:"twin,omitempty"`
+	Time    time.Time `json:"time"`
+}
+
+// The kinds of intents.
+const (
+	KindIssue  = "issue"  // done or withdrawn
+	KindRevoke = "revoke" // done, however long it takes
+	KindCRL    = "crl"    // likewise
+)
+
+// Intent is one operation on several databases.
+type Intent struct {
+	Number     uint64         `json:"number"` // its place in the queue; given by Tx.AddIntent
+	Kind       string         `json:"kind"`
+	What       string         `json:"what"` // in words, for the log and for people
+	Created    time.Time      `json:"created"`
+	Withdrawn  bool           `json:"withdrawn,omitempty"` // from now on only its tombstone may be sent
+	Change     *client.Change `json:"change,omitempty"`    // for the directory; nil: not its business
+	CRLSigned  time.Time      `json:"crl_signed,omitzero"` // when Change.CRL was made
+	Effects    Effects        `json:"effects"`
+	Reserved   string         `json:"reserved,omitempty"`    // token that it uses
+	LastFailed string         `json:"last_failed,omitempty"` // why it is still here
+}
+
+// Effects are what an intent writes into this book, each replacing what is there.
+type Effects struct {
+	Users   []User   `json:"users,omitempty"`
+	Groups  []Group  `json:"groups,omitempty"`
+	Routers []Router `json:"routers,omitempty"`
+	Certs   []Cert   `json:"certs,omitempty"`
+	Tokens  []Token  `json:"tokens,omitempty"`
+}
