@@ -326,6 +326,7 @@ type Call struct {
 	State  string `json:"state"`
 	SPIIn  string `json:"spi_in"`
 	SPIOut string `json:"spi_out"`
+	Rekeys uint64 `json:"rekeys"`
 }
 
 // UserCall finds the call of a user that is up.

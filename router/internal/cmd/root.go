@@ -12,6 +12,9 @@ import (
 // defaultState is where a router keeps its keys unless it is told otherwise.
 const defaultState = "/var/lib/twinkey-router"
 
+// Main runs the command line of this process and returns its exit code.
+func Main() int { return cli.Main(Root()) }
+
 // Root returns the command line.
 func Root() *cobra.Command {
 	root := cli.New(cli.Program{

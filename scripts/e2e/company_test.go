@@ -1,0 +1,143 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"twinkey/pkg/netlab"
+	"twinkey/scripts/lab"
+)
+
+var errPrepare error
+
+func TestMain(m *testing.M) {
+	errPrepare = lab.Prepare()
+	if errPrepare != nil && !errors.Is(errPrepare, netlab.ErrPrivileges) {
+		fmt.Fprintln(os.Stderr, errPrepare)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// leaveOut skips the test, or fails it where nothing may be left out.
+func leaveOut(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("TWINKEY_NO_SKIP") == "1" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+func needs(t *testing.T, tool, pkg string) {
+	t.Helper()
+	if _, err := exec.LookPath(tool); err != nil {
+		leaveOut(t, fmt.Sprintf("needs %s (apt install %s)", tool, pkg))
+	}
+}
+
+// company makes a whole company with its site link up; it stops with the test, whose
+// failure shows the logs.
+func company(t *testing.T) *lab.Company {
+	t.Helper()
+	c := network(t)
+	check(t, c.Up(t.Context()))
+	return c
+}
+
+// network makes the company's network and no process.
+func network(t *testing.T) *lab.Company {
+	t.Helper()
+	if errPrepare != nil {
+		leaveOut(t, "needs root: "+errPrepare.Error())
+	}
+	c, err := lab.New(t.Context())
+	check(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			var logs bytes.Buffer
+			if err := c.WriteLogs(&logs); err == nil {
+				t.Logf("logs:\n%s", logs.Bytes())
+			}
+		}
+		if err := c.Close(); err != nil {
+			t.Errorf("stopping the company: %v", err)
+		}
+	})
+	return c
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mustPing demands that every request from hosta to hostb is answered.
+func mustPing(t *testing.T, c *lab.Company, from netip.Addr) {
+	t.Helper()
+	pong, err := c.HostA.Ping(t.Context(), netlab.Ping{To: lab.SiteB.Host, From: from, Count: 3})
+	check(t, err)
+	if pong.Received != pong.Sent {
+		t.Fatalf("%d of %d pings from %s were lost", pong.Sent-pong.Received, pong.Sent, from)
+	}
+}
+
+// mustNotPing demands that none is.
+func mustNotPing(t *testing.T, c *lab.Company, from netip.Addr) {
+	t.Helper()
+	pong, err := c.HostA.Ping(t.Context(), netlab.Ping{To: lab.SiteB.Host, From: from, Count: 2, Wait: 300 * time.Millisecond})
+	check(t, err)
+	if pong.Received != 0 {
+		t.Fatalf("%d of %d pings from %s were answered", pong.Received, pong.Sent, from)
+	}
+}
+
+// pingsAgain waits until hosta reaches hostb.
+func pingsAgain(t *testing.T, c *lab.Company, within time.Duration) {
+	t.Helper()
+	check(t, lab.Until(t.Context(), "an answered ping", within, func(ctx context.Context) error {
+		pong, err := c.HostA.Ping(ctx, netlab.Ping{To: lab.SiteB.Host, Count: 1, Wait: 300 * time.Millisecond})
+		if err == nil && pong.Received == 0 {
+			err = errors.New("no answer")
+		}
+		return err
+	}))
+}
+
+func status(t *testing.T, c *lab.Company, s lab.Site) lab.Status {
+	t.Helper()
+	st, err := c.Status(t.Context(), s)
+	check(t, err)
+	return st
+}
+
+// siteCall is the ID of the site link that is up at s.
+func siteCall(t *testing.T, c *lab.Company, s lab.Site) lab.Call {
+	t.Helper()
+	call, ok := status(t, c, s).SiteCall()
+	if !ok {
+		t.Fatalf("%s has no site link", s.Name)
+	}
+	return call
+}
+
+// user adds a user, gives hosta the address and logs in at ra.
+func user(t *testing.T, c *lab.Company, uid, address string) netip.Addr {
+	t.Helper()
+	a := netip.MustParseAddr(address)
+	check(t, c.AddUser(t.Context(), uid, rand.Text()))
+	check(t, c.HostA.AddAddress("eth0", netip.PrefixFrom(a, lab.SiteA.Users.Bits())))
+	check(t, c.Login(t.Context(), lab.SiteA, uid, a, lab.SiteB.Name))
+	return a
+}
