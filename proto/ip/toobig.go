@@ -74,8 +74,9 @@ func (p Packet) icmpError() bool {
 		return l4[0] != icmpEchoReply && l4[0] != icmpEcho && (l4[0] < icmpTimestamp || l4[0] > icmpMaskReply)
 	case ICMPv6:
 		return p.later || len(l4) == 0 || l4[0] < icmpv6LowestInfo
+	default:
+		return false
 	}
-	return false
 }
 
 func appendTooBigV4(b []byte, src netip.Addr, p Packet, mtu int) []byte {

@@ -88,8 +88,9 @@ func registry(p Protocol) []optionSpec {
 		return ipcpOptions[:]
 	case ProtoIPv6CP:
 		return ipv6cpOptions[:]
+	default:
+		return nil
 	}
-	return nil
 }
 
 func lookup(p Protocol, typ uint8) (optionSpec, bool) {

@@ -26,6 +26,9 @@ func (h home) identity() string        { return h.path("identity") }
 func (h home) socket() string          { return h.path("admin.sock") }
 func (h home) settings() string        { return h.path("directory.yaml") }
 
+// Main runs the command line of this process and returns its exit code.
+func Main() int { return cli.Main(Root()) }
+
 // Root is the command twinkey-directory.
 func Root() *cobra.Command {
 	root := cli.New(cli.Program{
@@ -66,6 +69,8 @@ func fail(what string, err error) error {
 		return cli.Fail(cli.ExitInUse, what, err, "another process listens there; choose another address with --listen")
 	case errors.Is(err, identity.ErrPermissions):
 		return cli.Fail(cli.ExitDenied, what, err, "keys are for their owner alone: chmod 600 the file, chmod 700 the directory")
+	case errors.Is(err, os.ErrNotExist):
+		return cli.Fail(cli.ExitNotFound, what, err, "is --dir right? a database is made by the first: twinkey-directory serve")
 	case errors.Is(err, os.ErrPermission):
 		return cli.Fail(cli.ExitDenied, what, err, "run as the owner of --dir")
 	}

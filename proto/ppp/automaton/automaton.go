@@ -96,8 +96,9 @@ func running(s State) bool {
 	switch s {
 	case Closing, Stopping, ReqSent, AckRcvd, AckSent:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // Timeout tells which event it is that the restart timer has expired by now; false while

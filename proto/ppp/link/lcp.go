@@ -173,9 +173,10 @@ func (l *Link) receiveLCP(now time.Time, p ppp.Packet) error {
 		return l.receiveProtocolReject(now, p)
 	case ppp.EchoRequest, ppp.EchoReply, ppp.DiscardRequest:
 		return l.receiveEcho(now, p)
+	default:
+		l.step(now, &l.lcp, automaton.RUC, p, 0, nil)
+		return nil
 	}
-	l.step(now, &l.lcp, automaton.RUC, p, 0, nil)
-	return nil
 }
 
 // receiveProtocolReject stops the protocol that the peer does not know "at the earliest

@@ -1,0 +1,396 @@
+package boltstore_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"twinkey/directory/client"
+	"twinkey/directory/internal/store"
+	"twinkey/directory/internal/store/boltstore"
+	"twinkey/directory/internal/store/storetest"
+)
+
+const (
+	childEnv    = "TWINKEY_TEST_CHILD"
+	childHolds  = "holds"  // opens the database and waits
+	childWrites = "writes" // applies one change after the other
+)
+
+func TestMain(m *testing.M) {
+	if mode, path, ok := strings.Cut(os.Getenv(childEnv), ":"); ok {
+		if err := child(mode, path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func open(dir string) (store.Store, error) { return boltstore.Open(filepath.Join(dir, "directory.db")) }
+
+func TestConformance(t *testing.T) {
+	storetest.Run(t, open, func(dir string, backup []byte) error {
+		return os.WriteFile(filepath.Join(dir, "directory.db"), backup, 0o600)
+	})
+}
+
+func register(t *testing.T, s store.Store) *store.Register {
+	t.Helper()
+	r, err := store.Open(t.Context(), s, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func revision(t *testing.T, r *store.Register) (rev client.Revision) {
+	t.Helper()
+	if err := r.Read(t.Context(), func(rd *store.Reader) (err error) {
+		rev, err = rd.Revision()
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return rev
+}
+
+// group is a change that adds one group, whole in itself.
+func group(n int) client.Change {
+	return client.Change{ChangeID: "group-" + strconv.Itoa(n), Actor: "test", Groups: []client.GroupRecord{{Name: "g" + strconv.Itoa(n), Control: bytes.Repeat([]byte{1}, 32)}}}
+}
+
+func child(mode, path string) error {
+	s, err := boltstore.Open(path)
+	if err != nil {
+		return err
+	}
+	if mode == childHolds {
+		fmt.Println("open")
+		select {}
+	}
+	ctx := context.Background()
+	r, err := store.Open(ctx, s, time.Now)
+	if err != nil {
+		return err
+	}
+	var rev client.Revision
+	if err := r.Read(ctx, func(rd *store.Reader) (err error) {
+		rev, err = rd.Revision()
+		return err
+	}); err != nil {
+		return err
+	}
+	for n := int(rev); ; n++ {
+		if rev, err = r.Apply(ctx, "twinkey://ca", group(n)); err != nil {
+			return err
+		}
+		fmt.Println(rev)
+	}
+}
+
+func start(t *testing.T, mode, path string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	c := exec.Command(os.Args[0])
+	c.Env = append(os.Environ(), childEnv+"="+mode+":"+path)
+	c.Stderr = os.Stderr
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	return c, bufio.NewScanner(out)
+}
+
+func TestSecondProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "directory.db")
+	c, out := start(t, childHolds, path)
+	if !out.Scan() {
+		t.Fatal("the first process did not open the database")
+	}
+	began := time.Now()
+	_, err := boltstore.Open(path)
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %s to find out", took)
+	}
+	if !errors.Is(err, store.ErrInUse) || !strings.Contains(err.Error(), fmt.Sprintf("in use by another process (pid %d)", c.Process.Pid)) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := boltstore.Replace(path, path, path+".old", nil); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("replaced under a running process: %v", err)
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait()
+	s, err := boltstore.Open(path) // the lock died with its process
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Whatever the moment of the kill: what was acknowledged is there, at most one change more
+// is, and nothing of another.
+func TestKilledInTheMiddle(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "directory.db")
+	for round := range 8 {
+		c, out := start(t, childWrites, path)
+		acked := client.Revision(0)
+		deadline := time.AfterFunc(time.Duration(20+rand.IntN(150))*time.Millisecond, func() { _ = c.Process.Signal(syscall.SIGKILL) })
+		for out.Scan() {
+			n, err := strconv.ParseUint(out.Text(), 10, 64)
+			if err != nil {
+				t.Fatalf("child said %q", out.Text())
+			}
+			acked = n
+		}
+		deadline.Stop()
+		_ = c.Wait()
+		s, err := boltstore.Open(path)
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		r := register(t, s)
+		have := revision(t, r)
+		if acked > 0 && have != acked && have != acked+1 {
+			t.Errorf("round %d: revision %d, acknowledged were %d", round, have, acked)
+		}
+		checkWhole(t, r, have)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := boltstore.Check(path); err != nil {
+			t.Errorf("round %d: %v", round, err)
+		}
+	}
+}
+
+// checkWhole finds all of each change up to rev, and nothing of the next: the change, its
+// group and its audit record.
+func checkWhole(t *testing.T, r *store.Register, rev client.Revision) {
+	t.Helper()
+	audit := client.Revision(0)
+	if err := r.Read(t.Context(), func(rd *store.Reader) error {
+		for a, err := range rd.Audit(store.AuditQuery{}) {
+			if err != nil {
+				return err
+			}
+			audit++
+			if a.Revision != audit || a.Seq != audit {
+				return fmt.Errorf("audit record %d says revision %d, sequence %d", audit, a.Revision, a.Seq)
+			}
+			if _, ok, err := rd.Group(a.Subject); err != nil || !ok {
+				return fmt.Errorf("group %s is missing: %w", a.Subject, err)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if audit != rev {
+		t.Errorf("%d audit records for revision %d", audit, rev)
+	}
+	for n := range int(rev) + 2 {
+		got, ok, err := r.Applied(t.Context(), group(n).ChangeID)
+		if err != nil || ok != (n < int(rev)) || ok && got != client.Revision(n)+1 {
+			t.Errorf("change %d of %d: applied %v as revision %d, %v", n, rev, ok, got, err)
+		}
+	}
+}
+
+// A real file system of 1 MiB, full to the last byte.
+func TestFullDisk(t *testing.T) {
+	storetest.NeedsRoot(t)
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	s, err := open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := register(t, s)
+	n := 0
+	for ; n < 5; n++ {
+		if _, err := r.Apply(t.Context(), "twinkey://ca", group(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	free, err := storetest.Fill(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err = nil; err == nil && n < 1000; n++ { // pages that lie free in the file are used up first
+		_, err = r.Apply(t.Context(), "twinkey://ca", group(n))
+	}
+	n--
+	if !errors.Is(err, store.ErrWrite) || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("after %d changes: %v", n, err)
+	}
+	for range 3 { // and goes on failing, and reading
+		if _, err := r.Apply(t.Context(), "twinkey://ca", group(n)); !errors.Is(err, store.ErrWrite) {
+			t.Errorf("got %v", err)
+		}
+		checkWhole(t, r, client.Revision(n))
+	}
+	// A restart with a full disk reads as well.
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = open(dir); err != nil {
+		t.Fatal(err)
+	}
+	r = register(t, s)
+	checkWhole(t, r, client.Revision(n))
+	if err := free(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Apply(t.Context(), "twinkey://ca", group(n)); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+	checkWhole(t, r, client.Revision(n)+1)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatIsNoDatabase(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string][]byte{
+		"text":  []byte("hello"),
+		"zeros": make([]byte, 1<<16),
+		"noise": bytes.Repeat([]byte{0xA5, 0x17}, 1<<15),
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := boltstore.Open(path); !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("Open of %s: %v", name, err)
+		}
+		if err := boltstore.Check(path); !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("Check of %s: %v", name, err)
+		}
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%s was changed", name)
+		}
+	}
+}
+
+func TestReplaceKeepsTheOldOneUntilTheNewOneIsWhole(t *testing.T) {
+	dir := t.TempDir()
+	path, copyOf := filepath.Join(dir, "directory.db"), filepath.Join(dir, "copy.db")
+	s, err := boltstore.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := register(t, s)
+	apply := func(n int) {
+		if _, err := r.Apply(t.Context(), "twinkey://ca", group(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(0)
+	var b bytes.Buffer
+	if err := r.Backup(t.Context(), &b, nil); err != nil {
+		t.Fatal(err)
+	}
+	apply(1)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	current := func() client.Revision {
+		s, err := boltstore.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = s.Close() }()
+		return revision(t, register(t, s))
+	}
+	refused := errors.New("refused")
+	for name, c := range map[string]struct {
+		file    []byte
+		prepare error
+		want    error
+	}{
+		"cut short": {b.Bytes()[:b.Len()/2], nil, store.ErrDamaged},
+		"empty":     {nil, nil, nil},
+		"refused":   {b.Bytes(), refused, refused},
+	} {
+		if err := os.WriteFile(copyOf, c.file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := boltstore.Replace(path, copyOf, path+".old", func(fresh, old store.Store) error {
+			if c.prepare != nil {
+				return c.prepare
+			}
+			return store.Known(t.Context(), fresh)
+		})
+		if err == nil || c.want != nil && !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := current(); got != 2 {
+			t.Errorf("%s: revision %d now", name, got)
+		}
+	}
+	if err := os.WriteFile(copyOf, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := boltstore.Replace(path, copyOf, path+".old", func(fresh, old store.Store) error {
+		if fresh == nil || old == nil {
+			return errors.New("both were to be seen")
+		}
+		return nil
+	})
+	if err != nil || kept != path+".old" || current() != 1 {
+		t.Errorf("kept %q, revision %d, %v", kept, current(), err)
+	}
+	if err := boltstore.Check(kept); err != nil {
+		t.Errorf("the old one: %v", err)
+	}
+	if left, _ := filepath.Glob(path + ".restore*"); left != nil {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func BenchmarkApply(b *testing.B) {
+	s, err := open(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	r, err := store.Open(b.Context(), s, time.Now)
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	for b.Loop() {
+		if _, err := r.Apply(b.Context(), "twinkey://ca", group(n)); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+}
