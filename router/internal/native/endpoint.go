@@ -264,7 +264,7 @@ func (e *Endpoint) Clear(now time.Time, from netip.AddrPort, msg []byte) {
 	switch {
 	case t == nil || t.to != from:
 		e.Counters.Stray++
-	case t.ctl.out != nil && !(t.initiator && !t.up && isStop(msg)):
+	case t.ctl.out != nil && !t.refusal(msg):
 		e.Counters.Unprotected++
 	default:
 		t.received += len(msg)
@@ -275,11 +275,11 @@ func (e *Endpoint) Clear(now time.Time, from netip.AddrPort, msg []byte) {
 	}
 }
 
-// isStop says whether a clear message is a StopCCN. While the terminator has not shown
-// that it holds the keys it may only be refusing us, which it can do in the clear alone.
-func isStop(msg []byte) bool {
+// refusal says whether a clear message may be a terminator's refusal of our attempt: a
+// StopCCN, before it has shown that it holds the keys. It has no other way to say so.
+func (t *tunnelState) refusal(msg []byte) bool {
 	vendor, typ, ok := l2tp.PeekType(msg)
-	return ok && vendor == 0 && typ == uint16(l2tp.StopCCN)
+	return t.initiator && !t.up && ok && vendor == 0 && typ == uint16(l2tp.StopCCN)
 }
 
 // Control takes the payload of a packet that a tunnel's control SA opened: an inner UDP

@@ -47,35 +47,20 @@ func Open(path string) (*Store, error) {
 }
 
 // open opens a file that nobody else may open, without the lock beside it.
-func open(path string) (*Store, error) {
+func open(path string) (s *Store, err error) {
+	if err := checkLength(path); err != nil {
+		return nil, err
+	}
+	defer damagedOnFault(path, &err)()
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMap, FreelistType: bolt.FreelistMapType})
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	s := &Store{db: db}
+	s = &Store{db: db}
 	if err := s.addBuckets(); err != nil {
 		return nil, errors.Join(fmt.Errorf("preparing database %s: %w", path, err), s.Close())
 	}
 	return s, nil
-}
-
-// Check reads the whole file at path and fails with store.ErrDamaged unless it is a sound
-// database. The file must not be open elsewhere.
-func Check(path string) error {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, ReadOnly: true, PreLoadFreelist: true})
-	if err != nil {
-		return explain(path, err)
-	}
-	err = db.View(func(tx *bolt.Tx) error {
-		var first error
-		for err := range tx.Check() { // drained: the checker runs until it is done
-			if first == nil {
-				first = fmt.Errorf("%w: %s: %w", store.ErrDamaged, path, err)
-			}
-		}
-		return first
-	})
-	return errors.Join(err, db.Close())
 }
 
 func explain(path string, err error) error {
