@@ -117,7 +117,7 @@ func (a *Appliance) open(s *settings.Settings) (err error) {
 			Rand: rand.Reader, KeyLog: a.keyLog,
 			Suites: s.Suites, Hybrid: s.Security.PostQuantum, MRU: uint16(MTU(s)),
 			Hello: s.Keepalive.Hello, Echo: s.Keepalive.Echo, NAT: s.Keepalive.NAT,
-			RekeyTime: s.Security.RekeyTime, RekeyBytes: s.Security.RekeyBytes, RekeyGrace: s.Security.RekeyGrace,
+			RekeyTime: s.Security.RekeyTime, RekeyBytes: s.Security.RekeyBytes, RekeyPackets: s.Security.RekeyPackets, RekeyGrace: s.Security.RekeyGrace,
 		},
 	})
 	return err

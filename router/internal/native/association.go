@@ -50,7 +50,7 @@ type keys struct {
 
 // install makes the pair of k the present one. The first pair seals at once.
 func (a *association) install(now time.Time, e *Endpoint, k keys) error {
-	lim := esp.Limits{SoftBytes: e.c.RekeyBytes}
+	lim := esp.Limits{SoftBytes: e.c.RekeyBytes, SoftPackets: e.c.RekeyPackets}
 	out, err := esp.NewOutbound(k.remote, k.suite, k.out, lim)
 	if err != nil {
 		return fmt.Errorf("making the outbound SA: %w", err)

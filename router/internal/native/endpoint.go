@@ -67,15 +67,16 @@ type Config struct {
 	// KeyLog is told of every association that is made; nil: nobody is.
 	KeyLog func(spi uint32, s esp.Suite, key secret.Key)
 
-	Suites     []esp.Suite
-	Hybrid     bool
-	MRU        uint16 // largest PPP payload we receive, bytes
-	Hello      time.Duration
-	Echo       time.Duration
-	NAT        time.Duration
-	RekeyTime  time.Duration
-	RekeyBytes uint64
-	RekeyGrace time.Duration
+	Suites       []esp.Suite
+	Hybrid       bool
+	MRU          uint16 // largest PPP payload we receive, bytes
+	Hello        time.Duration
+	Echo         time.Duration
+	NAT          time.Duration
+	RekeyTime    time.Duration
+	RekeyBytes   uint64 // 0: the suite's own limit; RekeyPackets likewise
+	RekeyPackets uint64
+	RekeyGrace   time.Duration
 }
 
 // Credentials are a twin certificate and its private keys: the router's own, or a user's.

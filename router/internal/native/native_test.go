@@ -197,6 +197,36 @@ func TestRekeyLosesNothing(t *testing.T) {
 	}
 }
 
+// Rekeying by use: the end that has sent so much asks, whichever it is.
+func TestRekeyByUse(t *testing.T) {
+	for name, change := range map[string]func(*native.Config){
+		"packets": func(c *native.Config) { c.RekeyPackets = 50 },
+		"bytes":   func(c *native.Config) { c.RekeyBytes = 5000 },
+	} {
+		for _, sender := range []string{"ra", "rb"} {
+			t.Run(name+" sent by "+sender, func(t *testing.T) {
+				w := newWorld(t)
+				a, b := w.router("ra", 1), w.router("rb", 2)
+				a.start(change)
+				b.start(change)
+				out := w.link(a, b)
+				from, to, c := a, b, out
+				if sender == "rb" {
+					from, to, c = b, a, b.up(links.Key{Peer: "ra"})
+				}
+				first := c.Out().SA.SPI()
+				for range 200 {
+					from.say(c, strings.Repeat("x", 100))
+					w.pass(500 * time.Millisecond)
+				}
+				if c.Out().SA.SPI() == first || len(to.texts()) != 200 {
+					t.Errorf("SPI %#x, at first %#x; %d of 200 packets arrived", c.Out().SA.SPI(), first, len(to.texts()))
+				}
+			})
+		}
+	}
+}
+
 // Loss, duplication and reordering of the control path delay a call and change nothing.
 func TestSetUpInBadWeather(t *testing.T) {
 	for seed := range 20 {

@@ -42,13 +42,14 @@ type Site struct {
 
 // Security is the part of File on suites and limits.
 type Security struct {
-	Suites      []string      `yaml:"suites" doc:"Suites to offer, best first; the end that is dialled chooses from what both allow. Known: aes256-gcm, chacha20-poly1305, aes128-gcm, aes256-cbc-sha256; legacy: 3des-cbc-sha1, null-sha256." default:"[aes256-gcm, chacha20-poly1305, aes128-gcm, aes256-cbc-sha256]"`
-	Legacy      bool          `yaml:"legacy" doc:"Must be true before a legacy suite is accepted in suites." default:"false"`
-	PostQuantum bool          `yaml:"post-quantum" doc:"Offer ML-KEM-768 beside X25519 in every handshake." default:"true"`
-	RekeyTime   time.Duration `yaml:"rekey-time" doc:"A security association is replaced when it is this old." default:"1h"`
-	RekeyBytes  uint64        `yaml:"rekey-bytes" doc:"... or has carried this many bytes; 0: the suite's own limit." default:"0"`
-	RekeyGrace  time.Duration `yaml:"rekey-grace" doc:"How long a replaced association still opens packets that were under way." default:"30s"`
-	Staleness   time.Duration `yaml:"staleness" doc:"New calls are refused when the directory was silent for longer than this and no current CRL is held." default:"15m"`
+	Suites       []string      `yaml:"suites" doc:"Suites to offer, best first; the end that is dialled chooses from what both allow. Known: aes256-gcm, chacha20-poly1305, aes128-gcm, aes256-cbc-sha256; legacy: 3des-cbc-sha1, null-sha256." default:"[aes256-gcm, chacha20-poly1305, aes128-gcm, aes256-cbc-sha256]"`
+	Legacy       bool          `yaml:"legacy" doc:"Must be true before a legacy suite is accepted in suites." default:"false"`
+	PostQuantum  bool          `yaml:"post-quantum" doc:"Offer ML-KEM-768 beside X25519 in every handshake." default:"true"`
+	RekeyTime    time.Duration `yaml:"rekey-time" doc:"A security association is replaced when it is this old." default:"1h"`
+	RekeyBytes   uint64        `yaml:"rekey-bytes" doc:"... or has carried this many bytes; 0: the suite's own limit." default:"0"`
+	RekeyPackets uint64        `yaml:"rekey-packets" doc:"... or this many packets; 0: the suite's own limit." default:"0"`
+	RekeyGrace   time.Duration `yaml:"rekey-grace" doc:"How long a replaced association still opens packets that were under way." default:"30s"`
+	Staleness    time.Duration `yaml:"staleness" doc:"New calls are refused when the directory was silent for longer than this and no current CRL is held." default:"15m"`
 }
 
 // Keepalive is the part of File on silence.
@@ -177,6 +178,7 @@ func Reloadable(old, now *Settings) error {
 		{"security.post-quantum", old.Security.PostQuantum == now.Security.PostQuantum},
 		{"security.rekey-time", old.Security.RekeyTime == now.Security.RekeyTime},
 		{"security.rekey-bytes", old.Security.RekeyBytes == now.Security.RekeyBytes},
+		{"security.rekey-packets", old.Security.RekeyPackets == now.Security.RekeyPackets},
 		{"security.rekey-grace", old.Security.RekeyGrace == now.Security.RekeyGrace},
 		{"keepalive", old.Keepalive == now.Keepalive},
 	}
