@@ -1,0 +1,163 @@
+package api
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	caclient "twinkey/ca/client"
+	"twinkey/ca/internal/enroll"
+	"twinkey/ca/internal/issue"
+	"twinkey/pkg/identity"
+)
+
+var (
+	errPeer = errors.New("a certificate of this CA is needed")
+	errBody = errors.New("unreadable request")
+)
+
+// tlsConfig lets in clients without a certificate and with an expired one; see the package
+// comment. Nothing is resumed, so that each connection proves its key anew.
+func tlsConfig(id *identity.Identity) *tls.Config {
+	c := id.ServerTLS()
+	c.GetConfigForClient = nil
+	c.ClientAuth = tls.RequestClientCert
+	c.SessionTicketsDisabled = true
+	return c
+}
+
+// public answers everybody.
+func (s *Server) public() (http.Handler, error) {
+	plain, err := s.cfg.CA.Authority.Handler(s.cfg.Port)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+caclient.PathChallenge, s.limited(s.challenge))
+	mux.HandleFunc("POST "+caclient.PathEnroll, s.limited(s.enroll))
+	mux.HandleFunc("POST "+caclient.PathRenew, s.limited(s.renew))
+	mux.HandleFunc("GET "+caclient.PathTrust, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.trust()) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if !s.plain.allow(r.RemoteAddr, time.Now()) {
+			writeError(w, http.StatusTooManyRequests, caclient.CodeTooMany, errTooMany.Error(), time.Second)
+			return
+		}
+		plain.ServeHTTP(w, r)
+	})
+	return mux, nil
+}
+
+// limited wraps an operation that costs us something.
+func (s *Server) limited(f func(*http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !s.costly.allow(r.RemoteAddr, time.Now()) {
+			writeError(w, http.StatusTooManyRequests, caclient.CodeTooMany, errTooMany.Error(), time.Second)
+			return
+		}
+		v, err := f(r)
+		if err != nil {
+			code, status := codeOf(err)
+			s.cfg.Log.Warn("request refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", code, "error", err)
+			writeError(w, status, code, public(code, err), 0)
+			return
+		}
+		writeJSON(w, http.StatusOK, v)
+	}
+}
+
+func (s *Server) challenge(*http.Request) (any, error) { return s.challenger.New(s.cfg.Now()) }
+
+func (s *Server) enroll(r *http.Request) (any, error) {
+	req, keys, err := s.proved(r)
+	if err != nil {
+		return nil, err
+	}
+	issued, err := s.cfg.CA.Desk.Enroll(r.Context(), req.Token, keys)
+	if err != nil {
+		return nil, err
+	}
+	return s.answer(issued), nil
+}
+
+func (s *Server) renew(r *http.Request) (any, error) {
+	role, name, leaf, err := s.peer(r)
+	if err != nil {
+		return nil, err
+	}
+	req, keys, err := s.proved(r)
+	if err != nil {
+		return nil, err
+	}
+	if req.Token != "" {
+		return nil, fmt.Errorf("%w: a renewal shows no token", enroll.ErrRequest)
+	}
+	issued, err := s.cfg.CA.Desk.Renew(r.Context(), role, name, leaf, keys)
+	if err != nil {
+		return nil, err
+	}
+	return s.answer(issued), nil
+}
+
+// proved reads a request and checks its proofs.
+func (s *Server) proved(r *http.Request) (*caclient.Request, issue.Keys, error) {
+	b, err := io.ReadAll(io.LimitReader(r.Body, caclient.MaxRequest+1))
+	if err != nil {
+		return nil, issue.Keys{}, fmt.Errorf("%w: %w", errBody, err)
+	}
+	req, err := enroll.Parse(b)
+	if err != nil {
+		return nil, issue.Keys{}, err
+	}
+	p, err := s.challenger.Check(req, s.cfg.Now())
+	if err != nil {
+		return nil, issue.Keys{}, err
+	}
+	return req, issue.Keys{CSR: p.CSR, Twin: p.Twin}, nil
+}
+
+// peer says who shows the client certificate. It must be of this CA; that it has expired is
+// no matter here.
+func (s *Server) peer(r *http.Request) (role, name string, leaf *x509.Certificate, err error) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return "", "", nil, errPeer
+	}
+	leaf = r.TLS.PeerCertificates[0]
+	roots, inter := x509.NewCertPool(), x509.NewCertPool()
+	roots.AddCert(s.cfg.CA.Authority.Root())
+	inter.AddCert(s.cfg.CA.Authority.Intermediate())
+	at := s.cfg.Now()
+	if at.After(leaf.NotAfter) {
+		at = leaf.NotAfter
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: inter, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		return "", "", nil, fmt.Errorf("%w: %w", errPeer, err)
+	}
+	uri, err := identity.PeerURI(leaf)
+	if err != nil {
+		return "", "", nil, fmt.Errorf("%w: %w", errPeer, err)
+	}
+	role, name, _ = strings.Cut(strings.TrimPrefix(uri, identity.Scheme+"://"), "/")
+	return role, name, leaf, nil
+}
+
+func (s *Server) answer(i issue.Issued) caclient.Answer {
+	a := caclient.Answer{Twin: i.Twin, Trust: s.trust()}
+	for _, c := range i.TLS {
+		a.TLS = append(a.TLS, c.Raw)
+	}
+	return a
+}
+
+func (s *Server) trust() caclient.Trust {
+	ca := s.cfg.CA
+	return caclient.Trust{
+		Roots:         [][]byte{ca.Authority.Root().Raw},
+		Intermediates: [][]byte{ca.Authority.Intermediate().Raw},
+		Endpoints:     caclient.Endpoints{DirectoryURL: ca.Config.Directory},
+	}
+}

@@ -1,0 +1,211 @@
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"twinkey/ca/internal/enroll"
+	"twinkey/ca/internal/home"
+)
+
+// Bounds of the servers.
+const (
+	maxConnections = 512
+	headerTimeout  = 5 * time.Second
+	readTimeout    = 15 * time.Second
+	writeTimeout   = 90 * time.Second // the desk may wait for the directory, twice its patience
+	idleTimeout    = 60 * time.Second
+	maxHeader      = 16 << 10
+	stopGrace      = 10 * time.Second // for requests that are being answered
+)
+
+// Config of a server.
+type Config struct {
+	CA   *home.CA
+	Port uint16 // of the TLS listener, for links in ACME answers
+	Now  func() time.Time
+	Log  *slog.Logger
+}
+
+// Server is the running CA.
+type Server struct {
+	cfg           Config
+	challenger    *enroll.Challenger
+	costly, plain *limiter
+}
+
+// New returns a server; Serve runs it.
+func New(c Config) (*Server, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	ch, err := enroll.NewChallenger()
+	if err != nil {
+		return nil, err
+	}
+	return &Server{cfg: c, challenger: ch, costly: newLimiter(ratePerAddress, burstPerAddress), plain: newLimiter(plainRate, plainBurst)}, nil
+}
+
+// ListenAdmin opens the operator's socket of a home that this process has open. What a
+// killed process left there is replaced.
+func ListenAdmin(dir string) (net.Listener, error) {
+	path := home.Socket(dir)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("opening the operator's socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the operator's socket: %w", err)
+	}
+	// The home is 0700, so nobody came in before this.
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the operator's socket: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+// Serve answers on both listeners, which it closes, and looks after the journal, the CRL
+// and its own certificate, until ctx ends or a listener fails. Requests that are being
+// answered then are given time.
+func (s *Server) Serve(ctx context.Context, public, admin net.Listener) error {
+	handler, err := s.public()
+	if err != nil {
+		return errors.Join(err, public.Close(), admin.Close())
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	errorLog := slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)
+	servers := []*http.Server{
+		{Handler: handler, MaxHeaderBytes: maxHeader, ErrorLog: errorLog,
+			ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout},
+		{Handler: s.admin(), MaxHeaderBytes: maxHeader, ErrorLog: errorLog, ConnContext: withPeer,
+			ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout},
+	}
+	listeners := []net.Listener{tls.NewListener(netutil.LimitListener(public, maxConnections), tlsConfig(s.cfg.CA.Identity)), admin}
+	var wg sync.WaitGroup
+	for i, srv := range servers {
+		wg.Go(func() {
+			if err := srv.Serve(listeners[i]); !errors.Is(err, http.ErrServerClosed) {
+				cancel(fmt.Errorf("serving %s: %w", listeners[i].Addr(), err))
+			}
+		})
+	}
+	wg.Go(func() { s.keep(ctx) })
+	<-ctx.Done()
+	var errs []error
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		errs = append(errs, cause)
+	}
+	stop, end := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+	defer end()
+	for _, srv := range servers {
+		errs = append(errs, srv.Shutdown(stop))
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// How often things are looked after.
+const (
+	keepEvery        = 2 * time.Second
+	warnEvery        = 24 * time.Hour
+	warnRoot         = 90 * 24 * time.Hour
+	warnIntermediate = 30 * 24 * time.Hour
+	crlRetry         = time.Minute
+)
+
+// keep looks after the journal, the CRL, our own certificate and warnings.
+func (s *Server) keep(ctx context.Context) {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	var crl, warned time.Time // when each is due next; at once
+	for {
+		now := s.cfg.Now()
+		if err := s.cfg.CA.Desk.Settle(ctx); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Debug("journal not settled", "error", err)
+		}
+		if !now.Before(crl) || crl.Sub(now) > s.cfg.CA.Config.Validity.CRL { // the clock was set back
+			crl = now.Add(s.publish(ctx))
+		}
+		s.renewOwn(ctx, now)
+		if !now.Before(warned) || warned.Sub(now) > warnEvery {
+			for _, w := range s.warnings(now) {
+				s.cfg.Log.Warn("needs attention", "what", w)
+			}
+			warned = now.Add(warnEvery)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// publish makes a new CRL and says after how long to do it again.
+func (s *Server) publish(ctx context.Context) time.Duration {
+	third := s.cfg.CA.Config.Validity.CRL / 3
+	if err := s.cfg.CA.Desk.CheckClock(); err != nil {
+		s.cfg.Log.Error("CRL not renewed", "error", err)
+		return min(third, crlRetry)
+	}
+	if err := s.cfg.CA.Desk.PublishCRL(ctx); err != nil {
+		if ctx.Err() == nil {
+			s.cfg.Log.Warn("CRL not published to the directory", "error", err)
+		}
+		return min(third, crlRetry)
+	}
+	return third
+}
+
+// renewOwn replaces the CA's own TLS certificate when two thirds of its life have passed.
+func (s *Server) renewOwn(ctx context.Context, now time.Time) {
+	c := s.cfg.CA.Identity.Bundle().TLS.Leaf
+	if now.Before(c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) * 2 / 3)) {
+		return
+	}
+	if err := s.cfg.CA.RenewOwn(ctx); err != nil {
+		s.cfg.Log.Error("own certificate not renewed", "error", err, "not_after", c.NotAfter)
+		return
+	}
+	s.cfg.Log.Info("own certificate renewed", "not_after", s.cfg.CA.Identity.Bundle().TLS.Leaf.NotAfter)
+}
+
+// own lists the CA's own certificates.
+func (s *Server) own() []OwnCert {
+	a := s.cfg.CA.Authority
+	return []OwnCert{{"root", a.Root().NotAfter}, {"intermediate", a.Intermediate().NotAfter}, {"tls", s.cfg.CA.Identity.Bundle().TLS.Leaf.NotAfter}}
+}
+
+// warnings are what an operator has to do something about.
+func (s *Server) warnings(now time.Time) []string {
+	out := []string{}
+	for _, c := range s.own() {
+		limit := map[string]time.Duration{"root": warnRoot, "intermediate": warnIntermediate}[c.What]
+		if left := c.NotAfter.Sub(now); left < limit {
+			out = append(out, fmt.Sprintf("the CA's %s certificate ends at %s", c.What, c.NotAfter.UTC().Format(time.RFC3339)))
+		}
+	}
+	if err := s.cfg.CA.Desk.CheckClock(); err != nil {
+		out = append(out, err.Error())
+	}
+	if crl, err := s.cfg.CA.Authority.CRL(); err != nil {
+		out = append(out, err.Error())
+	} else if now.After(crl.Next) {
+		out = append(out, fmt.Sprintf("the CRL is out of date since %s", crl.Next.UTC().Format(time.RFC3339)))
+	}
+	return out
+}

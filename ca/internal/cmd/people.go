@@ -1,0 +1,278 @@
+package cmd
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"twinkey/ca/internal/api"
+	"twinkey/ca/internal/issue"
+	"twinkey/pkg/cli"
+	"twinkey/pkg/keybundle"
+)
+
+func userCommand() *cobra.Command {
+	return group("user", "Users: people who log in at a router",
+		userKeysCommand("add UID", "Give a user keys and a certificate", false),
+		userKeysCommand("renew UID", "Give a user new keys, a new certificate and, if you like, a new password", true),
+		userListCommand(), userShowCommand(), revokeCommand("user", "UID"))
+}
+
+func userKeysCommand(use, short string, renew bool) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1),
+		Long: short + `.
+
+The private keys are sealed under the password before they leave the CA; neither
+the CA nor the directory keeps the password. Certificate, user and sealed keys
+appear in the directory together, or none of them does.`,
+		Example: "  twinkey-ca user " + strings.Fields(use)[0] + " alice --group staff --password-file alice.password",
+	}
+	dir := addDir(c)
+	grp := c.Flags().String("group", "", "tunnel group: its users share a tunnel to each destination")
+	file := c.Flags().String("password-file", "", "file with the password, - for standard input (default: ask)")
+	cli.AddJSON(c)
+	if !renew {
+		_ = c.MarkFlagRequired("group") // it is there
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		what := strings.Fields(use)[0] + " user " + args[0]
+		password, err := readPassword(c, *file)
+		if err != nil {
+			return cli.Fail(cli.ExitUsage, what, err, "")
+		}
+		defer clear(password)
+		return asking(c, *dir, what, func(a *api.Admin) error {
+			in := api.AddUser{UID: args[0], Group: *grp, Renew: renew}
+			if renew && in.Group == "" {
+				var old api.User
+				if err := a.Get(c.Context(), &old, "users", args[0]); err != nil {
+					return err
+				}
+				in.Group = old.Group
+			}
+			u, err := certifyUser(c, a, in, password)
+			if err != nil {
+				return err
+			}
+			return printUsers(c, []api.User{u}, u)
+		})
+	}
+	return c
+}
+
+// certifyUser derives from the password what the CA needs, which is not the password.
+func certifyUser(c *cobra.Command, a *api.Admin, in api.AddUser, password []byte) (u api.User, err error) {
+	if in.Params, err = keybundle.DefaultParams(rand.Reader); err != nil {
+		return u, err
+	}
+	proof, err := keybundle.Derive(password, in.Params)
+	if err != nil {
+		return u, err
+	}
+	defer proof.Wipe()
+	in.Verifier, in.Seal = keybundle.Verifier(proof.Auth.Bytes()), proof.Seal.Bytes()
+	return u, a.Post(c.Context(), in, &u, "users")
+}
+
+func printUsers(c *cobra.Command, rows []api.User, v any) error {
+	now := time.Now()
+	return cli.Print(c, v, func(t *cli.Table) {
+		for _, u := range rows {
+			t.Row(u.UID, u.Group, u.State, cli.Until(now, u.NotAfter), u.Serial, u.Reason)
+		}
+	}, "UID", "GROUP", "STATE", "EXPIRES", "SERIAL", "REASON")
+}
+
+func userListCommand() *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List all users", Args: cobra.NoArgs}
+	dir := addDir(c)
+	cli.AddJSON(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return asking(c, *dir, "listing users", func(a *api.Admin) error {
+			var users []api.User
+			if err := a.Get(c.Context(), &users, "users"); err != nil {
+				return err
+			}
+			return printUsers(c, users, users)
+		})
+	}
+	return c
+}
+
+func userShowCommand() *cobra.Command {
+	c := &cobra.Command{Use: "show UID", Short: "Show one user", Args: cobra.ExactArgs(1)}
+	dir := addDir(c)
+	cli.AddJSON(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return asking(c, *dir, "showing user "+args[0], func(a *api.Admin) error {
+			var u api.User
+			if err := a.Get(c.Context(), &u, "users", args[0]); err != nil {
+				return err
+			}
+			return printUsers(c, []api.User{u}, u)
+		})
+	}
+	return c
+}
+
+// revokeCommand withdraws all certificates of a user or a router.
+func revokeCommand(role, arg string) *cobra.Command {
+	c := &cobra.Command{Use: "revoke " + arg, Short: "Withdraw all certificates of a " + role + ", for good", Args: cobra.ExactArgs(1),
+		Long: "revoke withdraws all certificates of a " + role + `. The CRL says so at once; the
+directory is told in the same operation and tells every router, which ends the
+calls. If the directory cannot be reached the CA goes on trying.`,
+		Example: "  twinkey-ca " + role + " revoke NAME --reason \"left the company\""}
+	dir := addDir(c)
+	reason := c.Flags().String("reason", "", "for the audit record")
+	cli.AddJSON(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return asking(c, *dir, "revoking "+role+" "+args[0], func(a *api.Admin) error {
+			var done api.Revoked
+			if err := a.Post(c.Context(), api.Reason{Reason: *reason}, &done, role+"s", args[0], "revoke"); err != nil {
+				return err
+			}
+			return cli.Print(c, done, func(t *cli.Table) {
+				told := "the directory has it and tells the routers"
+				if !done.Told {
+					told = "the directory does NOT have it yet, the CA goes on trying: " + done.Pending
+				}
+				t.Row(fmt.Sprintf("%s %s revoked:", role, args[0]), fmt.Sprintf("%d certificates;", done.Certificates), told)
+			})
+		})
+	}
+	return c
+}
+
+func routerCommand() *cobra.Command {
+	return group("router", "Routers", routerTokenCommand(), tokensCommand(), routerListCommand(), routerShowCommand(), revokeCommand("router", "NAME"))
+}
+
+func routerTokenCommand() *cobra.Command {
+	c := &cobra.Command{Use: "token NAME --prefix P --scope S", Short: "Make a one-time token with which a router enrols", Args: cobra.ExactArgs(1),
+		Long: `token lets one box enrol as the router NAME, once. What the router may do is
+fixed here and will stand in its certificate: the private prefixes that it may
+announce, and the users whose keys it may ask for (group:NAME, user:UID, or *).`,
+		Example: `  twinkey-ca router token berlin --prefix 10.1.0.0/24 --prefix fd00:1::/64 --scope group:staff --ttl 1h`}
+	dir := addDir(c)
+	f := c.Flags()
+	prefixes := f.StringSlice("prefix", nil, "private prefix that it may announce; may be repeated")
+	scope := f.StringSlice("scope", nil, "whose keys it may ask for: group:NAME, user:UID or *; may be repeated")
+	hosts := f.StringSlice("dns", nil, "names and addresses in its TLS certificate")
+	ttl := f.Duration("ttl", time.Hour, "how long the token is good")
+	overlap := f.Bool("overlap", false, "let a prefix overlap with another router's")
+	cli.AddJSON(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		what := "making a token for router " + args[0]
+		in := api.NewToken{Role: issue.RoleRouter, Name: args[0], Scope: *scope, Hosts: *hosts, TTL: ttl.String(), Overlap: *overlap}
+		for _, s := range *prefixes {
+			p, err := netip.ParsePrefix(s)
+			if err != nil {
+				return cli.Fail(cli.ExitUsage, what, err, "a prefix looks like 10.1.0.0/24")
+			}
+			in.Prefixes = append(in.Prefixes, p)
+		}
+		return askToken(c, *dir, what, in, "twinkey-router enroll")
+	}
+	return c
+}
+
+func askToken(c *cobra.Command, dir, what string, in api.NewToken, enroll string) error {
+	return asking(c, dir, what, func(a *api.Admin) error {
+		var t api.Token
+		if err := a.Post(c.Context(), in, &t, "tokens"); err != nil {
+			return err
+		}
+		if json, err := c.Flags().GetBool("json"); err == nil && json {
+			return cli.Print(c, t, nil)
+		}
+		_, err := fmt.Fprintf(c.OutOrStdout(), `%s
+
+It works once, until %s. On the box:
+  %s --ca %s --fingerprint %s --token %s
+`, t.Secret, t.Expires.Local().Format(time.DateTime), enroll, t.CA, t.Fingerprint, t.Secret)
+		return err
+	})
+}
+
+func tokensCommand() *cobra.Command {
+	c := &cobra.Command{Use: "tokens", Short: "List tokens and what became of them", Args: cobra.NoArgs}
+	dir := addDir(c)
+	cli.AddJSON(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return asking(c, *dir, "listing tokens", func(a *api.Admin) error {
+			var tokens []api.Token
+			if err := a.Get(c.Context(), &tokens, "tokens"); err != nil {
+				return err
+			}
+			now := time.Now()
+			return cli.Print(c, tokens, func(t *cli.Table) {
+				for _, k := range tokens {
+					t.Row(k.ID, k.Role, k.Name, k.State, cli.Until(now, k.Expires))
+				}
+			}, "ID", "ROLE", "NAME", "STATE", "EXPIRES")
+		})
+	}
+	return c
+}
+
+func routerListCommand() *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List all routers", Args: cobra.NoArgs}
+	dir := addDir(c)
+	cli.AddJSON(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return asking(c, *dir, "listing routers", func(a *api.Admin) error {
+			var routers []api.Router
+			if err := a.Get(c.Context(), &routers, "routers"); err != nil {
+				return err
+			}
+			return printRouters(c, routers, routers)
+		})
+	}
+	return c
+}
+
+func routerShowCommand() *cobra.Command {
+	c := &cobra.Command{Use: "show NAME", Short: "Show one router", Args: cobra.ExactArgs(1)}
+	dir := addDir(c)
+	cli.AddJSON(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return asking(c, *dir, "showing router "+args[0], func(a *api.Admin) error {
+			var r api.Router
+			if err := a.Get(c.Context(), &r, "routers", args[0]); err != nil {
+				return err
+			}
+			return printRouters(c, []api.Router{r}, r)
+		})
+	}
+	return c
+}
+
+func printRouters(c *cobra.Command, rows []api.Router, v any) error {
+	now := time.Now()
+	return cli.Print(c, v, func(t *cli.Table) {
+		for _, r := range rows {
+			prefixes := make([]string, len(r.Prefixes))
+			for i, p := range r.Prefixes {
+				prefixes[i] = p.String()
+			}
+			t.Row(r.Name, r.State, cli.Until(now, r.NotAfter), strings.Join(prefixes, ","), strings.Join(r.Scope, ","), r.Twin)
+		}
+	}, "NAME", "STATE", "EXPIRES", "PREFIXES", "SCOPE", "SERIAL")
+}
+
+func directoryCommand() *cobra.Command {
+	c := &cobra.Command{Use: "token", Short: "Make a one-time token with which the directory enrols", Args: cobra.NoArgs,
+		Example: `  twinkey-ca directory token --ttl 1h`}
+	dir := addDir(c)
+	hosts := c.Flags().StringSlice("dns", nil, "names and addresses in its TLS certificate")
+	ttl := c.Flags().Duration("ttl", time.Hour, "how long the token is good")
+	cli.AddJSON(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return askToken(c, *dir, "making a token for the directory", api.NewToken{Role: issue.RoleDirectory, Hosts: *hosts, TTL: ttl.String()}, "twinkey-directory enroll")
+	}
+	return group("directory", "The directory", c)
+}

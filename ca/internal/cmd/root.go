@@ -1,0 +1,202 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	caclient "twinkey/ca/client"
+	"twinkey/ca/internal/api"
+	"twinkey/ca/internal/authority"
+	"twinkey/ca/internal/home"
+	"twinkey/ca/internal/issue"
+	"twinkey/ca/internal/ledger"
+	"twinkey/pkg/cli"
+	"twinkey/pkg/config"
+	"twinkey/pkg/identity"
+)
+
+const defaultDir = "/var/lib/twinkey-ca"
+
+// minPassword is the least length of a user's password, in bytes. Argon2id makes guessing
+// dear, not impossible.
+const minPassword = 8
+
+// Root returns the command line.
+func Root() *cobra.Command { return root(nil) }
+
+// root returns the command line; at is issue.Config.At.
+func root(at func(what, step string)) *cobra.Command {
+	c := cli.New(cli.Program{
+		Name:  "twinkey-ca",
+		Short: "The company's certificate authority",
+		Long: `twinkey-ca issues the certificates that routers and users are known by: TLS
+certificates, and twin certificates with one key for control and one for data.
+Whatever it issues or revokes it puts into the directory in the same operation,
+all of it or nothing.`,
+		Example: `  twinkey-ca init --dir /var/lib/twinkey-ca --name "Example Corp" --dns ca.example --directory https://directory.example:8702
+  twinkey-ca serve --dir /var/lib/twinkey-ca
+  twinkey-ca directory token
+  twinkey-ca router token berlin --prefix 10.1.0.0/24 --scope group:staff
+  twinkey-ca user add alice --group staff`,
+	})
+	c.AddCommand(initCommand(), serveCommand(at), userCommand(), routerCommand(), directoryCommand(), tlsCommand(), certCommand(), crlCommand(), statusCommand())
+	return c
+}
+
+func addDir(c *cobra.Command) *string {
+	return c.Flags().String("dir", defaultDir, "directory of the CA")
+}
+
+// group is a command that only has subcommands.
+func group(use, short string, subs ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short}
+	c.AddCommand(subs...)
+	return c
+}
+
+// fail puts an error into three parts.
+func fail(what string, err error) error {
+	code, hint := cli.ExitFailure, ""
+	for _, k := range []struct {
+		err  error
+		code int
+		hint string
+	}{
+		{api.ErrNotRunning, cli.ExitUnavailable, "start it with: twinkey-ca serve --dir DIR"},
+		{ledger.ErrInUse, cli.ExitInUse, "another twinkey-ca has this directory open; stop it first, or speak to it without serve"},
+		{authority.ErrInUse, cli.ExitInUse, "another process has this directory open; stop it first"},
+		{ledger.ErrStorage, cli.ExitFailure, "is the disk full or read-only? nothing was half done; make room and try again"},
+		{authority.ErrStorage, cli.ExitFailure, "is the disk full or read-only? nothing was half done; make room and try again"},
+		{ledger.ErrDamaged, cli.ExitFailure, "put a backup of the CA's directory in its place"},
+		{home.ErrExists, cli.ExitConflict, "name another directory; a CA is never overwritten"},
+		{home.ErrNone, cli.ExitNotFound, "make one with: twinkey-ca init --dir DIR"},
+		{home.ErrPermissions, cli.ExitConfig, "only the CA's own user may read its keys"},
+		{identity.ErrPermissions, cli.ExitConfig, "only the CA's own user may read its keys"},
+		{authority.ErrPassphrase, cli.ExitDenied, "give the passphrase of init with --password-file"},
+		{issue.ErrClock, cli.ExitFailure, "set the clock; if it was ahead before and is right now: twinkey-ca serve --accept-clock"},
+		{fs.ErrPermission, cli.ExitDenied, "run it as the user that the CA's directory belongs to"},
+	} {
+		if errors.Is(err, k.err) {
+			return cli.Fail(k.code, what, err, k.hint)
+		}
+	}
+	if _, ok := errors.AsType[*config.Error](err); ok {
+		return cli.Fail(cli.ExitConfig, what, err, "every key is explained in the ca.yaml that init writes")
+	}
+	if r, ok := errors.AsType[*api.Refusal](err); ok {
+		code, hint = refusal(r)
+	}
+	return cli.Fail(code, what, err, hint)
+}
+
+func refusal(r *api.Refusal) (code int, hint string) {
+	switch r.Code {
+	case caclient.CodeDenied:
+		return cli.ExitDenied, ""
+	case caclient.CodeNotFound:
+		return cli.ExitNotFound, "the list command shows what there is"
+	case caclient.CodeConflict:
+		return cli.ExitConflict, "revoke what is there first, or choose another name"
+	case caclient.CodeStorage:
+		return cli.ExitFailure, "is a disk full or read-only? make room; twinkey-ca status shows what is still pending"
+	case caclient.CodeUnavailable:
+		hint := "twinkey-ca status shows what is wrong; try again when the directory answers"
+		if strings.Contains(r.Message, issue.ErrNoDirectory.Error()) {
+			hint = "put its URL into ca.yaml as directory: and start the CA anew"
+		}
+		if strings.Contains(r.Message, issue.ErrClock.Error()) {
+			hint = "set the clock; if it was ahead before and is right now: twinkey-ca serve --accept-clock"
+		}
+		return cli.ExitUnavailable, hint
+	}
+	return cli.ExitUsage, ""
+}
+
+// asking runs f with a client of the running CA.
+func asking(c *cobra.Command, dir, what string, f func(a *api.Admin) error) error {
+	a := api.NewAdmin(dir)
+	defer a.Close()
+	if err := f(a); err != nil {
+		if c.Context().Err() != nil {
+			return c.Context().Err()
+		}
+		return fail(what, err)
+	}
+	return nil
+}
+
+// readPassword reads a user's password from a file, of which a last line end does not
+// count, or asks for it twice.
+func readPassword(c *cobra.Command, file string) ([]byte, error) {
+	var b []byte
+	var err error
+	switch {
+	case file == "-":
+		b, err = io.ReadAll(io.LimitReader(c.InOrStdin(), 4096))
+	case file != "":
+		b, err = os.ReadFile(file) //nolint:gosec // the operator names it
+	default:
+		b, err = prompt(c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
+		b = b[:len(b)-1]
+	}
+	if len(b) < minPassword {
+		return nil, fmt.Errorf("the password is shorter than %d bytes", minPassword)
+	}
+	return b, nil
+}
+
+func prompt(c *cobra.Command) ([]byte, error) {
+	fd := int(os.Stdin.Fd())
+	if !term.IsTerminal(fd) {
+		return nil, errors.New("there is no terminal to ask for a password: use --password-file")
+	}
+	ask := func(text string) ([]byte, error) {
+		if _, err := fmt.Fprint(c.ErrOrStderr(), text); err != nil {
+			return nil, err
+		}
+		b, err := term.ReadPassword(fd)
+		_, _ = fmt.Fprintln(c.ErrOrStderr())
+		return b, err
+	}
+	first, err := ask("password: ")
+	if err != nil {
+		return nil, err
+	}
+	second, err := ask("again: ")
+	defer clear(second)
+	if err != nil {
+		return nil, err
+	}
+	if string(first) != string(second) {
+		clear(first)
+		return nil, errors.New("the two are not the same")
+	}
+	return first, nil
+}
+
+// passphrase reads the passphrase of the CA's keys; none without a file.
+func passphrase(file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(file) //nolint:gosec // the operator names it
+	if err != nil {
+		return nil, err
+	}
+	if b = []byte(strings.TrimRight(string(b), "\r\n")); len(b) == 0 {
+		return nil, fmt.Errorf("%s: there is no passphrase in it", file)
+	}
+	return b, nil
+}

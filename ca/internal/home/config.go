@@ -1,0 +1,147 @@
+package home
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"twinkey/pkg/config"
+	"twinkey/pkg/twincert"
+)
+
+// Config is ca.yaml.
+type Config struct {
+	Name      string        `yaml:"name" doc:"Company; it stands in the certificates of the CA." default:"Example Corp"`
+	Hosts     []string      `yaml:"hosts" doc:"Names and addresses under which the CA is reached; they stand in its TLS certificate." example:"[ca.example, 192.0.2.10]"`
+	URL       string        `yaml:"url" doc:"Where boxes reach the CA. Certificates name URL/crl as the place of the CRL." example:"https://ca.example:8700"`
+	Listen    string        `yaml:"listen" doc:"TCP address of the server." default:":8700"`
+	Directory string        `yaml:"directory" doc:"URL of the directory. Without one nothing but the directory itself can be enrolled." example:"https://directory.example:8702"`
+	ACME      bool          `yaml:"acme" doc:"Give plain TLS certificates by ACME to whoever answers the challenge. They open nothing in twinkey." default:"true"`
+	Profile   string        `yaml:"profile" doc:"Form of the twin certificates: paper (two keys in SubjectPublicKeyInfo) or compat (readable for standard tools)." default:"paper"`
+	Patience  time.Duration `yaml:"patience" doc:"How long a command waits for the directory before it gives up." default:"10s"`
+	Validity  Validity      `yaml:"validity" doc:"How long things live."`
+}
+
+// Validity is how long things live.
+type Validity struct {
+	Router time.Duration `yaml:"router" doc:"Twin certificates of routers." default:"2160h"`
+	TLS    time.Duration `yaml:"tls" doc:"TLS certificates of routers, of the directory and of the CA itself." default:"2160h"`
+	User   time.Duration `yaml:"user" doc:"Twin certificates of users. A renewal needs the password." default:"720h"`
+	Grace  time.Duration `yaml:"grace" doc:"How long after expiry a router or directory may still renew." default:"720h"`
+	CRL    time.Duration `yaml:"crl" doc:"From one CRL to its nextUpdate; a new one is made after a third of it." default:"24h"`
+}
+
+// Bounds of the terms: the least leaves time to renew, the most is what a leaked key costs.
+const (
+	leastTerm = time.Minute
+	mostTerm  = 2 * 365 * 24 * time.Hour
+	mostCRL   = 30 * 24 * time.Hour
+	mostWait  = time.Minute
+)
+
+// LoadConfig reads the ca.yaml of a home.
+func LoadConfig(dir string) (Config, error) {
+	c, err := config.Load[Config](filepath.Join(dir, fileConfig))
+	if err != nil {
+		return Config{}, err
+	}
+	if err := c.check(); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", filepath.Join(dir, fileConfig), err)
+	}
+	return c, nil
+}
+
+func (c *Config) check() error {
+	if len(c.Hosts) == 0 {
+		return errors.New("hosts: at least one name or address is needed")
+	}
+	for _, h := range c.Hosts {
+		if err := checkHost(h); err != nil {
+			return err
+		}
+	}
+	for key, raw := range map[string]string{"url": c.URL, "directory": c.Directory} {
+		if key == "directory" && raw == "" {
+			continue
+		}
+		u, err := url.Parse(raw)
+		if err != nil || u.Scheme != "https" || u.Host == "" {
+			return fmt.Errorf("%s: %q is no https:// URL", key, raw)
+		}
+	}
+	if _, err := twincert.ParseProfile(c.Profile); err != nil {
+		return fmt.Errorf("profile: %w", err)
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	for _, t := range []struct {
+		key  string
+		got  time.Duration
+		most time.Duration
+	}{
+		{"validity.router", c.Validity.Router, mostTerm}, {"validity.tls", c.Validity.TLS, mostTerm}, {"validity.user", c.Validity.User, mostTerm},
+		{"validity.crl", c.Validity.CRL, mostCRL},
+	} {
+		if t.got < leastTerm || t.got > t.most {
+			return fmt.Errorf("%s: %s is not within %s and %s", t.key, t.got, leastTerm, t.most)
+		}
+	}
+	if c.Validity.Grace < 0 || c.Validity.Grace > mostTerm {
+		return fmt.Errorf("validity.grace: %s is not within 0 and %s", c.Validity.Grace, mostTerm)
+	}
+	if c.Patience < time.Second || c.Patience > mostWait {
+		return fmt.Errorf("patience: %s is not within 1s and %s", c.Patience, mostWait)
+	}
+	return nil
+}
+
+func checkHost(h string) error {
+	if _, err := netip.ParseAddr(h); err == nil {
+		return nil
+	}
+	for _, r := range h {
+		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789.-", r) {
+			return fmt.Errorf("hosts: %q is neither a name in lower case nor an address", h)
+		}
+	}
+	if h == "" || len(h) > 253 {
+		return fmt.Errorf("hosts: %q is neither a name nor an address", h)
+	}
+	return nil
+}
+
+// CRLURL is where the CRL lies.
+func (c *Config) CRLURL() string { return strings.TrimRight(c.URL, "/") + "/crl" }
+
+// yaml writes c as a commented file. Every value is quoted as JSON, which YAML reads.
+func (c *Config) yaml() string {
+	doc := config.Document[Config]()
+	set := func(key, value string) {
+		lines := strings.Split(doc, "\n")
+		for i, l := range lines {
+			if bare := strings.TrimPrefix(strings.TrimPrefix(l, "#"), " "); strings.HasPrefix(bare, key+":") {
+				lines[i] = key + ": " + value
+				break
+			}
+		}
+		doc = strings.Join(lines, "\n")
+	}
+	quoted := make([]string, len(c.Hosts))
+	for i, h := range c.Hosts {
+		quoted[i] = fmt.Sprintf("%q", h)
+	}
+	set("name", fmt.Sprintf("%q", c.Name))
+	set("hosts", "["+strings.Join(quoted, ", ")+"]")
+	set("url", fmt.Sprintf("%q", c.URL))
+	if c.Directory != "" {
+		set("directory", fmt.Sprintf("%q", c.Directory))
+	}
+	set("profile", c.Profile)
+	return doc
+}
