@@ -10,9 +10,9 @@ import (
 )
 
 // How often the clock is looked at, and how long a failed renewal waits. A box that
-// slept past expiry finds out within a minute of waking.
+// slept past expiry finds out within seconds of waking.
 const (
-	look  = time.Minute
+	look  = 10 * time.Second
 	retry = 5 * time.Minute
 )
 
