@@ -394,3 +394,51 @@ func BenchmarkApply(b *testing.B) {
 		n++
 	}
 }
+
+// A database with a few bytes changed anywhere is refused or read, and never ends the
+// process.
+func FuzzCheck(f *testing.F) {
+	dir := f.TempDir()
+	path := filepath.Join(dir, "good.db")
+	s, err := boltstore.Open(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	r, err := store.Open(f.Context(), s, time.Now)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for n := range 50 {
+		if _, err := r.Apply(f.Context(), "twinkey://ca", group(n)); err != nil {
+			f.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		f.Fatal(err)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, at := range []uint32{8, 16, 24, 48, 56, 64, 4096, 8192, 8200, 12288, 16384 + 8} {
+		f.Add(at, uint64(0xff), 0)
+		f.Add(at, uint64(1)<<40, 0)
+	}
+	f.Add(uint32(0), uint64(0), len(good)/2)
+	f.Fuzz(func(t *testing.T, at uint32, flip uint64, cut int) {
+		b := bytes.Clone(good)
+		for i := range 8 {
+			b[(int(at)+i)%len(b)] ^= byte(flip >> (8 * i))
+		}
+		if cut > 0 {
+			b = b[:len(b)-cut%len(b)]
+		}
+		bad := filepath.Join(t.TempDir(), "bad.db")
+		if err := os.WriteFile(bad, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := boltstore.Check(bad); err != nil && !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("neither sound nor damaged: %v", err)
+		}
+	})
+}

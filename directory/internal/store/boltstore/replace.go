@@ -1,18 +1,20 @@
 package boltstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"twinkey/directory/internal/store"
 )
 
-// Replace puts a copy of the database file from in the place of the one at path, which it
-// keeps under the name that it returns ("" if there was none). The copy is checked first;
-// then prepare sees it, and the old one unless that is missing or damaged (then old is
+// Replace puts what the database file from holds in the place of the one at path, which it
+// keeps under the name that it returns ("" if there was none). Every record is read and
+// written to a new file; then prepare sees it, and the old one unless that is missing or damaged (then old is
 // nil), and may refuse. It fails with store.ErrInUse while a process has path open. Whenever
 // it is interrupted, path is the old or the new database, whole.
 func Replace(path, from, keep string, prepare func(fresh, old store.Store) error) (kept string, err error) {
@@ -23,11 +25,8 @@ func Replace(path, from, keep string, prepare func(fresh, old store.Store) error
 	defer func() { err = errors.Join(err, l.release()) }()
 
 	tmp := path + ".restore"
-	if err := copyFile(tmp, from); err != nil {
-		return "", err
-	}
 	defer func() { _ = os.Remove(tmp) }() // gone already if all went well
-	if err := Check(tmp); err != nil {
+	if err := rewrite(tmp, from); err != nil {
 		return "", err
 	}
 	if err := prepared(tmp, path, prepare); err != nil {
@@ -67,22 +66,56 @@ func prepared(tmp, path string, prepare func(fresh, old store.Store) error) (err
 	return prepare(fresh, old)
 }
 
-func copyFile(to, from string) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
+// rewrite makes a new database at to of the records in from.
+func rewrite(to, from string) (err error) {
+	if _, err := os.Stat(from); err != nil {
 		return fmt.Errorf("opening the copy: %w", err)
 	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("copying %s: %w", from, err)
+	if err := os.Remove(to); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing an unfinished copy: %w", err)
 	}
-	_, err = io.Copy(out, in)
-	err = errors.Join(err, out.Sync(), out.Close())
+	s, err := open(to)
 	if err != nil {
-		return errors.Join(fmt.Errorf("copying %s: %w: %w", from, store.ErrWrite, err), os.Remove(to))
+		return err
+	}
+	s.db.NoSync = true // synced once, below
+	defer func() { err = errors.Join(err, s.db.Sync(), s.Close()) }()
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w: %w", to, store.ErrWrite, err)
+	}
+	size := 0
+	err = read(from, func(t store.Table, k, v []byte) error {
+		if size += len(k) + len(v); size > rewriteBatch {
+			size = 0
+			if err := tx.Commit(); err != nil {
+				return fmt.Errorf("writing %s: %w: %w", to, store.ErrWrite, err)
+			}
+			if tx, err = s.db.Begin(true); err != nil {
+				return fmt.Errorf("writing %s: %w: %w", to, store.ErrWrite, err)
+			}
+		}
+		// The copy's pages go away with the copy.
+		return boltTx{tx}.Put(t, bytes.Clone(k), bytes.Clone(v))
+	})
+	if err != nil {
+		return errors.Join(err, ignoreClosed(tx.Rollback()))
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("writing %s: %w: %w", to, store.ErrWrite, err)
 	}
 	return nil
+}
+
+// rewriteBatch is how many bytes of records a transaction takes, so that memory stays
+// small whatever the size of the copy.
+const rewriteBatch = 16 << 20
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, bolterrors.ErrTxClosed) {
+		return nil
+	}
+	return err
 }
 
 func syncDir(dir string) error {
