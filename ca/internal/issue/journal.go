@@ -115,9 +115,22 @@ func transient(err error) bool {
 	return errors.Is(err, client.ErrUnavailable) || errors.Is(err, client.ErrTooMany)
 }
 
+// unawaited is the context of work that nobody waits for: it has ended already if the
+// directory is away, which then is asked once and holds up nobody who needs none, such as
+// the operator who makes the token that enrols it. It is asked before the desk is locked.
+func (d *Desk) unawaited(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Patience)
+	if d.cfg.Directory != nil && d.cfg.Directory.Health(ctx) != nil {
+		cancel()
+	}
+	return ctx, cancel
+}
+
 // Settle carries out what is under way, oldest first, and stops at the first that the
 // directory does not let it end.
 func (d *Desk) Settle(ctx context.Context) error {
+	ctx, cancel := d.unawaited(ctx)
+	defer cancel()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.settle(ctx)
@@ -174,7 +187,13 @@ func (d *Desk) forwardIssue(ctx context.Context, in *ledger.Intent, awaited bool
 	if d.cfg.Directory == nil {
 		return ErrNoDirectory
 	}
-	err := d.retry(ctx, func() error { return d.cfg.Directory.Apply(ctx, *in.Change) })
+	apply := func() error { return d.cfg.Directory.Apply(ctx, *in.Change) }
+	var err error
+	if awaited {
+		err = d.retry(ctx, apply)
+	} else {
+		err = apply()
+	}
 	switch {
 	case err == nil:
 		d.cfg.At(in.What, StepApplied)

@@ -89,7 +89,7 @@ func (d *Desk) revoke(ctx context.Context, in *ledger.Intent, n *int, guard func
 	if err := d.publishHere(in); err != nil {
 		return Revoked{}, err
 	}
-	err = d.settle(ctx)
+	err = d.retry(ctx, func() error { return d.settle(ctx) })
 	return Revoked{Certificates: *n, Told: err == nil && d.cfg.Directory != nil, Err: err}, nil
 }
 
@@ -194,7 +194,7 @@ func (d *Desk) forwardRevocation(ctx context.Context, in *ledger.Intent) error {
 	if d.cfg.Directory == nil {
 		return d.finish(in)
 	}
-	err := d.retry(ctx, func() error { return d.cfg.Directory.Apply(ctx, *in.Change) })
+	err := d.cfg.Directory.Apply(ctx, *in.Change)
 	if err == nil {
 		d.cfg.At(in.What, StepApplied)
 		return d.finish(in)
@@ -209,10 +209,10 @@ func (d *Desk) forwardRevocation(ctx context.Context, in *ledger.Intent) error {
 // PublishCRL signs a new CRL and hands it to the directory. While something else waits to
 // be told, that goes first, with a CRL of its own.
 func (d *Desk) PublishCRL(ctx context.Context) error {
+	ctx, cancel := d.unawaited(ctx)
+	defer cancel()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.Patience)
-	defer cancel()
 	var queue []ledger.Intent
 	err := d.cfg.Ledger.View(func(tx *ledger.Tx) (err error) {
 		queue, err = tx.Intents()
