@@ -3,8 +3,10 @@ package issue
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 	"time"
 
@@ -155,7 +157,10 @@ func lives(c ledger.Cert, now time.Time, grace time.Duration) bool {
 	return now.Before(c.NotAfter.Add(grace + skew))
 }
 
-func (d *Desk) issuer() string { return twincert.IDOf(d.cfg.Authority.Intermediate()).Issuer }
+// issuer is the issuer in the identity of every certificate that this CA signs.
+func (d *Desk) issuer() string {
+	return twincert.IDOf(&x509.Certificate{RawIssuer: d.cfg.Authority.Intermediate().RawSubject, SerialNumber: new(big.Int)}).Issuer
+}
 
 // publishHere puts a revocation into smallstep's database and a new CRL, and that into
 // the intent. What is sent under one ID must stay the same, so the ID is new too; being
