@@ -49,7 +49,7 @@ e2e: ## the end-to-end tests alone, as they go
 
 .PHONY: demo
 demo: build ## two LANs, two routers, a CA and a directory on this machine, and what they do
-	TWINKEY_BIN=$(CURDIR)/bin $(GO) run ./scripts/demo
+	TWINKEY_BIN=$(CURDIR)/bin $(GO) run ./scripts/demo $(DEMO)
 
 .PHONY: lint
 lint: ## gofmt, vet, staticcheck, golangci-lint, tidiness of go.mod

@@ -3,9 +3,7 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,13 +65,7 @@ func TestSleptPastExpiry(t *testing.T) {
 	check(t, p.Pause())
 	time.Sleep(65 * time.Second) // it is the wall clock that certificates know
 	check(t, p.Continue())
-	check(t, lab.Until(ctx, "an answered ping", 60*time.Second, func(ctx context.Context) error {
-		pong, err := c.HostA.Ping(ctx, netlab.Ping{To: lab.SiteB.Host, Count: 1, Wait: 300 * time.Millisecond})
-		if err == nil && pong.Received == 0 {
-			err = errors.New("no answer")
-		}
-		return err
-	}, p))
+	pingsAgain(t, c, 60*time.Second)
 }
 
 // shorten sets keys of the section validity in ca.yaml.

@@ -265,7 +265,7 @@ func (e *Endpoint) Clear(now time.Time, from netip.AddrPort, msg []byte) {
 	switch {
 	case t == nil || t.to != from:
 		e.Counters.Stray++
-	case t.ctl.out != nil && !t.refusal(msg):
+	case t.ctl.out != nil && !t.mayBeClear(msg):
 		e.Counters.Unprotected++
 	default:
 		t.received += len(msg)
@@ -276,11 +276,15 @@ func (e *Endpoint) Clear(now time.Time, from netip.AddrPort, msg []byte) {
 	}
 }
 
-// refusal says whether a clear message may be a terminator's refusal of our attempt: a
-// StopCCN, before it has shown that it holds the keys. It has no other way to say so.
-func (t *tunnelState) refusal(msg []byte) bool {
+// mayBeClear says whether an initiator that has keys still listens to a clear message:
+// until the terminator has shown that it has them too, it can acknowledge our last flight
+// (a ZLB) or refuse us (StopCCN) in no other way.
+func (t *tunnelState) mayBeClear(msg []byte) bool {
+	if !t.initiator || t.up {
+		return false
+	}
 	vendor, typ, ok := l2tp.PeekType(msg)
-	return t.initiator && !t.up && ok && vendor == 0 && typ == uint16(l2tp.StopCCN)
+	return !ok || vendor == 0 && typ == uint16(l2tp.StopCCN)
 }
 
 // Control takes the payload of a packet that a tunnel's control SA opened: an inner UDP
