@@ -2,15 +2,17 @@ package l2tp
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"strconv"
 
 	"twinkey/proto/wire"
 )
 
-// MessageType is the type of a control message (RFC 2661 3.2).
+// MessageType is the type of a control message of vendor ID 0 (RFC 2661 3.2).
 type MessageType uint16
 
-// The control messages.
+// The control messages. 0, 5 and 13 are reserved.
 const (
 	SCCRQ   MessageType = 1
 	SCCRP   MessageType = 2
@@ -28,192 +30,274 @@ const (
 	SLI     MessageType = 16
 )
 
-var messageNames = map[MessageType]string{
-	SCCRQ: "SCCRQ", SCCRP: "SCCRP", SCCCN: "SCCCN", StopCCN: "StopCCN", HELLO: "HELLO", OCRQ: "OCRQ", OCRP: "OCRP",
-	OCCN: "OCCN", ICRQ: "ICRQ", ICRP: "ICRP", ICCN: "ICCN", CDN: "CDN", WEN: "WEN", SLI: "SLI",
+// messageSpec is a row of the registry of messages.
+type messageSpec struct {
+	name    string
+	session bool      // belongs to a session, not to the tunnel
+	must    []AVPType // what it must carry besides Message Type
 }
+
+// messages is the registry: the codepoint is the index (RFC 2661 6.1 to 6.14).
+var messages = [...]messageSpec{
+	SCCRQ:   {"SCCRQ", false, []AVPType{AVPProtocolVersion, AVPHostName, AVPFramingCapabilities, AVPAssignedTunnelID}},
+	SCCRP:   {"SCCRP", false, []AVPType{AVPProtocolVersion, AVPFramingCapabilities, AVPHostName, AVPAssignedTunnelID}},
+	SCCCN:   {"SCCCN", false, nil},
+	StopCCN: {"StopCCN", false, []AVPType{AVPAssignedTunnelID, AVPResultCode}},
+	HELLO:   {"HELLO", false, nil},
+	OCRQ: {"OCRQ", true, []AVPType{
+		AVPAssignedSessionID, AVPCallSerialNumber, AVPMinimumBPS, AVPMaximumBPS, AVPBearerType, AVPFramingType, AVPCalledNumber,
+	}},
+	OCRP: {"OCRP", true, []AVPType{AVPAssignedSessionID}},
+	OCCN: {"OCCN", true, []AVPType{AVPTxConnectSpeed, AVPFramingType}},
+	ICRQ: {"ICRQ", true, []AVPType{AVPAssignedSessionID, AVPCallSerialNumber}},
+	ICRP: {"ICRP", true, []AVPType{AVPAssignedSessionID}},
+	ICCN: {"ICCN", true, []AVPType{AVPTxConnectSpeed, AVPFramingType}},
+	CDN:  {"CDN", true, []AVPType{AVPResultCode, AVPAssignedSessionID}},
+	WEN:  {"WEN", true, []AVPType{AVPCallErrors}},
+	SLI:  {"SLI", true, []AVPType{AVPACCM}},
+}
+
+// Known says whether RFC 2661 defines the type.
+func (t MessageType) Known() bool { return int(t) < len(messages) && messages[t].name != "" }
+
+// OfSession says whether messages of this type belong to a session.
+func (t MessageType) OfSession() bool { return t.Known() && messages[t].session }
 
 func (t MessageType) String() string {
-	if s, ok := messageNames[t]; ok {
-		return s
+	if t.Known() {
+		return messages[t].name
 	}
-	return fmt.Sprintf("message %d", uint16(t))
+	return "message " + strconv.Itoa(int(t))
 }
 
-// AVPError says which AVP of a message is wrong. Fatal: it had the M bit, so the tunnel
-// (or, in a session's message, the session) must go (RFC 2661 4.1).
+// Causes of an AVPError besides those of package wire.
+var (
+	ErrUnknownAVP = errors.New("not recognized, and marked mandatory")
+	ErrMissing    = errors.New("missing")
+	ErrTwice      = errors.New("given twice")
+	ErrHidden     = errors.New("hidden, but not to be revealed")
+)
+
+// AVPError says which AVP makes a message unacceptable: the session that the message
+// belongs to, or the tunnel, must end (RFC 2661 4.1, 7.1).
 type AVPError struct {
 	Vendor uint16
 	Type   AVPType
-	Offset int // bytes from the start of the message
-	Fatal  bool
-	Result Result // what the peer is told if Fatal
+	Offset int    // bytes from the start of the message; of a missing one: its length
+	Code   uint16 // general error code for the peer, see Result
 	Err    error
 }
 
+func (e *AVPError) name() string {
+	if e.Vendor != 0 {
+		return fmt.Sprintf("AVP %d of vendor %d", uint16(e.Type), e.Vendor)
+	}
+	if e.Type.spec() != nil {
+		return "AVP " + e.Type.String()
+	}
+	return e.Type.String()
+}
+
 func (e *AVPError) Error() string {
-	return fmt.Sprintf("L2TP: AVP %v (vendor %d) at offset %d: %v", e.Type, e.Vendor, e.Offset, e.Err)
+	return fmt.Sprintf("L2TP: %s at offset %d: %v", e.name(), e.Offset, e.Err)
 }
 
 func (e *AVPError) Unwrap() error { return e.Err }
 
-// Message is a parsed control message. Its slices are parts of what was parsed.
-type Message struct {
-	Header   ControlHeader
-	ZLB      bool   // no body: an acknowledgement
-	VendorID uint16 // of the Message Type AVP
-	Type     MessageType
-	// Mandatory is the M bit of the Message Type AVP: a type that is not known and has it
-	// ends the tunnel or session.
-	Mandatory bool
-	AVPs      []AVP
+// Result is what the peer is told: StopError and CallError are the same number, and the
+// text names the AVP (RFC 2661 4.4.2, error code 8).
+func (e *AVPError) Result() Result {
+	return Result{Code: StopError, Error: e.Code, Message: e.name() + " " + e.Err.Error()}
 }
 
-// ParseMessage reads a control message. Unknown AVPs without the M bit are passed over.
+// Message is a parsed control message. Its slices are parts of what was parsed.
+type Message struct {
+	Header ControlHeader
+	ZLB    bool // no body: nothing but an acknowledgement
+	// VendorID and Type are those of the Message Type AVP; Mandatory is its M bit: who
+	// does not know the type must clear the tunnel (RFC 2661 4.4.1).
+	VendorID  uint16
+	Type      MessageType
+	Mandatory bool
+	// AVPs are those that are recognized and well-formed, without Message Type, in order.
+	// Hidden ones have still to be revealed (see Unhide).
+	AVPs []AVP
+	// Ignored is how many AVPs were passed over.
+	Ignored int
+
+	length int
+	seen   uint64 // types of vendor ID 0 that were met, a bit each
+	fault  *AVPError
+}
+
+// ParseMessage reads a control message; the error is a *wire.ParseError, or an *AVPError
+// and the message beside it.
 func ParseMessage(msg []byte) (*Message, error) {
-	m := &Message{}
+	m := new(Message)
 	return m, m.Parse(msg)
 }
 
-// Parse reads msg into m, whose AVPs slice is used again.
+// Parse reads msg into m. The array behind m.AVPs is used again: no allocation without an
+// error, once it has grown.
 func (m *Message) Parse(msg []byte) error {
 	h, err := ParseControlHeader(msg)
-	*m = Message{Header: h, AVPs: m.AVPs[:0]}
+	*m = Message{Header: h, AVPs: m.AVPs[:0], length: len(msg)}
 	if err != nil {
 		return err
 	}
-	body := msg[ControlHeaderLen:]
-	if len(body) == 0 {
-		m.ZLB = true
+	rest := msg[ControlHeaderLen:]
+	if m.ZLB = len(rest) == 0; m.ZLB {
 		return nil
 	}
-	for first := true; len(body) > 0; first = false {
-		at := len(msg) - len(body)
-		a, rest, err := ParseAVP(body)
-		if err != nil {
-			return err
+	if rest, err = m.parseType(rest); err != nil {
+		return err
+	}
+	for n := 1; len(rest) > 0; n++ {
+		at := len(msg) - len(rest)
+		a, reserved, after, err := parseAVP(rest)
+		a.at = uint16(at)
+		switch {
+		case err != nil:
+			return shift(err, at)
+		case n > MaxAVPs:
+			return &wire.ParseError{Layer: "L2TP", Field: "AVPs", Offset: at, Err: wire.ErrLength}
+		case reserved: // "MUST be treated as an unrecognized AVP" (RFC 2661 4.1)
+			m.reject(a, ErrorUnknownAVP, ErrUnknownAVP)
+		default:
+			m.take(a)
 		}
-		body = rest
-		if first {
-			if a.Type != AVPMessageType || len(a.Value) != 2 || a.Hidden {
-				return &wire.ParseError{Layer: "L2TP", Field: "Message Type", Offset: at, Err: wire.ErrValue}
-			}
-			m.VendorID, m.Type, m.Mandatory = a.Vendor, MessageType(binary.BigEndian.Uint16(a.Value)), a.Mandatory
-			continue
-		}
-		if err := m.take(a, at); err != nil {
-			return err
-		}
+		rest = after
+	}
+	if m.fault != nil {
+		return m.fault
 	}
 	return nil
 }
 
-// take checks an AVP against the registry; vendor first, then type (RFC 2661 4.1).
-func (m *Message) take(a AVP, at int) error {
-	fail := func(r Result, err error) error {
-		return &AVPError{Vendor: a.Vendor, Type: a.Type, Offset: at, Fatal: a.Mandatory, Result: r, Err: err}
+// parseType reads the Message Type AVP, which must come first and cannot be hidden.
+func (m *Message) parseType(p []byte) (rest []byte, err error) {
+	a, _, rest, err := parseAVP(p)
+	if err != nil {
+		return nil, shift(err, ControlHeaderLen)
 	}
+	if a.Type != AVPMessageType || len(a.Value) != 2 || a.Hidden {
+		return nil, &wire.ParseError{Layer: "L2TP", Field: "Message Type", Offset: ControlHeaderLen, Err: wire.ErrValue}
+	}
+	m.VendorID, m.Type, m.Mandatory = a.Vendor, MessageType(binary.BigEndian.Uint16(a.Value)), a.Mandatory
+	return rest, nil
+}
+
+// shift makes the offset in a ParseError of an AVP one in its message.
+func shift(err error, by int) error {
+	if pe, ok := errors.AsType[*wire.ParseError](err); ok {
+		pe.Offset += by
+	}
+	return err
+}
+
+// take checks an AVP: the vendor first, only then the type (RFC 2661 4.1).
+func (m *Message) take(a AVP) {
 	switch {
-	case len(m.AVPs) == maxAVPs:
-		return &wire.ParseError{Layer: "L2TP", Field: "AVP", Offset: at, Err: wire.ErrLength}
 	case a.Vendor == VendorTwinkey:
-	case a.Vendor != 0:
-		if !a.Mandatory {
-			return nil
+		if a.Hidden && !m.vectored() {
+			m.reject(a, ErrorValue, ErrHidden)
+			return
 		}
-		return fail(Result{Code: 2, Error: 8, Message: "unknown vendor's mandatory AVP"}, wire.ErrValue)
-	case int(a.Type) >= len(avps) || avps[a.Type].name == "":
-		if !a.Mandatory {
-			return nil
-		}
-		return fail(Result{Code: 2, Error: 8, Message: "unknown mandatory AVP"}, wire.ErrValue)
-	case !a.Hidden && (len(a.Value) < avps[a.Type].min || len(a.Value) > avps[a.Type].max):
-		return fail(Result{Code: 2, Error: 2, Message: "AVP length"}, wire.ErrLength)
+		m.AVPs = append(m.AVPs, a)
+	case a.Vendor != 0 || a.Type.spec() == nil:
+		m.reject(a, ErrorUnknownAVP, ErrUnknownAVP)
+	default:
+		m.takeKnown(a)
 	}
+}
+
+// takeKnown checks an AVP of RFC 2661 against its row.
+func (m *Message) takeKnown(a AVP) {
+	s, bit := a.Type.spec(), uint64(1)<<a.Type
+	switch {
+	case m.seen&bit != 0 && s.rules&repeats == 0 || a.Type == AVPMessageType:
+		m.reject(a, ErrorValue, ErrTwice)
+		return
+	case a.Hidden && (s.rules&hideable == 0 || !m.vectored()):
+		m.reject(a, ErrorValue, ErrHidden)
+		return
+	case a.Hidden:
+	default:
+		if code, err := s.check(a.Value); err != nil {
+			m.reject(a, code, err)
+			return
+		}
+	}
+	m.seen |= bit
 	m.AVPs = append(m.AVPs, a)
+}
+
+// vectored says whether a Random Vector came already.
+func (m *Message) vectored() bool { return m.seen&(1<<AVPRandomVector) != 0 }
+
+// check looks at a value in the clear; the code is a general error code.
+func (s *avpSpec) check(v []byte) (code uint16, err error) {
+	switch {
+	case len(v) < s.min || len(v) > s.max:
+		return ErrorLength, wire.ErrLength
+	case s.rules&nonzero != 0 && v[0] == 0 && v[1] == 0: // all of these have two bytes
+		return ErrorValue, wire.ErrValue
+	}
+	return 0, nil
+}
+
+// reject passes an AVP over, or notes the fault that ends the session or tunnel.
+func (m *Message) reject(a AVP, code uint16, err error) {
+	m.Ignored++
+	if a.Mandatory && m.fault == nil {
+		m.fault = &AVPError{Vendor: a.Vendor, Type: a.Type, Offset: int(a.at), Code: code, Err: err}
+	}
+}
+
+// Missing returns an *AVPError for the first AVP that a message of this type must carry
+// and does not, or nil (RFC 2661 6.1 to 6.14).
+func (m *Message) Missing() error {
+	if m.VendorID != 0 || !m.Type.Known() || m.ZLB {
+		return nil
+	}
+	for _, t := range messages[m.Type].must {
+		if _, ok := m.Get(t); !ok {
+			return &AVPError{Type: t, Offset: m.length, Code: ErrorValue, Err: ErrMissing}
+		}
+	}
 	return nil
 }
 
-// Get returns the value of the first AVP of a type that is not hidden.
-func (m *Message) Get(t AVPType) ([]byte, bool) { return m.find(0, t) }
-
-// Vendor returns the value of the first AVP of ours of a type.
-func (m *Message) Vendor(t uint16) ([]byte, bool) { return m.find(VendorTwinkey, AVPType(t)) }
-
-func (m *Message) find(vendor uint16, t AVPType) ([]byte, bool) {
-	for _, a := range m.AVPs {
-		if a.Vendor == vendor && a.Type == t && !a.Hidden {
-			return a.Value, true
-		}
-	}
-	return nil, false
-}
-
-func (m *Message) uint16(t AVPType) uint16 {
-	if b, ok := m.Get(t); ok && len(b) == 2 {
-		return binary.BigEndian.Uint16(b)
-	}
-	return 0
-}
-
-// AssignedTunnelID is the ID that the sender wants in headers to it; 0: none is given.
-func (m *Message) AssignedTunnelID() uint16 { return m.uint16(AVPAssignedTunnelID) }
-
-// AssignedSessionID is the same for a session.
-func (m *Message) AssignedSessionID() uint16 { return m.uint16(AVPAssignedSessionID) }
-
-// ReceiveWindow is the sender's window; where it says none, 4 (RFC 2661 4.4.3).
-func (m *Message) ReceiveWindow() uint16 {
-	if w := m.uint16(AVPReceiveWindowSize); w != 0 {
-		return w
-	}
-	return 4
-}
-
-// Result is the Result Code AVP of StopCCN and CDN (RFC 2661 4.4.2).
-type Result struct {
-	Code    uint16
-	Error   uint16 // with Code 2
-	Message string
-}
-
-// Result returns what the message says; a Result Code AVP may lack the error code.
-func (m *Message) Result() (r Result) {
-	b, _ := m.Get(AVPResultCode)
-	if len(b) >= 2 {
-		r.Code = binary.BigEndian.Uint16(b)
-	}
-	if len(b) >= 4 {
-		r.Error, r.Message = binary.BigEndian.Uint16(b[2:]), string(b[4:])
-	}
-	return r
-}
-
-// AVP encodes the result; the text is cut to 200 bytes.
-func (r Result) AVP() AVP {
-	b := binary.BigEndian.AppendUint16(nil, r.Code)
-	b = binary.BigEndian.AppendUint16(b, r.Error)
-	return AVP{Mandatory: true, Type: AVPResultCode, Value: append(b, r.Message[:min(len(r.Message), 200)]...)}
-}
-
-// AppendBody appends the body of a message: its type, then avps.
-func AppendBody(b []byte, vendor uint16, t MessageType, avps ...AVP) []byte {
-	b = AVP{Mandatory: vendor == 0, Vendor: vendor, Type: AVPMessageType, Value: []byte{byte(t >> 8), byte(t)}}.Append(b)
+// AppendMessage appends a whole control message: header, Message Type, then avps, which
+// Check must let pass. The M bit of Message Type is set for RFC 2661's own messages and
+// clear for a vendor's.
+func AppendMessage(b []byte, h ControlHeader, vendor uint16, t MessageType, avps ...AVP) []byte {
+	at := len(b)
+	b = h.Append(b, 0)
+	b = appendType(b, vendor, t)
 	for _, a := range avps {
 		b = a.Append(b)
 	}
-	return b
-}
-
-// AppendMessage appends a whole message.
-func AppendMessage(b []byte, h ControlHeader, vendor uint16, t MessageType, avps ...AVP) []byte {
-	at := len(b)
-	b = AppendBody(h.Append(b, 0), vendor, t, avps...)
 	binary.BigEndian.PutUint16(b[at+2:], uint16(len(b)-at))
 	return b
 }
 
-// PeekType returns vendor and type of a message without parsing the rest; false: it has none.
+func appendType(b []byte, vendor uint16, t MessageType) []byte {
+	flags := uint16(avpHeader + 2)
+	if vendor == 0 {
+		flags |= avpMandatory
+	}
+	b = binary.BigEndian.AppendUint16(b, flags)
+	b = binary.BigEndian.AppendUint16(b, vendor)
+	b = binary.BigEndian.AppendUint16(b, uint16(AVPMessageType))
+	return binary.BigEndian.AppendUint16(b, uint16(t))
+}
+
+// AppendZLB appends an acknowledgement: h.Nr, and h.Ns of the message that comes next.
+func AppendZLB(b []byte, h ControlHeader) []byte { return h.Append(b, 0) }
+
+// PeekType returns vendor and type of a message without looking at the rest; false: it is
+// a ZLB, or too short.
 func PeekType(msg []byte) (vendor, typ uint16, ok bool) {
 	if len(msg) < ControlHeaderLen+avpHeader+2 {
 		return 0, 0, false

@@ -8,67 +8,94 @@ import (
 	"twinkey/proto/l2tp"
 )
 
-// Defaults (RFC 2661 5.8).
+// Defaults (RFC 2661 5.8). Native mode opens many calls at once and splits flights, hence
+// a window above the RFC's 4.
 const (
 	DefaultWindow  = 16
 	DefaultBase    = time.Second
 	DefaultCap     = 8 * time.Second
 	DefaultRetries = 5
-	maxQueue       = 4096 // messages that wait for the window
+	DefaultQueue   = 4096
+
+	unknownWindow = 4 // of a peer that has not said (RFC 2661 4.4.3)
 )
 
-// ErrQueue says that more messages wait than may.
-var ErrQueue = errors.New("too many control messages wait to be sent")
+// Errors of Send.
+var (
+	ErrQueue = errors.New("too many control messages wait to be sent")
+	ErrOver  = errors.New("control channel is closed")
+)
 
 // Config of a channel; zero values mean the defaults.
 type Config struct {
-	Window    uint16        // how many messages the peer may send ahead
-	RetryBase time.Duration // first retransmission
-	RetryCap  time.Duration // longest interval
-	Retries   int           // retransmissions before the peer counts as gone
+	Window    uint16        // how many messages the peer may send ahead, at most 64
+	RetryBase time.Duration // from sending to the first repetition
+	RetryCap  time.Duration // longest time between two repetitions
+	Retries   int           // repetitions before the peer counts as gone
+	Queue     int           // how many messages may wait for an acknowledgement or the window
 	Hello     time.Duration // silence after which HELLO is sent; 0: never
-	// Passive answers repetitions by repetitions and never repeats on its own: the peer
-	// has not shown yet that it is where it says it is. Prove ends it.
-	Passive bool
+	Passive   bool          // until Prove, nothing is repeated by a timer
 }
 
-// Channel is one end of the reliable delivery of control messages (RFC 2661 5.8).
+// Arrival says what became of a message that was received.
+type Arrival uint8
+
+// The arrivals.
+const (
+	Due       Arrival = iota // next in order: act on it, and say Accept
+	Early                    // kept, Next will give it back
+	Duplicate                // seen before; its acknowledgement is sent again
+	Beyond                   // outside the window; dropped
+)
+
+// Channel is one end of the reliable delivery of control messages.
 type Channel struct {
 	c      Config
-	tunnel uint16 // the peer's ID, in headers to it
+	tunnel uint16 // the peer's ID, in headers to it; 0: not known yet
 
-	ns, nr  uint16    // next to send, next expected
-	top     uint16    // behind the highest that was ever sent
-	queue   []pending // oldest unacknowledged first
-	flying  int       // of queue, those that were sent
-	peerWin int
-	cwnd    int // congestion window (appendix A)
-	thresh  int
-	credit  int // acknowledgements toward the next growth of cwnd
-
-	rto    time.Duration
-	due    time.Time // of the retransmission; zero: nothing flies
-	tries  int
-	heard  time.Time
-	ackDue bool
+	queue  []pending // not acknowledged, oldest first
+	flying int       // of queue: sent, and not given up as lost
+	next   uint16    // number of the next message that is queued
+	top    uint16    // number behind the highest that was ever sent
+	window congestion
+	timer  timer
 	failed bool
+	closed bool // Finish or Stop was called
 
-	early     map[uint16][]byte
-	delivered [][]byte
-	out       [][]byte
+	in    inbound
+	heard time.Time // anything
+	data  time.Time // by Heard
+	ack   [l2tp.ControlHeaderLen]byte
 }
 
+// inbound is what was received.
+type inbound struct {
+	next   uint16            // number that is expected next: our Nr
+	early  map[uint16][]byte // by number
+	ackDue bool
+}
+
+// pending is a message that is not acknowledged.
 type pending struct {
 	ns    uint16
 	msg   []byte
 	hello bool
+	due   bool // to be sent by the next Poll
 }
 
-// New returns a channel at the start of its life.
+// timer is that of retransmission.
+type timer struct {
+	interval time.Duration
+	at       time.Time // zero: it doesn't run
+	tries    int
+}
+
+// New returns a channel on which nothing was sent or received.
 func New(now time.Time, c Config) *Channel {
 	if c.Window == 0 {
 		c.Window = DefaultWindow
 	}
+	c.Window = min(c.Window, maxWindow)
 	if c.RetryBase == 0 {
 		c.RetryBase = DefaultBase
 	}
@@ -78,211 +105,270 @@ func New(now time.Time, c Config) *Channel {
 	if c.Retries == 0 {
 		c.Retries = DefaultRetries
 	}
-	return &Channel{c: c, peerWin: 4, cwnd: 1, thresh: 4, rto: c.RetryBase, heard: now}
+	if c.Queue == 0 {
+		c.Queue = DefaultQueue
+	}
+	return &Channel{c: c, window: newCongestion(unknownWindow), timer: timer{interval: c.RetryBase}, heard: now}
 }
 
-// SetPeer notes the peer's tunnel ID and window; what waits is sent with them.
-func (c *Channel) SetPeer(tunnel, window uint16) {
-	c.tunnel, c.peerWin, c.thresh = tunnel, int(window), int(window)
-	for i := range c.queue {
-		binary.BigEndian.PutUint16(c.queue[i].msg[4:], tunnel)
+// Window is the receive window to announce to the peer.
+func (c *Channel) Window() uint16 { return c.c.Window }
+
+// Cycle is how long it takes from sending a message to giving the peer up: 31 s by
+// default, the full retransmission cycle of RFC 2661 5.7.
+func (c *Channel) Cycle() time.Duration {
+	var d time.Duration
+	for i, step := 0, c.c.RetryBase; i <= c.c.Retries; i++ {
+		d += step
+		step = min(2*step, c.c.RetryCap)
 	}
+	return d
+}
+
+// SetPeer notes the peer's tunnel ID and window, also for messages that wait.
+func (c *Channel) SetPeer(now time.Time, tunnel, window uint16) {
+	c.tunnel = tunnel
+	c.window.announce(int(window))
+	for _, p := range c.queue {
+		setTunnel(p.msg, tunnel)
+	}
+	c.fill(now)
 }
 
 // Prove ends Passive: the peer has shown that it receives what we send.
 func (c *Channel) Prove(now time.Time) {
-	c.c.Passive = false
-	c.arm(now)
+	if c.c.Passive {
+		c.c.Passive = false
+		c.heard = now
+		c.arm(now)
+	}
 }
 
-// Send queues a message for the peer's session (0: the tunnel) with this body.
-func (c *Channel) Send(now time.Time, session uint16, body []byte) error {
-	return c.send(now, session, body, false)
-}
-
-func (c *Channel) send(now time.Time, session uint16, body []byte, hello bool) error {
-	if len(c.queue) >= maxQueue {
+// Send queues a whole control message, which the channel keeps; it fills in Tunnel ID, Ns
+// and Nr.
+func (c *Channel) Send(now time.Time, msg []byte) error {
+	switch {
+	case c.closed:
+		return ErrOver
+	case len(c.queue) >= c.c.Queue:
 		return ErrQueue
 	}
-	ns := c.ns
-	if n := len(c.queue); n > 0 {
-		ns = c.queue[n-1].ns + 1
-	}
-	h := l2tp.ControlHeader{TunnelID: c.tunnel, SessionID: session, Ns: ns, Nr: c.nr}
-	c.queue = append(c.queue, pending{ns: h.Ns, msg: append(h.Append(make([]byte, 0, l2tp.ControlHeaderLen+len(body)), len(body)), body...), hello: hello})
-	c.fill(now)
+	c.push(now, msg, false)
 	return nil
 }
 
-// fill sends what the windows allow.
+// Finish queues the last message: those that were never sent are dropped, and it waits for
+// no congestion window. Send fails from now on.
+func (c *Channel) Finish(now time.Time, msg []byte) {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	kept := 0
+	for kept < len(c.queue) && before(c.queue[kept].ns, c.top) {
+		kept++
+	}
+	clear(c.queue[kept:])
+	c.queue, c.next = c.queue[:kept], c.top
+	c.window.cwnd = max(c.window.cwnd, kept+1)
+	c.push(now, msg, false)
+}
+
+// Stop drops everything that waits; what arrives is still acknowledged.
+func (c *Channel) Stop() {
+	c.closed = true
+	c.queue, c.flying, c.timer.at = nil, 0, time.Time{}
+}
+
+// Mute is Stop, and nothing is acknowledged from now on.
+func (c *Channel) Mute() {
+	c.Stop()
+	c.in.ackDue, c.tunnel = false, 0
+}
+
+func (c *Channel) push(now time.Time, msg []byte, hello bool) {
+	setTunnel(msg, c.tunnel)
+	binary.BigEndian.PutUint16(msg[8:], c.next)
+	c.queue = append(c.queue, pending{ns: c.next, msg: msg, hello: hello})
+	c.next++
+	c.fill(now)
+}
+
+func setTunnel(msg []byte, id uint16) { binary.BigEndian.PutUint16(msg[4:], id) }
+
+// fill lets as many messages fly as the windows allow.
 func (c *Channel) fill(now time.Time) {
-	for c.flying < len(c.queue) && c.flying < min(c.cwnd, c.peerWin) {
-		c.transmit(c.flying)
+	limit := c.window.limit()
+	if len(c.queue) > 0 && c.queue[0].hello {
+		limit++ // a peer that leaves HELLO unanswered still gets what stands behind it
+	}
+	for c.flying < len(c.queue) && c.flying < limit {
+		p := &c.queue[c.flying]
+		p.due = true
 		c.flying++
-		c.ns++
-		if int16(c.ns-c.top) > 0 {
-			c.top = c.ns
+		if !before(p.ns, c.top) {
+			c.top = p.ns + 1
 		}
-		if c.due.IsZero() {
-			c.arm(now)
-		}
+	}
+	if c.timer.at.IsZero() {
+		c.arm(now)
 	}
 }
 
-// transmit sends queue[i] with the present Nr.
-func (c *Channel) transmit(i int) {
-	msg := append([]byte(nil), c.queue[i].msg...)
-	binary.BigEndian.PutUint16(msg[10:], c.nr)
-	c.ackDue = false
-	c.out = append(c.out, msg)
-}
+// before compares numbers modulo 2^16 (RFC 2661 5.8).
+func before(a, b uint16) bool { return int16(a-b) < 0 }
 
+// arm starts the timer of retransmission anew, if there is anything to repeat.
 func (c *Channel) arm(now time.Time) {
-	c.due = time.Time{}
+	c.timer.at = time.Time{}
 	if c.flying > 0 && !c.c.Passive {
-		c.due = now.Add(c.rto)
+		c.timer.at = now.Add(c.timer.interval)
 	}
 }
 
-// Receive takes a whole control message whose header was parsed. What can be delivered
-// is found by Next.
-func (c *Channel) Receive(now time.Time, h l2tp.ControlHeader, msg []byte) {
+// Receive takes a message whose header is h, acts on its acknowledgement and says what is
+// to be done with it. It copies what it keeps. A message is in order when Due is returned,
+// or when it comes from Next: the caller then acts on it after Accept, or leaves it, and it
+// counts as not received.
+func (c *Channel) Receive(now time.Time, h l2tp.ControlHeader, msg []byte) Arrival {
 	c.heard = now
 	c.acknowledge(now, h.Nr)
-	if len(msg) == l2tp.ControlHeaderLen {
-		return // ZLB: its Ns counts for nothing
-	}
-	switch d := int16(h.Ns - c.nr); {
-	case d < 0: // seen before: the acknowledgement was lost
-		c.ackDue = true
+	ahead := int(int16(h.Ns - c.in.next))
+	switch {
+	case len(msg) == l2tp.ControlHeaderLen:
+		return Duplicate // a ZLB has nothing to deliver, and its Ns moves nothing
+	case ahead == 0:
+		return Due
+	case ahead < 0: // the acknowledgement was lost, so it is repeated
+		c.in.ackDue = true
 		if c.c.Passive {
 			for i := range c.flying {
-				c.transmit(i)
+				c.queue[i].due = true
 			}
 		}
-	case d == 0:
-		c.deliver(msg)
-		for {
-			m, ok := c.early[c.nr]
-			if !ok {
-				break
-			}
-			delete(c.early, c.nr)
-			c.deliver(m)
-		}
-	case int(d) < int(c.c.Window): // early: kept until the gap is filled
-		if c.early == nil {
-			c.early = make(map[uint16][]byte)
-		}
-		c.early[h.Ns] = append([]byte(nil), msg...)
-		c.ackDue = true
+		return Duplicate
+	case ahead >= int(c.c.Window):
+		return Beyond
 	}
+	if c.in.early == nil {
+		c.in.early = make(map[uint16][]byte)
+	}
+	if _, ok := c.in.early[h.Ns]; !ok { // the first to come counts: a later one with its number is a repetition
+		c.in.early[h.Ns] = append([]byte(nil), msg...)
+	}
+	c.in.ackDue = true
+	return Early
 }
 
-func (c *Channel) deliver(msg []byte) {
-	c.delivered = append(c.delivered, append([]byte(nil), msg...))
-	c.nr++
-	c.ackDue = true
+// Accept counts the message that is due as received.
+func (c *Channel) Accept() {
+	c.in.next++
+	c.in.ackDue = true
 }
 
-// acknowledge drops what the peer has, and opens the congestion window.
+// Next returns an early message that is due now; it is the caller's.
+func (c *Channel) Next() ([]byte, bool) {
+	m, ok := c.in.early[c.in.next]
+	delete(c.in.early, c.in.next)
+	return m, ok
+}
+
+// acknowledge drops what the peer has. An Nr that was said before, or of what was never
+// sent, says nothing.
 func (c *Channel) acknowledge(now time.Time, nr uint16) {
 	if len(c.queue) == 0 {
 		return
 	}
 	first := c.queue[0].ns
-	n := int(int16(nr - first))
-	if n <= 0 || n > int(c.top-first) {
+	n := int(nr - first)
+	if n == 0 || n > int(c.top-first) {
 		return
 	}
 	clear(c.queue[:n])
-	c.queue = c.queue[n:]
-	if c.flying -= n; c.flying < 0 { // it had arrived although we were about to repeat it
-		c.flying, c.ns = 0, nr
-	}
-	if len(c.queue) == 0 {
+	if c.queue = c.queue[n:]; len(c.queue) == 0 {
 		c.queue = nil
 	}
-	for range n { // slow start, then congestion avoidance (appendix A)
-		if c.cwnd < c.thresh {
-			c.cwnd++
-		} else if c.credit++; c.credit >= c.cwnd {
-			c.credit = 0
-			c.cwnd++
-		}
-	}
-	c.cwnd = min(c.cwnd, c.peerWin)
-	c.tries, c.rto = 0, c.c.RetryBase
+	c.flying = max(c.flying-n, 0) // less: it had arrived although we were about to repeat it
+	c.window.acknowledged()
+	c.timer.tries, c.timer.interval = 0, c.c.RetryBase
 	c.arm(now)
 	c.fill(now)
 }
 
-// Next returns the next message in order.
-func (c *Channel) Next() ([]byte, bool) {
-	if len(c.delivered) == 0 {
-		return nil, false
-	}
-	m := c.delivered[0]
-	c.delivered = c.delivered[1:]
-	return m, true
-}
-
 // Advance repeats what is due, and sends HELLO after silence.
 func (c *Channel) Advance(now time.Time) {
-	if !c.due.IsZero() && !now.Before(c.due) {
-		if c.tries >= c.c.Retries {
+	if !c.timer.at.IsZero() && !now.Before(c.timer.at) {
+		c.expire(now)
+	}
+	if at := c.helloAt(); !at.IsZero() && !now.Before(at) {
+		c.push(now, l2tp.AppendMessage(nil, l2tp.ControlHeader{}, 0, l2tp.HELLO), true)
+	}
+}
+
+// expire repeats the oldest message, or gives the peer up.
+func (c *Channel) expire(now time.Time) {
+	if c.timer.tries >= c.c.Retries {
+		if !c.queue[0].hello || now.Sub(c.data) > max(c.c.Hello, c.c.RetryCap) {
 			c.failed = true
-			c.due = time.Time{}
+			c.Mute()
 			return
 		}
-		c.tries++
-		c.thresh, c.cwnd = max(c.cwnd/2, 1), 1
-		c.flying, c.ns = 1, c.queue[0].ns+1 // what is not acknowledged flies again as the window opens
-		c.rto = min(2*c.rto, c.c.RetryCap)
-		c.transmit(0)
-		c.arm(now)
+		c.timer.tries-- // its calls pass data: HELLO is repeated until they don't
 	}
-	if c.c.Hello > 0 && len(c.queue) == 0 && now.Sub(c.heard) >= c.c.Hello && !c.c.Passive {
-		_ = c.send(now, 0, l2tp.AppendBody(nil, 0, l2tp.HELLO), true) // the queue is empty
+	c.timer.tries++
+	c.window.lost()
+	for i := range c.queue[:c.flying] {
+		c.queue[i].due = i == 0
 	}
+	c.queue[0].due = true
+	c.flying = 1
+	c.timer.interval = min(2*c.timer.interval, c.c.RetryCap)
+	c.arm(now)
+	c.fill(now)
 }
 
-// Heard notes that the peer lives: its calls pass data. A HELLO that it leaves
-// unanswered is then no reason to end the tunnel.
-func (c *Channel) Heard(now time.Time) {
-	c.heard = now
-	if c.flying == 1 && c.queue[0].hello {
-		c.tries = 0
+// helloAt is when HELLO is sent if nothing is heard until then; zero: not now.
+func (c *Channel) helloAt() time.Time {
+	if c.c.Hello <= 0 || len(c.queue) > 0 || c.tunnel == 0 || c.c.Passive || c.closed {
+		return time.Time{}
 	}
+	return c.heard.Add(c.c.Hello)
 }
 
-// Failed says that the peer did not answer to the last repetition.
+// Heard notes that the peer lives, since its calls pass data that was authenticated.
+func (c *Channel) Heard(now time.Time) { c.heard, c.data = now, now }
+
+// Failed says that the peer is gone: it left the last repetition unanswered.
 func (c *Channel) Failed() bool { return c.failed }
 
-// Idle says that everything sent is acknowledged.
+// Idle says that everything that was sent is acknowledged.
 func (c *Channel) Idle() bool { return len(c.queue) == 0 }
 
-// Deadline is when Advance wants to be called.
+// Queued is how many messages are not acknowledged, and how many wait for a gap to be
+// filled.
+func (c *Channel) Queued() (out, early int) { return len(c.queue), len(c.in.early) }
+
+// Deadline is when Advance wants to be called; zero: nothing is pending.
 func (c *Channel) Deadline() time.Time {
-	at := c.due
-	if c.c.Hello > 0 && len(c.queue) == 0 && !c.c.Passive {
-		if h := c.heard.Add(c.c.Hello); at.IsZero() || h.Before(at) {
-			at = h
-		}
+	if !c.timer.at.IsZero() {
+		return c.timer.at
 	}
-	return at
+	return c.helloAt()
 }
 
-// Poll returns the next message to send; an acknowledgement that nothing carried is a ZLB.
+// Poll returns the next message to send, valid until the next call of any method. An
+// acknowledgement that no message carried is a ZLB.
 func (c *Channel) Poll() ([]byte, bool) {
-	if len(c.out) > 0 {
-		m := c.out[0]
-		c.out = c.out[1:]
-		return m, true
+	for i := range c.queue[:c.flying] {
+		if p := &c.queue[i]; p.due {
+			p.due, c.in.ackDue = false, false
+			binary.BigEndian.PutUint16(p.msg[10:], c.in.next) // the Nr of a repetition is the present one (RFC 2661 5.8)
+			return p.msg, true
+		}
 	}
-	if c.ackDue && c.tunnel != 0 {
-		c.ackDue = false
-		return l2tp.ControlHeader{TunnelID: c.tunnel, Ns: c.ns, Nr: c.nr}.Append(nil, 0), true
+	if !c.in.ackDue || c.tunnel == 0 {
+		return nil, false
 	}
-	return nil, false
+	c.in.ackDue = false
+	return l2tp.AppendZLB(c.ack[:0], l2tp.ControlHeader{TunnelID: c.tunnel, Ns: c.top, Nr: c.in.next}), true
 }

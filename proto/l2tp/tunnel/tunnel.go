@@ -7,376 +7,263 @@ import (
 
 	"twinkey/proto/l2tp"
 	"twinkey/proto/l2tp/reliable"
+	"twinkey/proto/secret"
 )
 
-// ErrState says that a call does not fit the state.
-var ErrState = errors.New("l2tp: not in this state")
+// Errors of the methods.
+var (
+	ErrState     = errors.New("l2tp: not in this state")
+	ErrTunnelID  = errors.New("l2tp: message for another tunnel")
+	ErrSessionID = errors.New("l2tp: session ID unknown, taken or 0")
+	ErrSessions  = errors.New("l2tp: too many sessions")
+	ErrHeld      = errors.New("l2tp: too many messages wait for a decision")
+	ErrVersion   = errors.New("l2tp: protocol version is not 1")
+)
 
-// ErrTunnelID says that a message is for another tunnel.
-var ErrTunnelID = errors.New("l2tp: message for another tunnel")
-
-// ErrSessions says that there are too many sessions, or that an ID is taken.
-var ErrSessions = errors.New("l2tp: no room for the session")
-
-// State of a control connection (RFC 2661 7.2.1). A state that ends in "Deciding" waits
-// for the owner.
-type State uint8
-
-// The states.
 const (
-	WaitCtlReply State = iota // SCCRQ sent
-	DecidingSCCRQ
-	WaitCtlConn // SCCRP sent
-	DecidingSCCRP
-	DecidingSCCCN
-	Established
-	Closing // StopCCN sent, its acknowledgement awaited
-	Dead
+	defaultSetup = 30 * time.Second
+	defaultCall  = 60 * time.Second
+	maxHeld      = reliable.DefaultWindow // messages kept while the owner decides
 )
 
-// Config of a tunnel.
+// Config of a tunnel; zero values mean the defaults.
 type Config struct {
-	LocalID       uint16
-	HostName      string
-	Framing       uint32
-	Bearer        uint32
-	HelloInterval time.Duration
-	SetupTimeout  time.Duration // of a half-open responder; 0: 30 s
-	MaxSessions   int
-	Window        uint16
-	RetryBase     time.Duration
+	LocalID  uint16 // our tunnel ID, not 0
+	HostName string // at least one byte
+	Framing  uint32 // Framing Capabilities; 0: synchronous and asynchronous
+	Bearer   uint32 // Bearer Capabilities; 0: the AVP is not sent
+	// Secret reveals hidden AVPs. Without one, a mandatory hidden AVP ends the tunnel or session.
+	Secret secret.Key
+
+	Window        uint16        // receive window, messages
+	RetryBase     time.Duration // see reliable.Config
 	RetryCap      time.Duration
 	MaxRetries    int
+	MaxQueued     int           // messages that may wait to be sent
+	HelloInterval time.Duration // silence after which HELLO is sent; 0: never
+	SetupTimeout  time.Duration // from SCCRQ to Established; 0: 30 s
+	CallTimeout   time.Duration // how long ICRP and ICCN are waited for; 0: 60 s
+	MaxSessions   int           // 0: as many as there are IDs
 }
 
-// Kind of an Event.
-type Kind uint8
-
-// The kinds.
-const (
-	SCCRQReceived Kind = iota + 1
-	SCCRPReceived
-	SCCCNReceived
-	TunnelEstablished
-	Closed
-	ICRQReceived
-	ICRPReceived
-	ICCNReceived
-	SessionUp
-	SessionClosed
-	VendorReceived
-	LinkInfo // SLI or WEN
-)
-
-// Cause says who ended something.
-type Cause uint8
-
-// The causes.
-const (
-	ByPeer Cause = iota + 1
-	ByUs
-	Silence // the peer did not answer
-	Broken  // the peer broke the protocol
-)
-
-// Event is what the owner decides on or notes. Message is valid until the next call.
-type Event struct {
-	Kind        Kind
-	Session     uint16 // ours; 0 with ICRQReceived
-	PeerSession uint16
-	Message     *l2tp.Message
-	Result      l2tp.Result
-	Cause       Cause
-}
-
-// Output is a datagram to send, or an event.
-type Output struct {
-	Datagram []byte
-	Event    Event
-}
-
-// Tunnel is one control connection and its sessions.
+// Tunnel is one control connection and its sessions. It is not safe for concurrent use.
 type Tunnel struct {
-	c         Config
-	ch        *reliable.Channel
-	state     State
-	initiator bool
-	peer      uint16
-	began     time.Time
-	events    []Event
-	sessions  map[uint16]*session
-	byPeer    map[uint16]*session
-}
-
-// Dial starts a tunnel with an SCCRQ that carries avps beside the mandatory ones.
-func Dial(now time.Time, c Config, avps ...l2tp.AVP) *Tunnel {
-	t := newTunnel(now, c, false)
-	t.initiator, t.state = true, WaitCtlReply
-	_ = t.ch.Send(now, 0, l2tp.AppendBody(nil, 0, l2tp.SCCRQ, t.hello(avps)...)) // the queue is empty
-	return t
-}
-
-// Answer makes a responder of a first SCCRQ; its event is polled next.
-func Answer(now time.Time, c Config, sccrq []byte) (*Tunnel, error) {
-	t := newTunnel(now, c, true)
-	m, err := l2tp.ParseMessage(sccrq)
-	if err != nil {
-		return nil, err
-	}
-	if m.VendorID != 0 || m.Type != l2tp.SCCRQ || m.Header.TunnelID != 0 || m.AssignedTunnelID() == 0 {
-		return nil, fmt.Errorf("answering a tunnel: %w", ErrState)
-	}
-	t.state = WaitCtlReply
-	return t, t.Receive(now, sccrq)
+	c       Config
+	ch      *reliable.Channel
+	state   state
+	peer    uint16    // the peer's tunnel ID; 0: not known yet
+	began   time.Time // SCCRQ
+	until   time.Time // of closing and lingering
+	told    bool      // Closed
+	events  []Event
+	held    [][]byte // messages that wait for a decision
+	calls   calls
+	scratch l2tp.Message
 }
 
 func newTunnel(now time.Time, c Config, passive bool) *Tunnel {
-	if c.SetupTimeout == 0 {
-		c.SetupTimeout = 30 * time.Second
+	if c.Framing == 0 {
+		c.Framing = l2tp.FramingSync | l2tp.FramingAsync
 	}
-	ch := reliable.New(now, reliable.Config{Window: c.Window, RetryBase: c.RetryBase, RetryCap: c.RetryCap, Retries: c.MaxRetries, Hello: c.HelloInterval, Passive: passive})
-	return &Tunnel{c: c, ch: ch, began: now, sessions: make(map[uint16]*session), byPeer: make(map[uint16]*session)}
+	if c.SetupTimeout == 0 {
+		c.SetupTimeout = defaultSetup
+	}
+	if c.CallTimeout == 0 {
+		c.CallTimeout = defaultCall
+	}
+	ch := reliable.New(now, reliable.Config{
+		Window: c.Window, RetryBase: c.RetryBase, RetryCap: c.RetryCap, Retries: c.MaxRetries,
+		Queue: c.MaxQueued, Hello: c.HelloInterval, Passive: passive,
+	})
+	return &Tunnel{c: c, ch: ch, began: now, calls: newCalls()}
 }
 
-// hello are the mandatory AVPs of SCCRQ and SCCRP (RFC 2661 6.1, 6.2), then avps.
+// Dial starts a tunnel: SCCRQ carries the mandatory AVPs and avps. If that is too long for
+// a message, the tunnel is Closed, by us, at once.
+func Dial(now time.Time, c Config, avps ...l2tp.AVP) *Tunnel {
+	t := newTunnel(now, c, false)
+	t.state = waitReply
+	if err := t.send(now, 0, l2tp.SCCRQ, t.hello(avps)); err != nil {
+		t.over(Event{Kind: Closed, Cause: ByUs, Result: l2tp.Result{Code: l2tp.StopError, Error: l2tp.ErrorLength, Message: err.Error()}})
+	}
+	return t
+}
+
+// Answer makes a responder of a stranger's first message, an SCCRQ; SCCRQReceived is
+// polled next. One that is malformed, unacceptable (*l2tp.AVPError, ErrVersion) or
+// no first message (ErrState) leaves no state.
+func Answer(now time.Time, c Config, sccrq []byte) (*Tunnel, error) {
+	t := newTunnel(now, c, true)
+	m, err := t.parse(sccrq)
+	if err != nil {
+		return nil, fmt.Errorf("answering SCCRQ: %w", err)
+	}
+	if h := m.Header; classOf(m) != isSCCRQ || h.TunnelID != 0 || h.SessionID != 0 || h.Ns != 0 || h.Nr != 0 {
+		return nil, fmt.Errorf("answering %v: %w", m.Type, ErrState)
+	}
+	if err := t.Receive(now, sccrq); err != nil {
+		return nil, fmt.Errorf("answering SCCRQ: %w", err)
+	}
+	return t, nil
+}
+
+// Refusal appends the StopCCN that refuses an SCCRQ without making a tunnel. localID is
+// any ID of ours that is free.
+func Refusal(b []byte, sccrq *l2tp.Message, localID uint16, r l2tp.Result) []byte {
+	h := l2tp.ControlHeader{TunnelID: sccrq.AssignedTunnelID(), Nr: sccrq.Header.Ns + 1}
+	return l2tp.AppendMessage(b, h, 0, l2tp.StopCCN, l2tp.Uint16(l2tp.AVPAssignedTunnelID, localID), r.AVP())
+}
+
+// ResultOf is what a peer is told of an error of Answer or Receive.
+func ResultOf(err error) l2tp.Result {
+	if ae, ok := errors.AsType[*l2tp.AVPError](err); ok {
+		return ae.Result()
+	}
+	if errors.Is(err, ErrVersion) { // the error code is the highest version supported (RFC 2661 4.4.2)
+		return l2tp.Result{Code: l2tp.StopVersion, Error: l2tp.ProtocolVersion}
+	}
+	return l2tp.Result{Code: l2tp.StopError, Error: l2tp.ErrorValue}
+}
+
+// hello are the AVPs of SCCRQ and SCCRP (RFC 2661 6.1, 6.2) with those of the owner.
 func (t *Tunnel) hello(avps []l2tp.AVP) []l2tp.AVP {
-	return append([]l2tp.AVP{
-		l2tp.Uint16(l2tp.AVPProtocolVersion, 0x0100),
+	own := []l2tp.AVP{
+		l2tp.Uint16(l2tp.AVPProtocolVersion, l2tp.ProtocolVersion),
 		l2tp.Uint32(l2tp.AVPFramingCapabilities, t.c.Framing),
-		{Mandatory: true, Type: l2tp.AVPHostName, Value: []byte(t.c.HostName)},
+		l2tp.Text(l2tp.AVPHostName, t.c.HostName),
 		l2tp.Uint16(l2tp.AVPAssignedTunnelID, t.c.LocalID),
-		l2tp.Uint16(l2tp.AVPReceiveWindowSize, reliable.DefaultWindow),
-	}, avps...)
+		l2tp.Uint16(l2tp.AVPReceiveWindowSize, t.ch.Window()),
+	}
+	if t.c.Bearer != 0 {
+		own = append(own, l2tp.Uint32(l2tp.AVPBearerCapabilities, t.c.Bearer))
+	}
+	return with(own, avps)
+}
+
+// with appends avps to own, of which those that avps give too are left out.
+func with(own, avps []l2tp.AVP) []l2tp.AVP {
+	all := make([]l2tp.AVP, 0, len(own)+len(avps))
+next:
+	for _, o := range own {
+		for _, a := range avps {
+			if a.Vendor == 0 && a.Type == o.Type {
+				continue next
+			}
+		}
+		all = append(all, o)
+	}
+	return append(all, avps...)
+}
+
+// send queues a message of RFC 2661.
+func (t *Tunnel) send(now time.Time, session uint16, typ l2tp.MessageType, avps []l2tp.AVP) error {
+	return t.sendVendor(now, session, 0, typ, avps)
+}
+
+func (t *Tunnel) sendVendor(now time.Time, session, vendor uint16, typ l2tp.MessageType, avps []l2tp.AVP) error {
+	if err := l2tp.Check(avps...); err != nil {
+		return fmt.Errorf("sending %v: %w", typ, err)
+	}
+	if err := t.ch.Send(now, l2tp.AppendMessage(nil, l2tp.ControlHeader{SessionID: session}, vendor, typ, avps...)); err != nil {
+		return fmt.Errorf("sending %v: %w", typ, err)
+	}
+	return nil
 }
 
 // PeerID is the peer's tunnel ID; 0: not known yet.
 func (t *Tunnel) PeerID() uint16 { return t.peer }
 
-// Receive takes one control message. An error counts; it ends nothing by itself.
-func (t *Tunnel) Receive(now time.Time, msg []byte) error {
-	h, err := l2tp.ParseControlHeader(msg)
-	if err != nil {
-		return err
-	}
-	if h.TunnelID != t.c.LocalID && h.TunnelID != 0 {
-		return ErrTunnelID
-	}
-	if t.state == Dead {
-		return ErrState
-	}
-	t.ch.Receive(now, h, msg)
-	for {
-		m, ok := t.ch.Next()
-		if !ok {
-			break
-		}
-		if e := t.message(now, m); e != nil {
-			err = e
-		}
-	}
-	if t.state == Closing && t.ch.Idle() {
-		t.state = Dead
-		t.emit(Event{Kind: Closed, Cause: ByUs})
-	}
-	return err
-}
+// Up says that the tunnel is established on our side.
+func (t *Tunnel) Up() bool { return t.state == established }
 
-func (t *Tunnel) emit(e Event) { t.events = append(t.events, e) }
+// Done says that the machine has nothing more to do, now or later: it can be dropped.
+func (t *Tunnel) Done() bool { return t.state == dead }
 
-// message acts on one message in order.
-func (t *Tunnel) message(now time.Time, raw []byte) error {
-	m, err := l2tp.ParseMessage(raw)
-	if err != nil {
-		if ae, ok := errors.AsType[*l2tp.AVPError](err); ok && ae.Fatal {
-			t.broken(now, m, ae.Result)
-		}
-		return err
-	}
-	if m.VendorID == l2tp.VendorTwinkey {
-		if t.state != Closing {
-			t.emit(Event{Kind: VendorReceived, Message: m})
-		}
-		return nil
-	}
-	if m.VendorID != 0 {
-		if m.Mandatory {
-			t.broken(now, m, l2tp.Result{Code: 2, Error: 8, Message: "unknown mandatory message"})
-		}
-		return nil
-	}
-	return t.dispatch(now, m)
-}
-
-// broken ends what a faulty message belongs to: its session, or the tunnel.
-func (t *Tunnel) broken(now time.Time, m *l2tp.Message, r l2tp.Result) {
-	if s := t.sessions[m.Header.SessionID]; s != nil && m.Header.SessionID != 0 {
-		t.emit(Event{Kind: SessionClosed, Session: s.local, PeerSession: s.peer, Result: r, Cause: Broken})
-		t.CloseSession(now, s.local, r)
-		return
-	}
-	t.emit(Event{Kind: Closed, Result: r, Cause: Broken})
-	t.Close(now, r)
-}
-
-func (t *Tunnel) dispatch(now time.Time, m *l2tp.Message) error {
-	switch m.Type {
-	case l2tp.SCCRQ:
-		if t.initiator || t.state != WaitCtlReply {
-			return ErrState
-		}
-		t.meet(m)
-		t.state = DecidingSCCRQ
-		t.emit(Event{Kind: SCCRQReceived, Message: m})
-	case l2tp.SCCRP:
-		if !t.initiator || t.state != WaitCtlReply || m.AssignedTunnelID() == 0 {
-			return ErrState
-		}
-		t.meet(m)
-		t.state = DecidingSCCRP
-		t.emit(Event{Kind: SCCRPReceived, Message: m})
-	case l2tp.SCCCN:
-		if t.initiator || t.state != WaitCtlConn {
-			return ErrState
-		}
-		t.state = DecidingSCCCN
-		t.emit(Event{Kind: SCCCNReceived, Message: m})
-	case l2tp.StopCCN:
-		if t.peer == 0 {
-			t.peer = m.AssignedTunnelID()
-			t.ch.SetPeer(t.peer, 4)
-		}
-		t.state = Dead
-		t.emit(Event{Kind: Closed, Message: m, Result: m.Result(), Cause: ByPeer})
-	case l2tp.HELLO:
-	case l2tp.WEN, l2tp.SLI:
-		t.emit(Event{Kind: LinkInfo, Session: m.Header.SessionID, Message: m})
-	case l2tp.ICRQ, l2tp.ICRP, l2tp.ICCN, l2tp.CDN:
-		return t.sessionMessage(m)
-	case l2tp.OCRQ, l2tp.OCRP, l2tp.OCCN: // we place no outgoing calls on a line
-		return t.refuseOutgoing(now, m)
-	default:
-		if m.Mandatory {
-			t.broken(now, m, l2tp.Result{Code: 2, Error: 8, Message: "unknown mandatory message"})
-		}
-	}
-	return nil
-}
-
-func (t *Tunnel) refuseOutgoing(now time.Time, m *l2tp.Message) error {
-	if peer := m.AssignedSessionID(); m.Type == l2tp.OCRQ && peer != 0 {
-		t.RefuseSession(now, peer, l2tp.Result{Code: 4, Message: "no outgoing calls"})
-		return nil
-	}
-	return ErrState
-}
-
-func (t *Tunnel) meet(m *l2tp.Message) {
-	t.peer = m.AssignedTunnelID()
-	t.ch.SetPeer(t.peer, m.ReceiveWindow())
-}
-
-// Accept answers SCCRQ with SCCRP.
+// Accept answers SCCRQ with SCCRP, which carries the mandatory AVPs and avps.
 func (t *Tunnel) Accept(now time.Time, avps ...l2tp.AVP) error {
-	return t.decide(now, DecidingSCCRQ, WaitCtlConn, l2tp.SCCRP, t.hello(avps))
+	return t.decide(now, decidingRequest, waitConnect, l2tp.SCCRP, t.hello(avps))
 }
 
 // Connect answers SCCRP with SCCCN; the tunnel is established on our side.
 func (t *Tunnel) Connect(now time.Time, avps ...l2tp.AVP) error {
-	err := t.decide(now, DecidingSCCRP, Established, l2tp.SCCCN, avps)
-	if err == nil {
-		t.emit(Event{Kind: TunnelEstablished})
+	if err := t.decide(now, decidingReply, established, l2tp.SCCCN, avps); err != nil {
+		return err
 	}
-	return err
-}
-
-// Confirm takes SCCCN; the tunnel is established, and the peer's return path proven.
-func (t *Tunnel) Confirm(now time.Time) error {
-	if t.state != DecidingSCCCN {
-		return ErrState
-	}
-	t.state = Established
-	t.ch.Prove(now)
-	t.emit(Event{Kind: TunnelEstablished})
+	t.emit(Event{Kind: Established})
+	t.release(now)
 	return nil
 }
 
-func (t *Tunnel) decide(now time.Time, from, to State, typ l2tp.MessageType, avps []l2tp.AVP) error {
-	if t.state != from {
+// Confirm takes SCCCN; the tunnel is established, and the peer has proven where it is.
+func (t *Tunnel) Confirm(now time.Time) error {
+	if t.state != decidingConnect {
 		return ErrState
+	}
+	t.state = established
+	t.ch.Prove(now)
+	t.emit(Event{Kind: Established})
+	t.release(now)
+	return nil
+}
+
+// Proven notes that the peer has shown that it receives what we send to it: a responder
+// repeats by a timer from now on.
+func (t *Tunnel) Proven(now time.Time) { t.ch.Prove(now) }
+
+func (t *Tunnel) decide(now time.Time, from, to state, typ l2tp.MessageType, avps []l2tp.AVP) error {
+	if t.state != from {
+		return fmt.Errorf("sending %v in state %v: %w", typ, t.state, ErrState)
+	}
+	if err := t.send(now, 0, typ, avps); err != nil {
+		return err
 	}
 	t.state = to
-	return t.ch.Send(now, 0, l2tp.AppendBody(nil, 0, typ, avps...))
+	return nil
 }
 
-// SendVendor sends a reliable message of a vendor's type, mandatory for nobody.
-func (t *Tunnel) SendVendor(now time.Time, session, vendor, typ uint16, avps ...l2tp.AVP) error {
-	if t.state == Dead || t.state == Closing {
+// SendVendor sends a reliable message whose Message Type AVP is a vendor's, with the M bit
+// clear: who does not know it passes it over. localSession is ours, 0 for the tunnel.
+func (t *Tunnel) SendVendor(now time.Time, localSession, vendor, typ uint16, avps ...l2tp.AVP) error {
+	if t.state == waitRequest || t.state > established {
 		return ErrState
 	}
-	return t.ch.Send(now, session, l2tp.AppendBody(nil, vendor, l2tp.MessageType(typ), avps...))
+	var peer uint16
+	if localSession != 0 {
+		s := t.calls.local[localSession]
+		if s == nil || s.peer == 0 { // the peer could not tell whose it is
+			return ErrSessionID
+		}
+		peer = s.peer
+	}
+	return t.sendVendor(now, peer, vendor, l2tp.MessageType(typ), avps)
 }
 
-// Close sends StopCCN and waits for its acknowledgement; Closed tells of the end.
-func (t *Tunnel) Close(now time.Time, r l2tp.Result) {
-	if t.state == Dead || t.state == Closing {
-		return
-	}
-	t.state = Closing
-	clear(t.sessions)
-	clear(t.byPeer)
-	if err := t.ch.Send(now, 0, l2tp.AppendBody(nil, 0, l2tp.StopCCN, l2tp.Uint16(l2tp.AVPAssignedTunnelID, t.c.LocalID), r.AVP())); err != nil {
-		t.Abort()
-	}
-}
-
-// Abort ends the tunnel without a word.
-func (t *Tunnel) Abort() {
-	if t.state != Dead {
-		t.state = Dead
-		t.emit(Event{Kind: Closed, Cause: ByUs})
-	}
-}
-
-// Heard notes that the peer lives: its calls pass data.
+// Heard notes that the peer lives: one of its calls passed authenticated data. A HELLO that it leaves
+// unanswered is then no reason to end the tunnel.
 func (t *Tunnel) Heard(now time.Time) { t.ch.Heard(now) }
 
-// Advance does what is due.
-func (t *Tunnel) Advance(now time.Time) {
-	if t.state == Dead {
-		return
-	}
-	t.ch.Advance(now)
-	half := t.state != Established && t.state != Closing
-	if t.ch.Failed() || half && !t.initiator && now.Sub(t.began) >= t.c.SetupTimeout || t.state == Closing && t.ch.Idle() {
-		t.state = Dead
-		t.emit(Event{Kind: Closed, Cause: Silence})
-	}
-}
+func (t *Tunnel) emit(e Event) { t.events = append(t.events, e) }
 
-// Deadline is when Advance wants to be called.
-func (t *Tunnel) Deadline() time.Time {
-	if t.state == Dead {
-		return time.Time{}
-	}
-	at := t.ch.Deadline()
-	if !t.initiator && t.state != Established {
-		if d := t.began.Add(t.c.SetupTimeout); at.IsZero() || d.Before(at) {
-			at = d
-		}
-	}
-	return at
-}
-
-// Poll returns the next thing to send or to note. Events come first: what the owner
-// decides on them leaves with the acknowledgement.
+// Poll returns the next datagram to send or event to act on. Events come first, so that
+// what the owner decides leaves with the acknowledgement; only Closed comes last.
 func (t *Tunnel) Poll() (Output, bool) {
-	if len(t.events) > 0 {
-		e := t.events[0]
-		t.events = t.events[1:]
-		return Output{Event: e}, true
+	if len(t.events) > 0 && t.events[0].Kind != Closed {
+		return Output{Event: t.pop()}, true
 	}
 	if m, ok := t.ch.Poll(); ok {
 		return Output{Datagram: m}, true
 	}
+	if len(t.events) > 0 {
+		return Output{Event: t.pop()}, true
+	}
 	return Output{}, false
+}
+
+func (t *Tunnel) pop() Event {
+	e := t.events[0]
+	t.events[0] = Event{}
+	if t.events = t.events[1:]; len(t.events) == 0 {
+		t.events = nil
+	}
+	return e
 }
