@@ -120,8 +120,13 @@ func transient(err error) bool {
 // the operator who makes the token that enrols it. It is asked before the desk is locked.
 func (d *Desk) unawaited(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Patience)
-	if d.cfg.Directory != nil && d.cfg.Directory.Health(ctx) != nil {
-		cancel()
+	if d.cfg.Directory == nil {
+		return ctx, cancel
+	}
+	if err := d.cfg.Directory.Health(ctx); err != nil {
+		ended, end := context.WithCancelCause(ctx)
+		end(err)
+		return ended, cancel
 	}
 	return ctx, cancel
 }
@@ -154,6 +159,9 @@ func (d *Desk) settle(ctx context.Context) error {
 		}
 	}
 	for i := range queue {
+		if ctx.Err() != nil && queue[i].Change != nil && d.cfg.Directory != nil {
+			return fmt.Errorf("%s: %w", queue[i].What, context.Cause(ctx))
+		}
 		err := d.forward(ctx, &queue[i])
 		if errors.Is(err, ErrNothingIssued) { // decided: it is withdrawn
 			d.cfg.Log.Warn("intent withdrawn", "what", queue[i].What, "error", err)
