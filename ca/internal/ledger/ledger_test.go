@@ -1,0 +1,164 @@
+package ledger
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func open(t *testing.T, path string) *Ledger {
+	t.Helper()
+	l, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestIntentsAreAQueueAndTheirEffectsComeWithTheirEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l := open(t, path)
+	for _, what := range []string{"a", "b", "c"} {
+		in := &Intent{Kind: KindIssue, What: what, Effects: Effects{Users: []User{{UID: what}}, Certs: []Cert{{Serial: "1" + what}}}}
+		if err := l.Update(func(tx *Tx) error { return tx.AddIntent(in) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, path)
+	defer func() { _ = l.Close() }()
+	refused := errors.New("refused")
+	err := l.Update(func(tx *Tx) error {
+		queue, err := tx.Intents()
+		if err != nil || len(queue) != 3 || queue[0].What != "a" || queue[2].What != "c" {
+			t.Errorf("queue %v, %v", queue, err)
+		}
+		if err := tx.Take(queue[0].Effects); err != nil {
+			return err
+		}
+		return refused
+	})
+	if !errors.Is(err, refused) {
+		t.Fatalf("got %v", err)
+	}
+	if err := l.Update(func(tx *Tx) error {
+		if _, ok, _ := tx.User("a"); ok {
+			t.Error("a transaction that was refused left something")
+		}
+		queue, err := tx.Intents()
+		if err != nil {
+			return err
+		}
+		return errors.Join(tx.Take(queue[1].Effects), tx.DropIntent(queue[1].Number))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.View(func(tx *Tx) error {
+		users, err := tx.Users()
+		queue, qerr := tx.Intents()
+		if len(users) != 1 || users[0].UID != "b" || len(queue) != 2 || queue[1].What != "c" {
+			t.Errorf("users %v, queue %v", users, queue)
+		}
+		return errors.Join(err, qerr)
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSecondProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l := open(t, path)
+	start := time.Now()
+	// flock belongs to the open file, not to the process: a second open stands for one.
+	if _, err := Open(path); !errors.Is(err, ErrInUse) {
+		t.Errorf("got %v", err)
+	}
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("it took %s to say so", d)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, path)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNotALedger(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	if err := os.WriteFile(path, make([]byte, 65536), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path); !errors.Is(err, ErrDamaged) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Open(filepath.Join(t.TempDir(), "nowhere", "ledger.db")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// skip skips, or fails where nothing may be left out.
+func skip(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("TWINKEY_NO_SKIP") == "1" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+func TestFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		skip(t, "needs root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=512k"); err != nil {
+		skip(t, "needs root that may mount: "+err.Error())
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	l := open(t, filepath.Join(dir, "ledger.db"))
+	defer func() { _ = l.Close() }()
+	var n int
+	var err error
+	for err == nil && n < 10000 {
+		err = l.Update(func(tx *Tx) error {
+			return tx.Take(Effects{Certs: []Cert{{Serial: time.Duration(n).String(), DER: make([]byte, 4096)}}})
+		})
+		n++
+	}
+	if !errors.Is(err, ErrStorage) {
+		t.Fatalf("after %d: %v", n, err)
+	}
+	count := func() (certs int) {
+		if err := l.View(func(tx *Tx) error {
+			all, err := tx.Certs()
+			certs = len(all)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return certs
+	}
+	if got := count(); got != n-1 {
+		t.Errorf("%d certificates were acknowledged, %d are there", n-1, got)
+	}
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Update(func(tx *Tx) error { return tx.Take(Effects{Certs: []Cert{{Serial: "after"}}}) }); err != nil {
+		t.Errorf("when there is room again: %v", err)
+	}
+	if got := count(); got != n {
+		t.Errorf("%d certificates, want %d", got, n)
+	}
+}
