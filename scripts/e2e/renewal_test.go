@@ -54,10 +54,10 @@ func TestSleptPastExpiry(t *testing.T) {
 	c := network(t)
 	ctx := t.Context()
 	check(t, c.StartCA(ctx))
-	check(t, c.CA.Stop())
-	shorten(t, filepath.Join(c.Dir, "ca", "ca.yaml"), "router: 1m", "tls: 1m")
-	check(t, c.ServeCA(ctx))
 	check(t, c.StartDirectory(ctx))
+	check(t, c.CA.Stop())
+	shorten(t, filepath.Join(c.Dir, "ca", "ca.yaml"), "router: 1m", "tls: 1m") // of the routers: the others have theirs
+	check(t, c.ServeCA(ctx))
 	check(t, c.StartRouter(ctx, lab.SiteA, ""))
 	check(t, c.StartRouter(ctx, lab.SiteB, ""))
 	check(t, c.WaitLink(ctx))

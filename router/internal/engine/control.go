@@ -184,9 +184,7 @@ func (e *Engine) callUp(now time.Time, v native.CallUp) {
 		e.links.Up(now, v.Key)
 		e.answerWaiting(v.Key, c, nil)
 	}
-	if c.Kind == calls.SiteLink {
-		e.resolve(now, v)
-	}
+	e.resolve(now, v)
 }
 
 func (e *Engine) callDown(now time.Time, v native.CallDown) {
@@ -200,8 +198,8 @@ func (e *Engine) callDown(now time.Time, v native.CallDown) {
 		e.c.Log.Info("call failed", "peer", v.Key.Peer, "user", v.Key.User, "reason", v.Reason)
 	}
 	if e.standing(v.Key) { // another call does what this one did, or should have replaced
-		if v.Call == nil && v.Initiator && v.Key.User == "" {
-			e.state.replace[v.Key.Peer] = now.Add(replaceRetry)
+		if v.Call == nil && v.Initiator {
+			e.state.replace[v.Key] = now.Add(replaceRetry)
 		}
 		return
 	}
@@ -209,6 +207,9 @@ func (e *Engine) callDown(now time.Time, v native.CallDown) {
 		e.forgetUser(v.Key)
 	} else {
 		e.links.Down(now, v.Key, v.Reason)
+		if v.Key.User == "" && e.waitsFor(v.Key.Peer) {
+			e.links.NotBefore(v.Key, now.Add(courtesy))
+		}
 	}
 	e.answerWaiting(v.Key, nil, errors.New(v.Reason))
 }

@@ -74,8 +74,8 @@ type state struct {
 	waiting  map[links.Key][]func(*calls.Call, error)
 	active   map[uint64]Active
 	tunnels  map[uint16]native.TunnelUp
-	retiring map[uint64]time.Time // calls that end at a time, because another took over
-	replace  map[string]time.Time // peers whose link is to be replaced at a time
+	retiring map[uint64]time.Time    // calls that end at a time, because another took over
+	replace  map[links.Key]time.Time // calls that are to be replaced at a time
 }
 
 // Active is a call that is up.
@@ -101,7 +101,7 @@ func New(c Config) (*Engine, error) {
 	e.state = state{
 		peers: make(map[string]native.Peer), users: make(map[links.Key]native.Wish),
 		waiting: make(map[links.Key][]func(*calls.Call, error)), active: make(map[uint64]Active),
-		tunnels: make(map[uint16]native.TunnelUp), retiring: make(map[uint64]time.Time), replace: make(map[string]time.Time),
+		tunnels: make(map[uint16]native.TunnelUp), retiring: make(map[uint64]time.Time), replace: make(map[links.Key]time.Time),
 		wanted: func(string) bool { return true },
 	}
 	n := c.Native
@@ -151,7 +151,8 @@ func (e *Engine) SetSelf(ctx context.Context, s native.Self) error {
 		e.state.self = s
 		if old.Certificate != nil && old.Certificate.ID() != s.Certificate.ID() {
 			for name := range e.state.peers {
-				e.replace(now, name, old.Certificate.Keys.Control)
+				e.native.Retire(name, old.Certificate.Keys.Control)
+				e.replace(now, links.Key{Peer: name})
 			}
 		}
 	})

@@ -15,6 +15,9 @@ import (
 // overlap is how long a replaced call still receives after its successor is up.
 const overlap = 2 * time.Second
 
+// courtesy is how long the higher name waits to be called before it dials itself.
+const courtesy = 3 * time.Second
+
 // replaceRetry is how long a link whose replacement failed waits for the next try. The
 // certificates that it stands on live for long: renewal comes early.
 const replaceRetry = 30 * time.Second
@@ -55,8 +58,8 @@ func (e *Engine) setMap(now time.Time, m Map) {
 		}
 	}
 	for name, p := range s.peers {
-		if q, ok := old[name]; ok && q.ID != p.ID && s.self.Certificate != nil {
-			e.replace(now, name, s.self.Certificate.Keys.Control)
+		if q, ok := old[name]; ok && q.ID != p.ID {
+			e.replacePeer(now, name)
 		}
 		e.want(now, p)
 	}
@@ -126,22 +129,32 @@ func (e *Engine) install() {
 }
 
 // want decides who dials the site link to p. Of two that can be dialled the lower name
-// dials; one that cannot be dialled dials itself; on demand whoever has a packet.
+// dials at once; the other waits a moment whether it is called, so that it also dials
+// when it has just been started and its peer still believes in a link to what it was.
 func (e *Engine) want(now time.Time, p native.Peer) {
 	s := &e.state
 	k := links.Key{Peer: p.Name}
-	lower := e.c.Name < p.Name
-	dial := p.Endpoint.IsValid() && s.wanted(p.Name) && (s.demand || lower || !s.public)
-	if !dial {
+	if !p.Endpoint.IsValid() || !s.wanted(p.Name) {
 		e.links.Forget(k)
 		return
 	}
+	_, known := e.links.Get(k)
 	e.links.Want(now, k, s.demand)
-	if e.standing(k) {
+	switch {
+	case e.standing(k):
 		e.links.Up(now, k)
-	} else {
+	case e.waitsFor(p.Name):
+		if !known {
+			e.links.NotBefore(k, now.Add(courtesy))
+		}
+	default:
 		e.links.Soon(now, k)
 	}
+}
+
+// waitsFor says whether we let the peer dial first.
+func (e *Engine) waitsFor(peer string) bool {
+	return e.state.public && !e.state.demand && e.c.Name > peer
 }
 
 // lose ends everything with a peer that is no longer in the site map.
@@ -160,11 +173,8 @@ func (e *Engine) lose(now time.Time, peer string) {
 // dialDue places the calls whose time has come.
 func (e *Engine) dialDue(now time.Time) {
 	for _, k := range e.links.Due(now) {
-		w := native.Wish{Key: k, Cred: e.state.self.Credentials}
-		if k.User != "" {
-			w = e.state.users[k]
-		}
-		if w.Cred.Certificate == nil {
+		w, ok := e.wish(k)
+		if !ok {
 			e.links.Down(now, k, "no certificate")
 			continue
 		}
@@ -187,35 +197,65 @@ func (e *Engine) asked(dst netip.Addr) {
 	}
 }
 
-// replace makes the site link to peer anew: certificates changed at one end. The old one
-// carries packets until the new one is up.
-func (e *Engine) replace(now time.Time, peer string, control [32]byte) {
-	k := links.Key{Peer: peer}
-	l, ok := e.links.Get(k)
-	if !ok || l.State != links.Up {
-		return
+// wish is what a call of k is placed with.
+func (e *Engine) wish(k links.Key) (native.Wish, bool) {
+	if k.User != "" {
+		w, ok := e.state.users[k]
+		return w, ok
 	}
+	return native.Wish{Key: k, Cred: e.state.self.Credentials}, e.state.self.Certificate != nil
+}
+
+// placed says whether a call of k is up that we placed.
+func (e *Engine) placed(k links.Key) bool {
 	for _, a := range e.state.active {
 		if a.Key == k && a.Initiator {
-			e.native.Retire(peer, control)
-			if err := e.native.PlaceCall(now, native.Wish{Key: k, Cred: e.state.self.Credentials}); err != nil {
-				e.state.replace[peer] = now.Add(replaceRetry)
-				e.c.Log.Warn("site link not replaced yet", "peer", peer, "reason", err)
-			}
-			return
+			return true
 		}
+	}
+	return false
+}
+
+// replacePeer makes every call to peer that we placed anew: its certificate has changed.
+func (e *Engine) replacePeer(now time.Time, peer string) {
+	keys := make(map[links.Key]bool)
+	for _, a := range e.state.active {
+		if a.Key.Peer == peer && a.Initiator {
+			keys[a.Key] = true
+		}
+	}
+	for k := range keys { // first all, since those of a group share a tunnel
+		if w, ok := e.wish(k); ok {
+			e.native.Retire(peer, w.Cred.Certificate.Keys.Control)
+		}
+	}
+	for k := range keys {
+		e.replace(now, k)
 	}
 }
 
-// resolve lets one of several site links with a peer stand: of two that both ends
-// dialled, the one of the lower name; of two that one end dialled, the younger.
+// replace makes a call anew: certificates changed at one end. The old one carries packets
+// until the new one is up.
+func (e *Engine) replace(now time.Time, k links.Key) {
+	w, ok := e.wish(k)
+	if !ok || !e.placed(k) {
+		return // the end that placed the call makes it anew
+	}
+	if err := e.native.PlaceCall(now, w); err != nil {
+		e.state.replace[k] = now.Add(replaceRetry)
+		e.c.Log.Warn("call not replaced yet", "peer", k.Peer, "user", k.User, "reason", err)
+	}
+}
+
+// resolve lets one of several calls for the same purpose stand: the younger one. Of two
+// site links that both ends dialled in the same moment it is that of the lower name.
 func (e *Engine) resolve(now time.Time, v native.CallUp) {
 	for id, a := range e.state.active {
-		if id == v.Call.ID || a.Call.Kind != calls.SiteLink || a.Call.Peer != v.Call.Peer {
+		if id == v.Call.ID || a.Key != v.Key || a.Call.Kind != v.Call.Kind {
 			continue
 		}
 		loser := id
-		if a.Initiator != v.Initiator && a.Initiator == (e.c.Name < v.Call.Peer) {
+		if a.Initiator != v.Initiator && now.Sub(a.Since) < courtesy && a.Initiator == (e.c.Name < v.Call.Peer) {
 			loser = v.Call.ID
 		}
 		if e.state.active[loser].Initiator { // each end lets go of what it dialled
@@ -235,10 +275,10 @@ func (e *Engine) retireDue(now time.Time) {
 
 // replaceDue tries again to replace links whose replacement failed.
 func (e *Engine) replaceDue(now time.Time) {
-	for peer, at := range e.state.replace {
+	for k, at := range e.state.replace {
 		if !now.Before(at) {
-			delete(e.state.replace, peer)
-			e.replace(now, peer, e.state.self.Certificate.Keys.Control)
+			delete(e.state.replace, k)
+			e.replace(now, k)
 		}
 	}
 }

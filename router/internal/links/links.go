@@ -86,6 +86,13 @@ func (s *Set) Soon(now time.Time, k Key) {
 	}
 }
 
+// NotBefore puts off the next attempt at k.
+func (s *Set) NotBefore(k Key, at time.Time) {
+	if l := s.links[k]; l != nil && l.Next.Before(at) {
+		l.Next = at
+	}
+}
+
 // Due moves every link whose time has come to Dialing and returns them.
 func (s *Set) Due(now time.Time) []Key {
 	var due []Key

@@ -189,6 +189,7 @@ type Endpoint struct {
 	jar      *handshake.CookieJar
 	timers   timers
 	out      []Output
+	closing  bool
 	Counters Counters
 }
 
@@ -258,7 +259,9 @@ func (e *Endpoint) Clear(now time.Time, from netip.AddrPort, msg []byte) {
 		return
 	}
 	if h.TunnelID == 0 {
-		e.first(now, from, msg)
+		if !e.closing { // who dials us anew while we go would hold a tunnel to nobody
+			e.first(now, from, msg)
+		}
 		return
 	}
 	t := e.tunnels[h.TunnelID]
@@ -423,6 +426,7 @@ func (e *Endpoint) Expire(now time.Time) {
 
 // Close ends everything and tells the peers.
 func (e *Endpoint) Close(now time.Time, reason string) {
+	e.closing = true
 	for _, t := range e.tunnels {
 		t.close(now, resultShutdown, reason)
 	}

@@ -144,7 +144,7 @@ func (t *tunnelState) incoming(now time.Time, ev tunnel.Event) {
 	}
 	s.peer = ev.PeerSession
 	t.byPeer[s.peer] = s
-	s.cred = t.e.c.Self().Credentials
+	s.cred = t.cred // whom the caller knows from the tunnel's handshake, also if we were renewed since
 	c := s.callConfig(handshake.CallSetup, 0, s.spi)
 	c.InitiatorSession, c.ResponderSession = s.peer, s.local
 	c.Verify = s.verifyCaller(now)

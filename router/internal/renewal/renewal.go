@@ -13,7 +13,7 @@ import (
 // slept past expiry finds out within seconds of waking.
 const (
 	look  = 10 * time.Second
-	retry = 5 * time.Minute
+	retry = time.Minute
 )
 
 // Keeper renews one identity.
