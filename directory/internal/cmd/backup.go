@@ -96,6 +96,9 @@ copy was taken are lost: users and routers that were added since must be added a
 		Example: "  systemctl stop twinkey-directory\n  twinkey-directory restore /backup/directory-2026-01-31.db\n  systemctl start twinkey-directory",
 		RunE: func(c *cobra.Command, args []string) error {
 			h := in()
+			if _, err := os.Stat(args[0]); err != nil {
+				return cli.Fail(cli.ExitNotFound, "restoring the directory", err, "name a file that twinkey-directory backup wrote")
+			}
 			if err := os.MkdirAll(string(h), 0o700); err != nil {
 				return fail("restoring the directory", err)
 			}

@@ -32,11 +32,17 @@ var _ store.Store = (*Store)(nil)
 
 // Open opens the database at path and makes it if it is not there. It fails with
 // store.ErrInUse while another process has it open and with store.ErrDamaged if the file
-// is something else.
+// is something else or damaged: every record is read once, because bbolt itself would not
+// notice before somebody asks for a page that is not what it was.
 func Open(path string) (*Store, error) {
 	l, err := acquire(path)
 	if err != nil {
 		return nil, err
+	}
+	if fi, err := os.Stat(path); err == nil && fi.Size() > 0 {
+		if err := Check(path); err != nil {
+			return nil, errors.Join(err, l.release())
+		}
 	}
 	s, err := open(path)
 	if err != nil {

@@ -35,6 +35,9 @@ func read(path string, f func(t store.Table, k, v []byte) error) (err error) {
 	if err := checkLength(path); err != nil {
 		return err
 	}
+	if fi, err := os.Stat(path); err == nil && fi.Size() == 0 {
+		return fmt.Errorf("opening %s: %w: it is empty", path, store.ErrDamaged)
+	}
 	defer damagedOnFault(path, &err)()
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, ReadOnly: true})
 	if err != nil {
@@ -42,8 +45,15 @@ func read(path string, f func(t store.Table, k, v []byte) error) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	return db.View(func(tx *bolt.Tx) error {
+		if k, _ := tx.Cursor().First(); k == nil {
+			return nil // killed before its first transaction: nothing is in it yet
+		}
 		for t := range store.Tables() {
-			if err := readTable(tx, t, f); err != nil {
+			b := tx.Bucket([]byte(t.String()))
+			if b == nil {
+				return fmt.Errorf("reading %s: %w: there is no table %s", path, store.ErrDamaged, t)
+			}
+			if err := readTable(b, t, f); err != nil {
 				return fmt.Errorf("reading %s: %w", path, err)
 			}
 		}
@@ -51,11 +61,7 @@ func read(path string, f func(t store.Table, k, v []byte) error) (err error) {
 	})
 }
 
-func readTable(tx *bolt.Tx, t store.Table, f func(t store.Table, k, v []byte) error) error {
-	b := tx.Bucket([]byte(t.String()))
-	if b == nil {
-		return fmt.Errorf("%w: there is no table %s", store.ErrDamaged, t)
-	}
+func readTable(b *bolt.Bucket, t store.Table, f func(t store.Table, k, v []byte) error) error {
 	var last []byte
 	c, found := b.Cursor(), b.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {

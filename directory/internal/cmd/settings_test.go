@@ -1,0 +1,21 @@
+package cmd
+
+import (
+	"testing"
+
+	"twinkey/directory/internal/store"
+	"twinkey/pkg/config"
+)
+
+func TestSettingsAreDocumented(t *testing.T) {
+	if keys := config.Undocumented[Settings](); keys != nil {
+		t.Errorf("without doc: %v", keys)
+	}
+	s, err := loadSettings(t.TempDir() + "/none.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := s.Lockout.policy(), store.DefaultLockout(); got != want {
+		t.Errorf("defaults %+v, the store's are %+v", got, want)
+	}
+}
