@@ -22,8 +22,9 @@ type limiter struct {
 	limit rate.Limit
 	burst int
 
-	mu sync.Mutex
-	by map[netip.Addr]*rate.Limiter
+	mu    sync.Mutex
+	by    map[netip.Addr]*rate.Limiter
+	swept time.Time
 }
 
 func newLimiter(limit rate.Limit, burst int) *limiter {
@@ -52,15 +53,19 @@ func (l *limiter) allow(remote string, now time.Time) bool {
 	return r.AllowN(now, 1)
 }
 
-// shrink keeps the table bounded: first those go that have their full allowance, which is
-// as good as not being there; if all are busy, any one.
+// shrink keeps the table bounded: those go that have their full allowance, which is as
+// good as not being there. That looks at all, so it is done once a second at most;
+// otherwise any one goes.
 func (l *limiter) shrink(now time.Time) {
 	if len(l.by) < maxAddresses {
 		return
 	}
-	for a, r := range l.by {
-		if r.TokensAt(now) >= float64(l.burst) {
-			delete(l.by, a)
+	if d := now.Sub(l.swept); d < 0 || d >= time.Second {
+		l.swept = now
+		for a, r := range l.by {
+			if r.TokensAt(now) >= float64(l.burst) {
+				delete(l.by, a)
+			}
 		}
 	}
 	for a := range l.by {
