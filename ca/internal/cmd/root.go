@@ -70,8 +70,8 @@ func fail(what string, err error) error {
 		hint string
 	}{
 		{api.ErrNotRunning, cli.ExitUnavailable, "start it with: twinkey-ca serve --dir DIR"},
-		{ledger.ErrInUse, cli.ExitInUse, "another twinkey-ca has this directory open; stop it first, or speak to it without serve"},
-		{authority.ErrInUse, cli.ExitInUse, "another process has this directory open; stop it first"},
+		{ledger.ErrInUse, cli.ExitInUse, "another twinkey-ca runs on this directory; stop it first, and use --dir for another CA"},
+		{authority.ErrInUse, cli.ExitInUse, "another twinkey-ca runs on this directory; stop it first, and use --dir for another CA"},
 		{ledger.ErrStorage, cli.ExitFailure, "is the disk full or read-only? nothing was half done; make room and try again"},
 		{authority.ErrStorage, cli.ExitFailure, "is the disk full or read-only? nothing was half done; make room and try again"},
 		{ledger.ErrDamaged, cli.ExitFailure, "put a backup of the CA's directory in its place"},

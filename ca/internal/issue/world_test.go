@@ -147,6 +147,7 @@ type world struct {
 	remote   *directory
 	patience time.Duration
 	killAt   string
+	atStep   func(what, step string)
 
 	auth *authority.Authority
 	led  *ledger.Ledger
@@ -182,6 +183,9 @@ func (w *world) open() {
 		CRLURL: "https://ca.example/crl", Patience: w.patience, Now: func() time.Time { return w.now },
 		Terms: issue.Terms{Router: 90 * day, User: 30 * day, TLS: 90 * day, Grace: 30 * day, CRL: time.Hour},
 		At: func(what, step string) {
+			if w.atStep != nil {
+				w.atStep(what, step)
+			}
 			if w.killAt == what+": "+step {
 				panic(killed{})
 			}
