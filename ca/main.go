@@ -4,7 +4,6 @@ import (
 	"os"
 
 	"twinkey/ca/internal/cmd"
-	"twinkey/pkg/cli"
 )
 
-func main() { os.Exit(cli.Main(cmd.Root())) }
+func main() { os.Exit(cmd.Main()) }

@@ -28,6 +28,9 @@ const defaultDir = "/var/lib/twinkey-ca"
 // dear, not impossible.
 const minPassword = 8
 
+// Main runs the command line of this process and returns its exit code.
+func Main() int { return cli.Main(Root()) }
+
 // Root returns the command line.
 func Root() *cobra.Command { return root(nil) }
 

@@ -52,11 +52,11 @@ place and delete it here; the CA does not need it to run.`,
 		if len(hosts) == 0 {
 			hosts = ownHosts()
 		}
-		print, err := home.Init(c.Context(), *dir, home.InitOptions{Name: *name, Hosts: hosts, Port: *port, Directory: *directory, Profile: *profile, Passphrase: pass})
+		fingerprint, err := home.Init(c.Context(), *dir, home.InitOptions{Name: *name, Hosts: hosts, Port: *port, Directory: *directory, Profile: *profile, Passphrase: pass})
 		if err != nil {
 			return fail(what, err)
 		}
-		return printMade(c, *dir, print, *directory)
+		return printMade(c, *dir, fingerprint, *directory)
 	}
 	return c
 }
