@@ -22,6 +22,8 @@
 // # A peer that has not proven where it is
 //
 // A Passive channel does not repeat anything by a timer: whoever made up a source address
-// would have us send to a victim again and again. It answers the repetition of a message
-// by repeating what is not acknowledged, so it sends about as often as it is sent to.
+// would have us send to a victim again and again. It repeats what is not acknowledged when
+// a message comes that does not acknowledge it: the peer's repetition, or a HELLO by which
+// the peer asks. Until the peer is Reached it sends no more than three bytes for
+// each that came; what does not fit waits.
 package reliable

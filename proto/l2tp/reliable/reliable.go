@@ -18,6 +18,11 @@ const (
 	DefaultQueue   = 4096
 
 	unknownWindow = 4 // of a peer that has not said (RFC 2661 4.4.3)
+
+	// amplification bounds what a Passive channel sends, in bytes for each that came: what
+	// RFC 9000 8.1 allows towards an address that may be a victim's.
+	amplification = 3
+	reached       = -1 // credit of a peer that is known to be there
 )
 
 // Errors of Send.
@@ -61,6 +66,7 @@ type Channel struct {
 	timer  timer
 	failed bool
 	closed bool // Finish or Stop was called
+	credit int  // bytes that may be sent to a peer that was not Reached
 
 	in    inbound
 	heard time.Time // anything
@@ -134,6 +140,14 @@ func (c *Channel) SetPeer(now time.Time, tunnel, window uint16) {
 	}
 	c.fill(now)
 }
+
+// SetHello changes the silence after which HELLO is sent; 0: never.
+func (c *Channel) SetHello(d time.Duration) { c.c.Hello = d }
+
+// Reached notes that the peer has used the tunnel ID that we gave it: it receives what is
+// sent to it, as far as a guess at 16 bits can be excluded. A Passive channel no
+// longer counts bytes, but has still no timer.
+func (c *Channel) Reached() { c.credit = reached }
 
 // Prove ends Passive: the peer has shown that it receives what we send.
 func (c *Channel) Prove(now time.Time) {
@@ -232,20 +246,20 @@ func (c *Channel) arm(now time.Time) {
 // counts as not received.
 func (c *Channel) Receive(now time.Time, h l2tp.ControlHeader, msg []byte) Arrival {
 	c.heard = now
+	if c.credit != reached {
+		c.credit += amplification * len(msg)
+	}
 	c.acknowledge(now, h.Nr)
+	if len(msg) == l2tp.ControlHeaderLen {
+		return Duplicate // a ZLB has nothing to deliver, and its Ns moves nothing
+	}
 	ahead := int(int16(h.Ns - c.in.next))
 	switch {
-	case len(msg) == l2tp.ControlHeaderLen:
-		return Duplicate // a ZLB has nothing to deliver, and its Ns moves nothing
 	case ahead == 0:
 		return Due
 	case ahead < 0: // the acknowledgement was lost, so it is repeated
 		c.in.ackDue = true
-		if c.c.Passive {
-			for i := range c.flying {
-				c.queue[i].due = true
-			}
-		}
+		c.answer()
 		return Duplicate
 	case ahead >= int(c.c.Window):
 		return Beyond
@@ -264,6 +278,16 @@ func (c *Channel) Receive(now time.Time, h l2tp.ControlHeader, msg []byte) Arriv
 func (c *Channel) Accept() {
 	c.in.next++
 	c.in.ackDue = true
+	c.answer()
+}
+
+// answer repeats what a peer lacks that has asked again, or has asked whether we are there.
+func (c *Channel) answer() {
+	if c.c.Passive {
+		for i := range c.queue[:c.flying] {
+			c.queue[i].due = true
+		}
+	}
 }
 
 // Next returns an early message that is due now; it is the caller's.
@@ -329,7 +353,7 @@ func (c *Channel) expire(now time.Time) {
 
 // helloAt is when HELLO is sent if nothing is heard until then; zero: not now.
 func (c *Channel) helloAt() time.Time {
-	if c.c.Hello <= 0 || len(c.queue) > 0 || c.tunnel == 0 || c.c.Passive || c.closed {
+	if c.c.Hello <= 0 || len(c.queue) > 0 || c.c.Passive || c.closed {
 		return time.Time{}
 	}
 	return c.heard.Add(c.c.Hello)
@@ -360,15 +384,32 @@ func (c *Channel) Deadline() time.Time {
 // acknowledgement that no message carried is a ZLB.
 func (c *Channel) Poll() ([]byte, bool) {
 	for i := range c.queue[:c.flying] {
-		if p := &c.queue[i]; p.due {
-			p.due, c.in.ackDue = false, false
-			binary.BigEndian.PutUint16(p.msg[10:], c.in.next) // the Nr of a repetition is the present one (RFC 2661 5.8)
-			return p.msg, true
+		p := &c.queue[i]
+		if !p.due {
+			continue
 		}
+		if !c.spend(len(p.msg)) {
+			return nil, false
+		}
+		p.due, c.in.ackDue = false, false
+		binary.BigEndian.PutUint16(p.msg[10:], c.in.next) // the Nr of a repetition is the present one (RFC 2661 5.8)
+		return p.msg, true
 	}
-	if !c.in.ackDue || c.tunnel == 0 {
+	if !c.in.ackDue || c.tunnel == 0 || !c.spend(l2tp.ControlHeaderLen) {
 		return nil, false
 	}
 	c.in.ackDue = false
 	return l2tp.AppendZLB(c.ack[:0], l2tp.ControlHeader{TunnelID: c.tunnel, Ns: c.top, Nr: c.in.next}), true
+}
+
+// spend says whether n bytes may be sent, and counts them.
+func (c *Channel) spend(n int) bool {
+	switch {
+	case !c.c.Passive || c.credit == reached:
+		return true
+	case c.credit < n:
+		return false
+	}
+	c.credit -= n
+	return true
 }

@@ -295,12 +295,34 @@ func TestPassiveRepeatsOnlyWhenAsked(t *testing.T) {
 		t.Errorf("a deadline at %v", s.c.Deadline())
 	}
 	s.arrives(0, 0, reliable.Duplicate).leaves("0/1").leaves()
+	s.arrives(1, 0, reliable.Due, 1).leaves("0/2").leaves() // it came, but does not acknowledge
+	s.arrives(2, 1, reliable.Due, 2).leaves("z1/3")
+	s.send(1).leaves("1/3")
 	s.c.Prove(s.now)
-	s.resentAt(1001, "0/1")
+	s.resentAt(1001, "1/3")
+}
+
+// RFC 9000 8.1 has the reason: three bytes for each that came, until the peer was reached.
+func TestPassiveSendsNoMoreThanThreeTimesWhatCame(t *testing.T) {
+	s := newScript(t, reliable.Config{Passive: true})
+	big := l2tp.AppendMessage(nil, l2tp.ControlHeader{}, l2tp.VendorTwinkey, 0, l2tp.AVP{Value: make([]byte, 94)}) // 120 bytes
+	s.arrives(0, 0, reliable.Due, 0).arrives(1, 0, reliable.Due, 1)                                                // 40 bytes
+	if err := s.c.Send(s.now, big); err != nil {
+		t.Fatal(err)
+	}
+	s.leaves("0/2")
+	for range 5 {
+		s.arrives(0, 0, reliable.Duplicate).leaves() // 60 bytes more
+		s.arrives(0, 0, reliable.Duplicate).leaves("0/2")
+	}
+	s.c.Reached()
+	for range 5 {
+		s.arrives(0, 0, reliable.Duplicate).leaves("0/2")
+	}
 }
 
 func TestUnknownPeerIsNotAcknowledged(t *testing.T) { // a ZLB to tunnel 0 would be nobody's
-	s := newScript(t, reliable.Config{Hello: time.Minute})
+	s := newScript(t, reliable.Config{})
 	s.c.SetPeer(s.now, 0, 4)
 	s.arrives(0, 0, reliable.Due, 0).leaves().at(1000).leaves()
 	s.c.SetPeer(s.now, 7, 4)

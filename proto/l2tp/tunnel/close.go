@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"slices"
 	"time"
 
 	"twinkey/proto/l2tp"
@@ -14,7 +15,7 @@ func (t *Tunnel) Close(now time.Time, r l2tp.Result) {
 	}
 	t.state = closing
 	t.until = now.Add(t.ch.Cycle())
-	t.calls, t.held = newCalls(), nil
+	t.forget()
 	stop := []l2tp.AVP{l2tp.Uint16(l2tp.AVPAssignedTunnelID, t.c.LocalID), r.AVP()}
 	t.ch.Finish(now, l2tp.AppendMessage(nil, l2tp.ControlHeader{}, 0, l2tp.StopCCN, stop...))
 }
@@ -28,9 +29,15 @@ func (t *Tunnel) over(e Event) {
 		return
 	}
 	t.state = dead
-	t.calls, t.held = newCalls(), nil
+	t.forget()
 	t.ch.Mute()
 	t.tell(e)
+}
+
+// forget drops the sessions, and the events, which ask for decisions that nobody needs.
+func (t *Tunnel) forget() {
+	t.calls, t.held = newCalls(), nil
+	t.events = slices.DeleteFunc(t.events, func(e Event) bool { return e.Kind != Closed })
 }
 
 func (t *Tunnel) tell(e Event) {
@@ -58,7 +65,7 @@ func (t *Tunnel) stopped(now time.Time, m *l2tp.Message) {
 	}
 	t.state = lingering
 	t.until = now.Add(t.ch.Cycle())
-	t.calls, t.held = newCalls(), nil
+	t.forget()
 	t.ch.Stop()
 	t.tell(Event{Kind: Closed, Message: m, Result: m.Result(), Cause: cause})
 }

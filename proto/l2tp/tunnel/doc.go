@@ -42,7 +42,7 @@
 //
 // # How it ends
 //
-// Closed is told once. After our StopCCN it comes when the peer has acknowledged, or stays
+// Closed is told once, in place of all events before it that were not polled yet. After our StopCCN it comes when the peer has acknowledged, or stays
 // silent for a full retransmission cycle; after the peer's StopCCN and after a breach of
 // the protocol it comes at once, but Poll gives the acknowledgement or StopCCN before it.
 // The machine goes on to acknowledge repetitions of the peer's StopCCN for a cycle (31 s,
@@ -51,8 +51,9 @@
 // # A responder and strangers
 //
 // Until SCCCN was confirmed, or the owner says Proven, a responder repeats nothing by a
-// timer, answers a repetition by a repetition (see package reliable), and dies SetupTimeout
-// after SCCRQ. Answer makes no state for an SCCRQ that it does not like; Refusal makes the
+// timer, answers a repetition by a repetition, sends no more than three bytes for each it
+// got as long as nobody has used the tunnel ID that it gave (see package reliable), and
+// dies SetupTimeout after SCCRQ. An initiator that waits asks by HELLO what became of it. Answer makes no state for an SCCRQ that it does not like; Refusal makes the
 // StopCCN for it, for an owner who wants to answer.
 //
 // # Left out

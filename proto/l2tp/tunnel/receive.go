@@ -21,6 +21,9 @@ func (t *Tunnel) Receive(now time.Time, datagram []byte) error {
 	if id := m.Header.TunnelID; t.state == dead || id != t.c.LocalID && !t.mayOmitID(id) {
 		return ErrTunnelID
 	}
+	if m.Header.TunnelID == t.c.LocalID {
+		t.ch.Reached()
+	}
 	var failed error
 	if t.ch.Receive(now, m.Header, datagram) == reliable.Due {
 		failed = t.inOrder(now, m, datagram)

@@ -24,6 +24,9 @@ const (
 	defaultSetup = 30 * time.Second
 	defaultCall  = 60 * time.Second
 	maxHeld      = reliable.DefaultWindow // messages kept while the owner decides
+	// setupHello is the silence after which an initiator asks, by HELLO, a responder that has
+	// acknowledged all that it got: what that has sent may be lost, and it has no timer.
+	setupHello = 2 * time.Second
 )
 
 // Config of a tunnel; zero values mean the defaults.
@@ -73,7 +76,7 @@ func newTunnel(now time.Time, c Config, passive bool) *Tunnel {
 	}
 	ch := reliable.New(now, reliable.Config{
 		Window: c.Window, RetryBase: c.RetryBase, RetryCap: c.RetryCap, Retries: c.MaxRetries,
-		Queue: c.MaxQueued, Hello: c.HelloInterval, Passive: passive,
+		Queue: c.MaxQueued, Hello: setupHello, Passive: passive,
 	})
 	return &Tunnel{c: c, ch: ch, began: now, calls: newCalls()}
 }
@@ -189,6 +192,7 @@ func (t *Tunnel) Connect(now time.Time, avps ...l2tp.AVP) error {
 	if err := t.decide(now, decidingReply, established, l2tp.SCCCN, avps); err != nil {
 		return err
 	}
+	t.ch.SetHello(t.c.HelloInterval)
 	t.emit(Event{Kind: Established})
 	t.release(now)
 	return nil
@@ -200,6 +204,7 @@ func (t *Tunnel) Confirm(now time.Time) error {
 		return ErrState
 	}
 	t.state = established
+	t.ch.SetHello(t.c.HelloInterval)
 	t.ch.Prove(now)
 	t.emit(Event{Kind: Established})
 	t.release(now)

@@ -1,0 +1,4 @@
+package tunnel
+
+// State names the state, for tests of the table.
+func (t *Tunnel) State() string { return t.state.String() }
