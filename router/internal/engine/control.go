@@ -41,6 +41,8 @@ func (e *Engine) loop(ctx context.Context, failed <-chan error) error {
 		select {
 		case m := <-e.control:
 			e.take(m)
+		case m := <-e.strangers:
+			e.one(time.Now(), m)
 		case dst := <-e.demand:
 			e.asked(dst)
 		case f := <-e.tasks:

@@ -23,8 +23,9 @@ import (
 // Lengths of the queues into the control loop. A full queue drops and counts: what is
 // lost is repeated by L2TP or PPP, and the data path never waits for control.
 const (
-	controlQueue = 4096
-	demandQueue  = 64
+	controlQueue  = 4096
+	strangerQueue = 512
+	demandQueue   = 64
 )
 
 // ErrStopped says that the engine has ended.
@@ -51,9 +52,12 @@ type Engine struct {
 	drops Drops
 
 	control chan message
-	demand  chan netip.Addr
-	tasks   chan func(now time.Time)
-	stopped chan struct{}
+	// strangers is the queue of what anybody can send: it never displaces what an
+	// association has authenticated.
+	strangers chan message
+	demand    chan netip.Addr
+	tasks     chan func(now time.Time)
+	stopped   chan struct{}
 
 	// What follows belongs to the control loop.
 	native *native.Endpoint
@@ -90,7 +94,7 @@ type Active struct {
 func New(c Config) (*Engine, error) {
 	e := &Engine{
 		c: c, epoch: time.Now(), table: calls.NewTable(),
-		control: make(chan message, controlQueue), demand: make(chan netip.Addr, demandQueue),
+		control: make(chan message, controlQueue), strangers: make(chan message, strangerQueue), demand: make(chan netip.Addr, demandQueue),
 		tasks: make(chan func(time.Time)), stopped: make(chan struct{}),
 	}
 	var seed [8]byte

@@ -73,7 +73,7 @@ func (e *Engine) open(datagram []byte, from netip.AddrPort, heard time.Duration)
 	switch esp.Classify(datagram) {
 	case esp.Packet:
 	case esp.Control:
-		e.queue(message{kind: clearControl, from: from, data: datagram[esp.MarkerLen:]})
+		e.queueTo(e.strangers, message{kind: clearControl, from: from, data: datagram[esp.MarkerLen:]})
 		return nil
 	case esp.Keepalive:
 		return nil
@@ -87,11 +87,14 @@ func (e *Engine) open(datagram []byte, from netip.AddrPort, heard time.Duration)
 		return nil
 	}
 	payload, next, err := in.SA.Open(datagram)
-	if err != nil || next != esp.NextUDP {
+	if err != nil {
 		return nil // the association has counted it
 	}
 	if in.FirstUse() {
 		e.queue(message{kind: firstUse, in: in})
+	}
+	if next != esp.NextUDP {
+		return nil // a dummy packet
 	}
 	if in.Call == nil {
 		e.queue(message{kind: sealedControl, from: from, in: in, data: payload})
@@ -153,13 +156,15 @@ func dataFrame(c *calls.Call, p []byte) ([]byte, bool) {
 	return frame, true
 }
 
-// queue hands something to the control loop, or drops it where that is behind.
-func (e *Engine) queue(m message) {
+// queue hands something authentic to the control loop, or drops it where that is behind.
+func (e *Engine) queue(m message) { e.queueTo(e.control, m) }
+
+func (e *Engine) queueTo(q chan<- message, m message) {
 	if m.data != nil {
 		m.data = append(make([]byte, 0, len(m.data)), m.data...) // the buffer is read into again
 	}
 	select {
-	case e.control <- m:
+	case q <- m:
 	default:
 		e.drops.ControlFull.Add(1)
 	}

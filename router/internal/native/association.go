@@ -93,6 +93,16 @@ func (a *association) due(now time.Time, life time.Duration) bool {
 	return a.out != nil && a.asked == nil && (now.Sub(a.since) >= life || a.out.Soft())
 }
 
+// settle switches to an outbound SA that has waited for half the grace: the peer has
+// acknowledged our reply long ago and only has nothing to send. True: it switched.
+func (a *association) settle(now time.Time, grace time.Duration) bool {
+	if a.next == nil || now.Sub(a.since) < grace/2 {
+		return false
+	}
+	a.out, a.next = a.next, nil
+	return true
+}
+
 // expire lets go of retired inbound SAs whose grace is over.
 func (a *association) expire(now time.Time, t *calls.Table) {
 	left := a.old[:0]

@@ -197,6 +197,31 @@ func TestRekeyLosesNothing(t *testing.T) {
 	}
 }
 
+// One end only listens. The other goes over to the new keys all the same, before its
+// packets in the old ones are no longer opened.
+func TestRekeyOfACallThatIsSilentOneWay(t *testing.T) {
+	for _, sender := range []string{"ra", "rb"} {
+		w := newWorld(t)
+		a, b := w.router("ra", 1), w.router("rb", 2)
+		quiet := func(c *native.Config) { c.Echo, c.RekeyTime = 0, 10*time.Minute }
+		a.start(quiet)
+		b.start(quiet)
+		out := w.link(a, b)
+		from, to, c := a, b, out
+		if sender == "rb" {
+			from, to, c = b, a, b.up(links.Key{Peer: "ra"})
+		}
+		const seconds = 3600
+		for range seconds {
+			from.say(c, "x")
+			w.pass(time.Second)
+		}
+		if got := len(to.texts()); got != seconds {
+			t.Errorf("%s sends: %d of %d packets arrived", sender, got, seconds)
+		}
+	}
+}
+
 // Rekeying by use: the end that has sent so much asks, whichever it is.
 func TestRekeyByUse(t *testing.T) {
 	for name, change := range map[string]func(*native.Config){

@@ -489,6 +489,9 @@ func (s *session) advance(now time.Time) {
 		s.link.Advance(now)
 	}
 	if s.data.in != nil {
+		if s.data.settle(now, s.t.e.c.RekeyGrace) {
+			s.publish()
+		}
 		s.data.expire(now, s.t.e.c.Table)
 	}
 	if s.up && s.data.due(now, s.t.rekeyAfter()) {

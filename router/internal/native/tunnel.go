@@ -398,6 +398,7 @@ func (t *tunnelState) advance(now time.Time) {
 		return
 	}
 	if t.up {
+		t.ctl.settle(now, t.e.c.RekeyGrace)
 		t.ctl.expire(now, t.e.c.Table)
 		if t.ctl.due(now, t.rekeyAfter()) {
 			if err := t.rekeying().ask(now); err != nil {
