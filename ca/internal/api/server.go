@@ -124,14 +124,14 @@ const (
 	warnEvery        = 24 * time.Hour
 	warnRoot         = 90 * 24 * time.Hour
 	warnIntermediate = 30 * 24 * time.Hour
-	crlRetry         = time.Minute
+	retryEvery       = time.Minute // what failed, or might be due
 )
 
 // keep looks after the journal, the CRL, our own certificate and warnings.
 func (s *Server) keep(ctx context.Context) {
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
-	var crl, warned time.Time // when each is due next; at once
+	var crl, own, warned time.Time // when each is due next; at once
 	for {
 		now := s.cfg.Now()
 		if err := s.cfg.CA.Desk.Settle(ctx); err != nil && ctx.Err() == nil {
@@ -140,7 +140,10 @@ func (s *Server) keep(ctx context.Context) {
 		if !now.Before(crl) || crl.Sub(now) > s.cfg.CA.Config.Validity.CRL { // the clock was set back
 			crl = now.Add(s.publish(ctx))
 		}
-		s.renewOwn(ctx, now)
+		if !now.Before(own) || own.Sub(now) > retryEvery {
+			s.renewOwn(ctx, now)
+			own = now.Add(retryEvery)
+		}
 		if !now.Before(warned) || warned.Sub(now) > warnEvery {
 			for _, w := range s.warnings(now) {
 				s.cfg.Log.Warn("needs attention", "what", w)
@@ -160,13 +163,13 @@ func (s *Server) publish(ctx context.Context) time.Duration {
 	third := s.cfg.CA.Config.Validity.CRL / 3
 	if err := s.cfg.CA.Desk.CheckClock(); err != nil {
 		s.cfg.Log.Error("CRL not renewed", "error", err)
-		return min(third, crlRetry)
+		return min(third, retryEvery)
 	}
 	if err := s.cfg.CA.Desk.PublishCRL(ctx); err != nil {
 		if ctx.Err() == nil {
 			s.cfg.Log.Warn("CRL not published to the directory", "error", err)
 		}
-		return min(third, crlRetry)
+		return min(third, retryEvery)
 	}
 	return third
 }

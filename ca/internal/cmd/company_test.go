@@ -323,6 +323,14 @@ func TestCompany(t *testing.T) {
 	if _, err := caclient.Renew(ctx, "https://"+c.caAddr, id, caclient.Options{}); !errors.Is(err, caclient.ErrDenied) {
 		t.Errorf("a revoked router renews: %v", err)
 	}
+	// The name is free again: another box takes its place.
+	if err := os.RemoveAll(filepath.Join(c.dir, "berlin")); err != nil {
+		t.Fatal(err)
+	}
+	_, again := c.router("berlin", "10.1.0.0/24")
+	if sites, _, err := again.Sites(ctx); err != nil || len(sites) != 1 {
+		t.Errorf("the new router asks: %+v, %v", sites, err)
+	}
 }
 
 // Real processes, really killed, against the real directory: the user's certificate, keys

@@ -41,7 +41,7 @@ const (
 	leastTerm = time.Minute
 	mostTerm  = 2 * 365 * 24 * time.Hour
 	mostCRL   = 30 * 24 * time.Hour
-	mostWait  = time.Minute
+	mostWait  = 30 * time.Second // twice this, and the client still waits
 )
 
 // LoadConfig reads the ca.yaml of a home.
