@@ -185,6 +185,7 @@ type Endpoint struct {
 	halfOpen map[origin]*tunnelState
 	dialled  map[tunnelKey]*tunnelState
 	byCall   map[uint64]*session
+	bound    map[netip.Addr][]*session // users' addresses, at the terminating end
 	nextCall uint64
 	jar      *handshake.CookieJar
 	timers   timers
@@ -220,6 +221,7 @@ func New(c Config) (*Endpoint, error) {
 		halfOpen: make(map[origin]*tunnelState),
 		dialled:  make(map[tunnelKey]*tunnelState),
 		byCall:   make(map[uint64]*session),
+		bound:    make(map[netip.Addr][]*session),
 		jar:      jar,
 	}, nil
 }

@@ -197,6 +197,25 @@ func TestRekeyLosesNothing(t *testing.T) {
 	}
 }
 
+// An address belongs to one user at a time, and is free again when the call has ended.
+func TestAnAddressIsBoundOnce(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.router("ra", 1), w.router("rb", 2)
+	group, addr := newPair(), netip.MustParseAddr("10.1.1.3")
+	first := w.place(a, native.Wish{Key: links.Key{Peer: "rb", User: "alice"}, Cred: w.user("alice", "staff", group), Address: addr})
+	bob := native.Wish{Key: links.Key{Peer: "rb", User: "bob"}, Cred: w.user("bob", "staff", group), Address: addr}
+	if err := a.e.PlaceCall(w.now, bob); err != nil {
+		t.Fatal(err)
+	}
+	w.settle()
+	if a.up(bob.Key) != nil || len(find[native.Refused](b)) != 1 {
+		t.Fatalf("bob took alice's address: %+v", b.events)
+	}
+	a.e.Hangup(w.now, first.ID, "alice goes")
+	w.settle()
+	w.place(a, bob)
+}
+
 // One end only listens. The other goes over to the new keys all the same, before its
 // packets in the old ones are no longer opened.
 func TestRekeyOfACallThatIsSilentOneWay(t *testing.T) {

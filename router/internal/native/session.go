@@ -248,15 +248,25 @@ func (s *session) bind(extra []byte) error {
 	if !ok || !covers(s.t.peer.Certified, a) {
 		return fmt.Errorf("%w: %v is not in what %s is certified for", ErrAddress, a, s.t.peer.Name)
 	}
-	for _, t := range s.t.e.tunnels {
-		for _, o := range t.sessions {
-			if o != s && !o.initiator && o.address == a && (o.cert.Name != s.cert.Name || t.peer.Name != s.t.peer.Name) {
-				return fmt.Errorf("%w: %s is bound to a call of %s", ErrAddress, a, o.cert.Name)
-			}
+	for _, o := range s.t.e.bound[a] { // the same user from the same router may replace a call
+		if o.cert.Name != s.cert.Name || o.t.peer.Name != s.t.peer.Name {
+			return fmt.Errorf("%w: %s is bound to a call of %s", ErrAddress, a, o.cert.Name)
 		}
 	}
 	s.address = a
+	s.t.e.bound[a] = append(s.t.e.bound[a], s)
 	return nil
+}
+
+// unbind gives the address back.
+func (s *session) unbind() {
+	if s.initiator || !s.address.IsValid() {
+		return
+	}
+	left := slices.DeleteFunc(s.t.e.bound[s.address], func(o *session) bool { return o == s })
+	if s.t.e.bound[s.address] = left; len(left) == 0 {
+		delete(s.t.e.bound, s.address)
+	}
 }
 
 func covers(ps []netip.Prefix, a netip.Addr) bool {
@@ -553,6 +563,7 @@ func (s *session) end(now time.Time, reason string, final bool) {
 	s.t.lastCall = now
 	delete(s.t.byPeer, s.peer)
 	delete(s.t.e.byCall, s.call.ID)
+	s.unbind()
 	var c *calls.Call
 	if s.up {
 		c = s.call
