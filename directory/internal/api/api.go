@@ -83,7 +83,7 @@ func (s *Server) run(ctx context.Context, srv *http.Server, l net.Listener) erro
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close()
 	}
-	<-ended
+	_ = <-ended // http.ErrServerClosed, since we closed it
 	return err
 }
 
