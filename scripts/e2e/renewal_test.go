@@ -35,7 +35,7 @@ func TestRenewalLosesNothing(t *testing.T) {
 		check(t, err)
 		lost, sent = lost+pong.Sent-pong.Received, sent+pong.Sent
 		if twinSerial(t, c, lab.SiteA) != a && twinSerial(t, c, lab.SiteB) != b {
-			if end.Sub(time.Now()) > 8*time.Second {
+			if time.Until(end) > 8*time.Second {
 				end = time.Now().Add(8 * time.Second) // long enough for the old calls to go
 			}
 		}
