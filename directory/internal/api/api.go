@@ -43,6 +43,9 @@ type Server struct {
 	log   *slog.Logger
 	start time.Time
 
+	// ReadTimeout is how long a request may take to arrive. Set it before Serve.
+	ReadTimeout time.Duration
+
 	limits sync.Map // URI of an admitted caller -> *rate.Limiter
 	noisy  rate.Sometimes
 	Counters
@@ -50,7 +53,7 @@ type Server struct {
 
 // New returns a server over what it is handed.
 func New(reg *store.Register, guard *access.Guard, hub *watch.Hub, log *slog.Logger) *Server {
-	return &Server{reg: reg, guard: guard, hub: hub, log: log, start: reg.Now(), noisy: rate.Sometimes{First: 20, Interval: time.Second}}
+	return &Server{reg: reg, guard: guard, hub: hub, log: log, start: reg.Now(), ReadTimeout: readTimeout, noisy: rate.Sometimes{First: 20, Interval: time.Second}}
 }
 
 // Serve answers on l, under c, until ctx ends; then it ends the watches, lets requests that
@@ -59,7 +62,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, c *tls.Config) error
 	srv := &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       readTimeout,
+		ReadTimeout:       s.ReadTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
@@ -83,7 +86,9 @@ func (s *Server) run(ctx context.Context, srv *http.Server, l net.Listener) erro
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close()
 	}
-	_ = <-ended // http.ErrServerClosed, since we closed it
+	if end := <-ended; !errors.Is(end, http.ErrServerClosed) {
+		err = errors.Join(err, end)
+	}
 	return err
 }
 

@@ -75,6 +75,7 @@ func newDirectory(t *testing.T, dir string) *directory {
 	d.reg = reg
 	hub := watch.New(reg, 100*time.Millisecond, 0)
 	d.srv = api.New(reg, access.New(reg, d.company.Anchors, access.Policy{Lockout: store.DefaultLockout()}), hub, slog.New(slog.NewTextHandler(&d.log, nil)))
+	d.srv.ReadTimeout = time.Second
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -367,6 +368,18 @@ func TestWatch(t *testing.T) {
 	if err := <-first.ended; !errors.Is(err, client.ErrUnavailable) {
 		t.Errorf("a stopped directory: %v", err)
 	}
+}
+
+// The time that a request may take to arrive is no limit on how long it may be answered.
+func TestAWatchOutlivesTheReadTimeout(t *testing.T) {
+	t.Parallel()
+	d := newDirectory(t, t.TempDir())
+	ca, _ := d.as("twinkey://ca")
+	w := d.pull(ca, 0)
+	w.sees(client.KindSync)
+	time.Sleep(2 * d.srv.ReadTimeout)
+	must(t, ca.Apply(t.Context(), client.Change{ChangeID: "crl", CRL: d.company.CRL()}))
+	w.sees(client.KindCRL)
 }
 
 // The heartbeat stops when the directory does: the client must notice by itself.

@@ -3,14 +3,11 @@ package boltstore_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,21 +19,19 @@ import (
 	"twinkey/directory/internal/store/storetest"
 )
 
-const (
-	childEnv    = "TWINKEY_TEST_CHILD"
-	childHolds  = "holds"  // opens the database and waits
-	childWrites = "writes" // applies one change after the other
-)
+// holdEnv makes the test binary a process that opens the database there and waits.
+const holdEnv = "TWINKEY_TEST_HOLD"
 
 func TestMain(m *testing.M) {
-	if mode, path, ok := strings.Cut(os.Getenv(childEnv), ":"); ok {
-		if err := child(mode, path); err != nil {
+	if path := os.Getenv(holdEnv); path != "" {
+		if _, err := boltstore.Open(path); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		os.Exit(0)
+		fmt.Println("open")
+		select {}
 	}
-	os.Exit(m.Run())
+	os.Exit(storetest.Main(m, open))
 }
 
 func open(dir string) (store.Store, error) { return boltstore.Open(filepath.Join(dir, "directory.db")) }
@@ -67,44 +62,10 @@ func revision(t *testing.T, r *store.Register) (rev client.Revision) {
 	return rev
 }
 
-// group is a change that adds one group, whole in itself.
-func group(n int) client.Change {
-	return client.Change{ChangeID: "group-" + strconv.Itoa(n), Actor: "test", Groups: []client.GroupRecord{{Name: "g" + strconv.Itoa(n), Control: bytes.Repeat([]byte{1}, 32)}}}
-}
-
-func child(mode, path string) error {
-	s, err := boltstore.Open(path)
-	if err != nil {
-		return err
-	}
-	if mode == childHolds {
-		fmt.Println("open")
-		select {}
-	}
-	ctx := context.Background()
-	r, err := store.Open(ctx, s, time.Now)
-	if err != nil {
-		return err
-	}
-	var rev client.Revision
-	if err := r.Read(ctx, func(rd *store.Reader) (err error) {
-		rev, err = rd.Revision()
-		return err
-	}); err != nil {
-		return err
-	}
-	for n := int(rev); ; n++ {
-		if rev, err = r.Apply(ctx, "twinkey://ca", group(n)); err != nil {
-			return err
-		}
-		fmt.Println(rev)
-	}
-}
-
-func start(t *testing.T, mode, path string) (*exec.Cmd, *bufio.Scanner) {
+func start(t *testing.T, path string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	c := exec.Command(os.Args[0])
-	c.Env = append(os.Environ(), childEnv+"="+mode+":"+path)
+	c.Env = append(os.Environ(), holdEnv+"="+path)
 	c.Stderr = os.Stderr
 	out, err := c.StdoutPipe()
 	if err != nil {
@@ -119,7 +80,7 @@ func start(t *testing.T, mode, path string) (*exec.Cmd, *bufio.Scanner) {
 
 func TestSecondProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "directory.db")
-	c, out := start(t, childHolds, path)
+	c, out := start(t, path)
 	if !out.Scan() {
 		t.Fatal("the first process did not open the database")
 	}
@@ -147,75 +108,6 @@ func TestSecondProcess(t *testing.T) {
 	}
 }
 
-// Whatever the moment of the kill: what was acknowledged is there, at most one change more
-// is, and nothing of another.
-func TestKilledInTheMiddle(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "directory.db")
-	for round := range 8 {
-		c, out := start(t, childWrites, path)
-		acked := client.Revision(0)
-		deadline := time.AfterFunc(time.Duration(20+rand.IntN(150))*time.Millisecond, func() { _ = c.Process.Signal(syscall.SIGKILL) })
-		for out.Scan() {
-			n, err := strconv.ParseUint(out.Text(), 10, 64)
-			if err != nil {
-				t.Fatalf("child said %q", out.Text())
-			}
-			acked = n
-		}
-		deadline.Stop()
-		_ = c.Wait()
-		s, err := boltstore.Open(path)
-		if err != nil {
-			t.Fatalf("round %d: %v", round, err)
-		}
-		r := register(t, s)
-		have := revision(t, r)
-		if acked > 0 && have != acked && have != acked+1 {
-			t.Errorf("round %d: revision %d, acknowledged were %d", round, have, acked)
-		}
-		checkWhole(t, r, have)
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := boltstore.Check(path); err != nil {
-			t.Errorf("round %d: %v", round, err)
-		}
-	}
-}
-
-// checkWhole finds all of each change up to rev, and nothing of the next: the change, its
-// group and its audit record.
-func checkWhole(t *testing.T, r *store.Register, rev client.Revision) {
-	t.Helper()
-	audit := client.Revision(0)
-	if err := r.Read(t.Context(), func(rd *store.Reader) error {
-		for a, err := range rd.Audit(store.AuditQuery{}) {
-			if err != nil {
-				return err
-			}
-			audit++
-			if a.Revision != audit || a.Seq != audit {
-				return fmt.Errorf("audit record %d says revision %d, sequence %d", audit, a.Revision, a.Seq)
-			}
-			if _, ok, err := rd.Group(a.Subject); err != nil || !ok {
-				return fmt.Errorf("group %s is missing: %w", a.Subject, err)
-			}
-		}
-		return nil
-	}); err != nil {
-		t.Error(err)
-	}
-	if audit != rev {
-		t.Errorf("%d audit records for revision %d", audit, rev)
-	}
-	for n := range int(rev) + 2 {
-		got, ok, err := r.Applied(t.Context(), group(n).ChangeID)
-		if err != nil || ok != (n < int(rev)) || ok && got != client.Revision(n)+1 {
-			t.Errorf("change %d of %d: applied %v as revision %d, %v", n, rev, ok, got, err)
-		}
-	}
-}
-
 // A real file system of 1 MiB, full to the last byte.
 func TestFullDisk(t *testing.T) {
 	storetest.NeedsRoot(t)
@@ -235,7 +127,7 @@ func TestFullDisk(t *testing.T) {
 	r := register(t, s)
 	n := 0
 	for ; n < 5; n++ {
-		if _, err := r.Apply(t.Context(), "twinkey://ca", group(n)); err != nil {
+		if _, err := r.Apply(t.Context(), "twinkey://ca", storetest.Group(n)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -244,17 +136,17 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	for err = nil; err == nil && n < 1000; n++ { // pages that lie free in the file are used up first
-		_, err = r.Apply(t.Context(), "twinkey://ca", group(n))
+		_, err = r.Apply(t.Context(), "twinkey://ca", storetest.Group(n))
 	}
 	n--
 	if !errors.Is(err, store.ErrWrite) || !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("after %d changes: %v", n, err)
 	}
 	for range 3 { // and goes on failing, and reading
-		if _, err := r.Apply(t.Context(), "twinkey://ca", group(n)); !errors.Is(err, store.ErrWrite) {
+		if _, err := r.Apply(t.Context(), "twinkey://ca", storetest.Group(n)); !errors.Is(err, store.ErrWrite) {
 			t.Errorf("got %v", err)
 		}
-		checkWhole(t, r, client.Revision(n))
+		storetest.CheckWhole(t, r, client.Revision(n))
 	}
 	// A restart with a full disk reads as well.
 	if err := s.Close(); err != nil {
@@ -264,14 +156,14 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	r = register(t, s)
-	checkWhole(t, r, client.Revision(n))
+	storetest.CheckWhole(t, r, client.Revision(n))
 	if err := free(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Apply(t.Context(), "twinkey://ca", group(n)); err != nil {
+	if _, err := r.Apply(t.Context(), "twinkey://ca", storetest.Group(n)); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
-	checkWhole(t, r, client.Revision(n)+1)
+	storetest.CheckWhole(t, r, client.Revision(n)+1)
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
@@ -309,7 +201,7 @@ func TestReplaceKeepsTheOldOneUntilTheNewOneIsWhole(t *testing.T) {
 	}
 	r := register(t, s)
 	apply := func(n int) {
-		if _, err := r.Apply(t.Context(), "twinkey://ca", group(n)); err != nil {
+		if _, err := r.Apply(t.Context(), "twinkey://ca", storetest.Group(n)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -388,7 +280,7 @@ func BenchmarkApply(b *testing.B) {
 	}
 	n := 0
 	for b.Loop() {
-		if _, err := r.Apply(b.Context(), "twinkey://ca", group(n)); err != nil {
+		if _, err := r.Apply(b.Context(), "twinkey://ca", storetest.Group(n)); err != nil {
 			b.Fatal(err)
 		}
 		n++
@@ -409,7 +301,7 @@ func FuzzCheck(f *testing.F) {
 		f.Fatal(err)
 	}
 	for n := range 50 {
-		if _, err := r.Apply(f.Context(), "twinkey://ca", group(n)); err != nil {
+		if _, err := r.Apply(f.Context(), "twinkey://ca", storetest.Group(n)); err != nil {
 			f.Fatal(err)
 		}
 	}

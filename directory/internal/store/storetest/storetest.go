@@ -17,7 +17,8 @@ import (
 // Open opens the engine's database in dir, which persists from one call to the next.
 type Open func(dir string) (store.Store, error)
 
-// Run holds an engine to the contract of store.Store. restore puts what Backup wrote into
+// Run holds an engine to the contract of store.Store; the test binary's TestMain must call
+// Main. restore puts what Backup wrote into
 // the empty directory dir, so that Open finds it.
 func Run(t *testing.T, open Open, restore func(dir string, backup []byte) error) {
 	t.Helper()
@@ -31,6 +32,7 @@ func Run(t *testing.T, open Open, restore func(dir string, backup []byte) error)
 		"a view cannot write":                testViewReadOnly,
 		"an ended context changes nothing":   testContext,
 		"one process at a time":              testExclusive,
+		"killed in the middle":               testKilled,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, &suite{open: open, restore: restore, dir: t.TempDir()}) })
 	}
