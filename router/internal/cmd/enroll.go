@@ -52,10 +52,25 @@ root certificate, so that nobody can pose as the CA.`,
 	return c
 }
 
+// refusedToEnrol says what the person in front of this box can do about it.
+func refusedToEnrol(ca string, err error) error {
+	what := "enrolling at " + ca
+	switch {
+	case errors.Is(err, client.ErrFingerprint):
+		return cli.Fail(cli.ExitDenied, what, err, "compare the fingerprint with what `twinkey-ca status` prints; if it is right, something stands between this box and the CA")
+	case errors.Is(err, client.ErrDenied):
+		return cli.Fail(cli.ExitDenied, what, err, "a token works once and for a short time: ask the CA's operator for another one")
+	case errors.Is(err, client.ErrUnavailable):
+		return cli.Fail(cli.ExitUnavailable, what, err, "is the CA running, and may this box reach its port? the token is still good")
+	default:
+		return cli.Fail(cli.ExitFailure, what, err, "")
+	}
+}
+
 func enrollInto(c *cobra.Command, ca, fingerprint, token, dir string) error {
 	b, ends, err := client.Enroll(c.Context(), ca, fingerprint, token, client.Options{})
 	if err != nil {
-		return cli.Fail(cli.ExitDenied, "enrolling at "+ca, err, "a token works once and for a short time: ask the CA's operator for another one")
+		return refusedToEnrol(ca, err)
 	}
 	id, err := identity.Create(filepath.Join(dir, "identity"), b)
 	if err == nil {
