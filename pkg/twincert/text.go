@@ -10,7 +10,10 @@ import (
 func (c *Certificate) Text(now time.Time) string {
 	var b strings.Builder
 	line := func(key, format string, a ...any) {
-		fmt.Fprintf(&b, "    %-14s %s\n", key+":", fmt.Sprintf(format, a...))
+		if key != "" { // another value of the key above has none
+			key += ":"
+		}
+		fmt.Fprintf(&b, "    %-14s %s\n", key, fmt.Sprintf(format, a...))
 	}
 	fmt.Fprintf(&b, "Twin certificate (profile %s)\n", c.Profile)
 	line("Serial", "%s", c.Serial)
