@@ -24,6 +24,11 @@ type message struct {
 	data []byte // owned
 }
 
+const (
+	ordinary = 2048 // bytes that hold a datagram of any ordinary path
+	around   = 256  // bytes of headers, padding and ICV around a private packet, at the most
+)
+
 type kind uint8
 
 const (
@@ -37,8 +42,8 @@ const (
 // inbound carries datagrams from the WAN to the LAN until the socket closes.
 func (e *Engine) inbound() error {
 	bufs, sizes, from := make([][]byte, udpio.BatchSize), make([]int, udpio.BatchSize), make([]netip.AddrPort, udpio.BatchSize)
-	for i := range bufs {
-		bufs[i] = make([]byte, 2048+tailroom) // datagrams leave unfragmented, so none is larger than its path
+	for i := range bufs { // datagrams leave unfragmented: none is larger than its path, or what we told the peer to send
+		bufs[i] = make([]byte, max(ordinary, int(e.c.Native.MRU)+around))
 	}
 	out := make([][]byte, 0, len(bufs))
 	for {
