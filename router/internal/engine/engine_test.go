@@ -1,0 +1,380 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net/netip"
+	"net/url"
+	"testing"
+	"time"
+
+	"twinkey/pkg/tun/tuntest"
+	"twinkey/pkg/twincert"
+	"twinkey/pkg/udpio/udptest"
+	"twinkey/proto/esp"
+	"twinkey/proto/handshake"
+	"twinkey/proto/secret"
+	"twinkey/router/internal/links"
+	"twinkey/router/internal/native"
+	"twinkey/router/internal/trust"
+)
+
+// company is an authority and two engines, ra and rb, over interfaces and a network in memory.
+type company struct {
+	t      testing.TB
+	ca     *x509.Certificate
+	key    *ecdsa.PrivateKey
+	serial int64
+	net    *udptest.Network
+	ra, rb *site
+}
+
+type site struct {
+	*Engine
+	name  string
+	dev   *tuntest.Device
+	trust *trust.Store
+	self  native.Self
+	peer  native.Peer
+	host  netip.Addr
+	done  chan error
+	stop  context.CancelFunc
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func newCompany(t testing.TB) *company {
+	c := &company{t: t, key: must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), net: udptest.NewNetwork()}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	c.ca = must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, tmpl, c.key.Public(), c.key))))
+	c.serial = 1
+	c.ra, c.rb = c.site("ra", 1), c.site("rb", 2)
+	for _, s := range []*site{c.ra, c.rb} {
+		s.setMap(t, c)
+	}
+	return c
+}
+
+func (c *company) credentials(tmpl twincert.Template) native.Credentials {
+	pair := func() handshake.KeyPair {
+		return must(handshake.NewKeyPair(secret.New(must(ecdh.X25519().GenerateKey(rand.Reader)).Bytes())))
+	}
+	cr := native.Credentials{Control: pair(), Data: pair()}
+	c.serial++
+	tmpl.Profile, tmpl.Serial, tmpl.Keys = twincert.Paper, big.NewInt(c.serial), twincert.Keys{Control: cr.Control.Public, Data: cr.Data.Public}
+	tmpl.NotBefore, tmpl.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(50*time.Minute)
+	cr.Certificate = must(twincert.Parse(must(twincert.Create(rand.Reader, &tmpl, c.ca, c.key))))
+	return cr
+}
+
+// renew gives the site a new twin certificate with new keys.
+func (s *site) renew(c *company, certified []netip.Prefix) {
+	s.self.Credentials = c.credentials(twincert.Template{Role: twincert.Router, Name: s.name, Scope: []string{"group:staff"}, Prefixes: certified})
+	s.peer.ID = s.self.Certificate.ID()
+}
+
+func (c *company) site(name string, n int) *site {
+	announced := netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/24", n))
+	certified := []netip.Prefix{announced, netip.MustParsePrefix(fmt.Sprintf("10.%d.1.0/24", n))}
+	addr := netip.MustParseAddrPort(fmt.Sprintf("198.18.0.%d:1701", n))
+	s := &site{name: name, dev: tuntest.New("tun-"+name, 1400, 8), trust: trust.New(time.Hour), host: announced.Addr().Next(), done: make(chan error, 1)}
+	s.trust.SetAnchors([]*x509.Certificate{c.ca}, nil)
+	s.trust.Heard(time.Now())
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	c.serial++
+	s.self.Router = must(x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(c.serial), URIs: []*url.URL{must(url.Parse("twinkey://router/" + name))},
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(50 * time.Minute), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, c.ca, key.Public(), c.key))
+	s.self.Sign = func(d []byte) ([]byte, error) { return twincert.SignLowS(rand.Reader, key, d) }
+	s.renew(c, certified)
+	s.peer = native.Peer{Name: name, Endpoint: addr, Announced: []netip.Prefix{announced}, Certified: certified, Scope: []string{"group:staff"}, ID: s.self.Certificate.ID()}
+	s.Engine = must(New(Config{
+		Device: s.dev, Conn: must(c.net.Listen(addr)), Trust: s.trust, Log: slog.New(slog.DiscardHandler), Name: name,
+		Install: func([]netip.Prefix) error { return nil },
+		Native: native.Config{
+			Rand: rand.Reader, Suites: []esp.Suite{esp.AES256GCM}, MRU: 1400,
+			Hello: 15 * time.Second, RekeyTime: time.Hour, RekeyGrace: 30 * time.Second,
+		},
+	}))
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	go func() { s.done <- s.Run(ctx) }()
+	c.t.Cleanup(func() {
+		stop()
+		if err := <-s.done; err != nil {
+			c.t.Errorf("%s: %v", name, err)
+		}
+	})
+	if err := s.SetSelf(context.Background(), s.self); err != nil {
+		c.t.Fatal(err)
+	}
+	return s
+}
+
+// setMap tells a site of all others.
+func (s *site) setMap(t testing.TB, c *company) {
+	t.Helper()
+	m := Map{Local: s.peer.Announced, Public: true, Wanted: func(string) bool { return true }}
+	for _, o := range []*site{c.ra, c.rb} {
+		if o != s {
+			m.Peers = append(m.Peers, o.peer)
+		}
+	}
+	if err := s.SetMap(context.Background(), m); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// until waits for ok, which asks something that another goroutine brings about.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); {
+		if time.Now().After(end) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// calls are the calls that are up at a site.
+func (s *site) calls(t testing.TB) []CallStatus {
+	t.Helper()
+	return must(s.Status(t.Context())).Calls
+}
+
+func (c *company) linked() {
+	c.t.Helper()
+	until(c.t, "the site link at both ends", func() bool { return len(c.ra.calls(c.t)) == 1 && len(c.rb.calls(c.t)) == 1 })
+}
+
+// packet is an IPv4 packet of protocol 253 (RFC 3692) with a text.
+func packet(src, dst netip.Addr, text string) []byte {
+	p := make([]byte, 20, 20+len(text))
+	n := 20 + len(text)
+	p[0], p[2], p[3], p[8], p[9] = 0x45, byte(n>>8), byte(n), 64, 253
+	copy(p[12:], src.AsSlice())
+	copy(p[16:], dst.AsSlice())
+	return append(p, text...)
+}
+
+// inject puts a packet where the kernel of a site would have routed it.
+func (s *site) inject(t testing.TB, p []byte) {
+	t.Helper()
+	if err := s.dev.Inject(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// delivered waits for one packet that a site delivers to its LAN; nil: there is none.
+func (s *site) delivered(t testing.TB, wait time.Duration) []byte {
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
+	defer cancel()
+	got, _ := s.dev.Delivered(ctx)
+	return got
+}
+
+func (s *site) arrives(t testing.TB, want []byte) {
+	t.Helper()
+	if got := s.delivered(t, 5*time.Second); !bytes.Equal(got, want) {
+		t.Fatalf("%s delivered %q, want %q: %v", s.name, got, want, must(s.Status(t.Context())).Drops)
+	}
+}
+
+func (s *site) nothingArrives(t testing.TB) {
+	t.Helper()
+	if got := s.delivered(t, 100*time.Millisecond); got != nil {
+		t.Errorf("%s delivered %q", s.name, got)
+	}
+}
+
+func TestPacketsCrossBothWays(t *testing.T) {
+	c := newCompany(t)
+	c.linked()
+	for i := range 50 {
+		there := packet(c.ra.host, c.rb.host, fmt.Sprint("there ", i))
+		c.ra.inject(t, there)
+		c.rb.arrives(t, there)
+		back := packet(c.rb.host, c.ra.host, fmt.Sprint("back ", i))
+		c.rb.inject(t, back)
+		c.ra.arrives(t, back)
+	}
+}
+
+// Addresses that are not bound to the call neither enter nor leave it, nor does what is
+// addressed to somebody who is not behind it.
+func TestForeignAddressesDoNotCross(t *testing.T) {
+	c := newCompany(t)
+	c.linked()
+	foreign := netip.MustParseAddr("10.9.9.9")
+	c.ra.inject(t, packet(foreign, c.rb.host, "foreign source"))
+	c.ra.inject(t, packet(c.ra.host, netip.MustParseAddr("10.2.1.9"), "certified, not bridged"))
+	c.ra.inject(t, []byte("no packet at all"))
+	c.rb.nothingArrives(t)
+	if n := c.ra.calls(t)[0].Active.Call.ForeignSource.Load(); n != 1 {
+		t.Errorf("%d foreign sources counted", n)
+	}
+	d := must(c.ra.Status(t.Context())).Drops
+	if d["no_call"] != 1 || d["bad_packet"] != 1 {
+		t.Errorf("drops: %v", d)
+	}
+}
+
+// A renewed certificate at either end: the link is made anew beside the old one, and no
+// packet of a steady stream is lost.
+func TestRenewalIsMakeBeforeBreak(t *testing.T) {
+	c := newCompany(t)
+	c.linked()
+	first := c.ra.calls(t)[0].Active.Call.ID
+	sent, got := 0, 0
+	step := func() {
+		p := packet(c.ra.host, c.rb.host, fmt.Sprint(sent))
+		c.ra.inject(t, p)
+		sent++
+		c.rb.arrives(t, p)
+		got++
+	}
+	step()
+	c.ra.renew(c, c.ra.peer.Certified)
+	if err := c.ra.SetSelf(t.Context(), c.ra.self); err != nil {
+		t.Fatal(err)
+	}
+	c.rb.setMap(t, c)
+	until(t, "another call in the place of the old one", func() bool {
+		step()
+		cs := c.ra.calls(t)
+		return len(cs) == 1 && cs[0].Active.Call.ID != first
+	})
+	second := c.ra.calls(t)[0].Active.Call.ID
+	c.rb.renew(c, c.rb.peer.Certified)
+	if err := c.rb.SetSelf(t.Context(), c.rb.self); err != nil {
+		t.Fatal(err)
+	}
+	c.ra.setMap(t, c)
+	until(t, "another call after the far end was renewed", func() bool {
+		step()
+		cs := c.ra.calls(t)
+		return len(cs) == 1 && cs[0].Active.Call.ID != second
+	})
+	if sent != got {
+		t.Errorf("%d of %d packets arrived", got, sent)
+	}
+}
+
+func TestLoginAndLogout(t *testing.T) {
+	c := newCompany(t)
+	c.linked()
+	alice := native.Wish{Key: links.Key{Peer: "rb", User: "alice"}, Cred: c.credentials(twincert.Template{Role: twincert.User, Name: "alice", Group: "staff"}), Address: netip.MustParseAddr("10.1.1.3")}
+	call, err := c.ra.Login(t.Context(), alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := packet(alice.Address, c.rb.host, "alice")
+	c.ra.inject(t, p)
+	c.rb.arrives(t, p)
+	back := packet(c.rb.host, alice.Address, "to alice")
+	c.rb.inject(t, back)
+	c.ra.arrives(t, back)
+	if call.TxPackets.Load() != 1 || call.RxPackets.Load() != 1 {
+		t.Errorf("alice's call carried %d and %d packets", call.TxPackets.Load(), call.RxPackets.Load())
+	}
+	if _, err := c.ra.Login(t.Context(), alice); err == nil {
+		t.Error("alice is logged in twice")
+	}
+	if ended, err := c.ra.Hangup(t.Context(), 0, "alice"); err != nil || len(ended) != 1 {
+		t.Fatalf("ended %v: %v", ended, err)
+	}
+	until(t, "the end of alice's call at rb", func() bool { return len(c.rb.calls(t)) == 1 })
+	c.ra.inject(t, packet(alice.Address, c.rb.host, "nobody"))
+	c.rb.nothingArrives(t)
+	if !bytes.Equal(alice.Cred.Data.Private.Bytes(), make([]byte, 32)) {
+		t.Error("her private key was not wiped")
+	}
+}
+
+// A router that stops tells its peer, at once.
+func TestStopIsTold(t *testing.T) {
+	c := newCompany(t)
+	c.linked()
+	c.rb.stop()
+	until(t, "the end of the call at ra", func() bool { return len(c.ra.calls(t)) == 0 })
+	if l := must(c.ra.Status(t.Context())).Links; len(l) != 1 || l[0].State == links.Up {
+		t.Errorf("links: %+v", l)
+	}
+}
+
+func TestOverlappingPrefixesAreRefused(t *testing.T) {
+	local := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")}
+	peer := func(name string, ps ...string) native.Peer {
+		p := native.Peer{Name: name}
+		for _, s := range ps {
+			p.Certified = append(p.Certified, netip.MustParsePrefix(s))
+		}
+		p.Announced = p.Certified
+		return p
+	}
+	kept, refused := disjoint(local, []native.Peer{peer("rc", "10.3.0.0/16"), peer("rb", "10.2.0.0/24", "10.1.0.0/16", "10.3.7.0/24")})
+	if len(kept) != 2 || kept[0].Name != "rb" || len(kept[0].Announced) != 2 || len(kept[1].Announced) != 0 {
+		t.Errorf("kept %+v", kept)
+	}
+	if len(refused) != 2 || refused[0].What != "10.1.0.0/16" || refused[1].What != "10.3.0.0/16" {
+		t.Errorf("refused %+v", refused)
+	}
+}
+
+// The path of a data packet allocates nothing, either way.
+func TestDataPathAllocatesNothing(t *testing.T) {
+	c := newCompany(t)
+	c.linked()
+	p := packet(c.ra.host, c.rb.host, "payload")
+	buf := make([]byte, headroom+maxFrame+tailroom)
+	routes := c.ra.table.Routes()
+	from := c.ra.peer.Endpoint
+	var sealed []byte
+	n := testing.AllocsPerRun(200, func() {
+		copy(buf[headroom:], p)
+		sealed, _ = c.ra.seal(routes, buf, len(p))
+		if got := c.rb.open(sealed, from, time.Minute); !bytes.Equal(got, p) {
+			t.Fatalf("opened %q", got)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations a packet", n)
+	}
+}
+
+// BenchmarkPacket is one packet of 1,400 bytes through both routers: seal at one, open at
+// the other, with all lookups and checks, without system calls.
+func BenchmarkPacket(b *testing.B) {
+	c := newCompany(b)
+	c.linked()
+	p := packet(c.ra.host, c.rb.host, string(make([]byte, 1380)))
+	buf := make([]byte, headroom+maxFrame+tailroom)
+	routes := c.ra.table.Routes()
+	b.SetBytes(int64(len(p)))
+	b.ReportAllocs()
+	for b.Loop() {
+		copy(buf[headroom:], p)
+		sealed, _ := c.ra.seal(routes, buf, len(p))
+		if c.rb.open(sealed, c.ra.peer.Endpoint, time.Minute) == nil {
+			b.Fatal("not opened")
+		}
+	}
+}
