@@ -388,7 +388,7 @@ func victim() {
 		}
 	}
 	fmt.Println("victim", err)
-	select {}
+	time.Sleep(time.Hour) // until it is killed
 }
 
 // Killed without a chance to clean up, a laboratory takes all its processes, and with them its namespaces, along.
