@@ -18,7 +18,7 @@ type Routes struct {
 func (r *Routes) Lookup(src, dst netip.Addr) *Call {
 	if r.sources != nil {
 		bound, _ := r.sources.Lookup(src)
-		for _, c := range bound {
+		for _, c := range slices.Backward(bound) { // here too the last one that came
 			if within(c.bounds.Load().Remote, dst) {
 				return c
 			}
