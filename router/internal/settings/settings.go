@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"twinkey/pkg/config"
+	"twinkey/pkg/twincert"
 	"twinkey/proto/esp"
 )
 
@@ -100,50 +101,109 @@ func (f File) Check() (*Settings, error) {
 		if s.Public, err = netip.ParseAddrPort(f.Public); err != nil {
 			return nil, fmt.Errorf("public: %w (write an address and a port, such as 198.51.100.1:1701)", err)
 		}
+		if s.Public.Addr().IsUnspecified() || s.Public.Port() == 0 {
+			return nil, fmt.Errorf("public: nobody can dial %s: an address and a port are needed, such as 198.51.100.1:1701", s.Public)
+		}
 	}
-	for _, p := range f.Site.Prefixes {
+	if err := s.checkSite(); err != nil {
+		return nil, err
+	}
+	if err := s.checkSuites(); err != nil {
+		return nil, err
+	}
+	if err := s.checkRanges(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Settings) checkSite() error {
+	for _, p := range s.Site.Prefixes {
 		prefix, err := netip.ParsePrefix(p)
 		if err != nil {
-			return nil, fmt.Errorf("site.prefixes: %w", err)
+			return fmt.Errorf("site.prefixes: %w", err)
 		}
 		if prefix != prefix.Masked() {
-			return nil, fmt.Errorf("site.prefixes: %s has host bits set: did you mean %s?", prefix, prefix.Masked())
+			return fmt.Errorf("site.prefixes: %s has host bits set: did you mean %s?", prefix, prefix.Masked())
+		}
+		if i := slices.IndexFunc(s.Prefixes, prefix.Overlaps); i >= 0 {
+			return fmt.Errorf("site.prefixes: %s overlaps %s", prefix, s.Prefixes[i])
 		}
 		s.Prefixes = append(s.Prefixes, prefix)
 	}
-	if f.Site.Links != "start" && f.Site.Links != "demand" {
-		return nil, fmt.Errorf("site.links: %q is neither start nor demand", f.Site.Links)
+	if s.Site.Links != "start" && s.Site.Links != "demand" {
+		return fmt.Errorf("site.links: %q is neither start nor demand", s.Site.Links)
 	}
-	if len(f.Security.Suites) == 0 {
-		return nil, errors.New("security.suites: at least one suite is needed")
+	for _, name := range s.Site.Peers {
+		if err := twincert.CheckName(name); err != nil {
+			return fmt.Errorf("site.peers: %q: %w", name, err)
+		}
 	}
-	for _, name := range f.Security.Suites {
+	return nil
+}
+
+func (s *Settings) checkSuites() error {
+	if len(s.Security.Suites) == 0 {
+		return errors.New("security.suites: at least one suite is needed")
+	}
+	for _, name := range s.Security.Suites {
 		suite, err := esp.ParseSuite(name)
 		if err != nil {
-			return nil, fmt.Errorf("security.suites: %w", err)
+			return fmt.Errorf("security.suites: %w", err)
 		}
-		if suite.Legacy() && !f.Security.Legacy {
-			return nil, fmt.Errorf("security.suites: %w %s: set security.legacy to true if you accept what it lacks", ErrLegacy, suite)
+		if suite.Legacy() && !s.Security.Legacy {
+			return fmt.Errorf("security.suites: %w %s: set security.legacy to true if you accept what it lacks", ErrLegacy, suite)
+		}
+		if slices.Contains(s.Suites, suite) {
+			return fmt.Errorf("security.suites: %s is listed twice", suite)
 		}
 		s.Suites = append(s.Suites, suite)
 	}
-	return s, s.checkRanges()
+	return nil
 }
 
+// Limits of the file. An IPv6 interface needs 1280 bytes (RFC 8200 section 5), the kernel
+// takes interface names of 15.
+const (
+	minMTU, minMTU6, maxMTU = 576, 1280, 9000
+	maxName                 = 15
+)
+
 func (s *Settings) checkRanges() error {
-	switch {
-	case s.Tun.MTU != 0 && (s.Tun.MTU < 576 || s.Tun.MTU > 9000):
-		return fmt.Errorf("tun.mtu: %d is not between 576 and 9000", s.Tun.MTU)
-	case s.Security.RekeyTime < 10*time.Second:
-		return fmt.Errorf("security.rekey-time: %s is less than 10s", s.Security.RekeyTime)
-	case s.Security.RekeyGrace < time.Second || s.Security.RekeyGrace >= s.Security.RekeyTime:
-		return fmt.Errorf("security.rekey-grace: %s is not between 1s and rekey-time (%s)", s.Security.RekeyGrace, s.Security.RekeyTime)
-	case s.Security.Staleness < time.Second:
-		return fmt.Errorf("security.staleness: %s is less than 1s", s.Security.Staleness)
-	case s.Keepalive.Hello < time.Second:
-		return fmt.Errorf("keepalive.hello: %s is less than 1s", s.Keepalive.Hello)
-	case s.Renewal.At <= 0 || s.Renewal.At >= 1:
+	six := slices.ContainsFunc(s.Prefixes, func(p netip.Prefix) bool { return p.Addr().Is6() })
+	switch mtu := s.Tun.MTU; {
+	case mtu != 0 && (mtu < minMTU || mtu > maxMTU):
+		return fmt.Errorf("tun.mtu: %d is not between %d and %d", mtu, minMTU, maxMTU)
+	case mtu != 0 && six && mtu < minMTU6:
+		return fmt.Errorf("tun.mtu: %d is less than the %d that IPv6 needs", mtu, minMTU6)
+	case s.Tun.Name == "" || len(s.Tun.Name) > maxName:
+		return fmt.Errorf("tun.name: %q has not 1 to %d bytes", s.Tun.Name, maxName)
+	case !(s.Renewal.At > 0 && s.Renewal.At < 1): // so also not a number
 		return fmt.Errorf("renewal.at: %v is not between 0 and 1", s.Renewal.At)
+	}
+	return s.checkTimes()
+}
+
+func (s *Settings) checkTimes() error {
+	for _, d := range []struct {
+		key     string
+		is, min time.Duration
+		zeroToo bool
+	}{
+		{"security.rekey-time", s.Security.RekeyTime, 10 * time.Second, false},
+		{"security.rekey-grace", s.Security.RekeyGrace, time.Second, false},
+		{"security.staleness", s.Security.Staleness, time.Second, false},
+		{"keepalive.hello", s.Keepalive.Hello, time.Second, false},
+		{"keepalive.nat", s.Keepalive.NAT, time.Second, true},
+		{"keepalive.echo", s.Keepalive.Echo, time.Second, true},
+		{"renewal.warn", s.Renewal.Warn, time.Second, true},
+	} {
+		if d.is < d.min && !(d.zeroToo && d.is == 0) {
+			return fmt.Errorf("%s: %s is less than %s", d.key, d.is, d.min)
+		}
+	}
+	if s.Security.RekeyGrace >= s.Security.RekeyTime {
+		return fmt.Errorf("security.rekey-grace: %s is not less than rekey-time (%s)", s.Security.RekeyGrace, s.Security.RekeyTime)
 	}
 	return nil
 }
