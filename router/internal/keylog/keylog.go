@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 
 	"twinkey/proto/esp"
 	"twinkey/proto/secret"
@@ -15,15 +16,20 @@ type File struct {
 	f  *os.File
 }
 
-// Open appends to path, which is made with mode 0600; a file that others may read is refused.
+// Open appends to path, which is made with mode 0600. What others may read or write, a
+// symbolic link, and what is no ordinary file are refused.
 func Open(path string) (*File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600) //nolint:gosec // the operator names it
 	if err != nil {
 		return nil, fmt.Errorf("opening the key log: %w", err)
 	}
 	st, err := f.Stat()
-	if err == nil && st.Mode().Perm()&0o077 != 0 {
-		err = fmt.Errorf("%s may be read by others: chmod 600 it", path)
+	switch {
+	case err != nil:
+	case !st.Mode().IsRegular():
+		err = fmt.Errorf("%s is no ordinary file", path)
+	case st.Mode().Perm()&0o077 != 0:
+		err = fmt.Errorf("%s may be read or written by others: chmod 600 it", path)
 	}
 	if err != nil {
 		_ = f.Close()
