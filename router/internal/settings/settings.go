@@ -198,7 +198,7 @@ func (s *Settings) checkTimes() error {
 		{"keepalive.echo", s.Keepalive.Echo, time.Second, true},
 		{"renewal.warn", s.Renewal.Warn, time.Second, true},
 	} {
-		if d.is < d.min && !(d.zeroToo && d.is == 0) {
+		if d.is < d.min && (!d.zeroToo || d.is != 0) {
 			return fmt.Errorf("%s: %s is less than %s", d.key, d.is, d.min)
 		}
 	}
