@@ -39,6 +39,8 @@ type Options struct {
 	// Hosts are DNS names and IP addresses wanted in the TLS certificate; the CA grants
 	// those that the token or the old certificate names.
 	Hosts []string
+	// Role that the token has to be for; empty: any. A token for another is not spent.
+	Role string
 	// Now is the box's clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -60,6 +62,12 @@ func Enroll(ctx context.Context, caURL, rootFingerprint, token string, o Options
 	role, ok := tokenRole(token)
 	if !ok {
 		return none(&Error{Op: op, Code: CodeInvalid, Err: errors.New("that is no enrolment token: it begins with " + TokenPrefix)})
+	}
+	if o.Role != "" && role != o.Role {
+		return none(&Error{Op: op, Code: CodeInvalid, Err: fmt.Errorf("the token is for a %s, not for a %s", role, o.Role)})
+	}
+	if !strings.HasPrefix(caURL, "https://") {
+		return none(&Error{Op: op, Code: CodeInvalid, Err: fmt.Errorf("%q is no https:// URL", caURL)})
 	}
 	root, err := fetchRoot(ctx, caURL, rootFingerprint)
 	if err != nil {

@@ -49,6 +49,12 @@ func New(p Program) *cobra.Command {
 	}
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		log, err := newLogger(c.ErrOrStderr(), *level, *format)
+		if err == nil {
+			err = c.ValidateRequiredFlags() // cobra asks too late for wrong usage
+		}
+		if err == nil {
+			err = c.ValidateFlagGroups()
+		}
 		if err != nil {
 			return err
 		}

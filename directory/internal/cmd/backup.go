@@ -29,6 +29,9 @@ The copy holds what the directory holds: sealed keys and password verifiers. Kee
 			if _, err := os.Lstat(to); err == nil {
 				return cli.Fail(cli.ExitConflict, what, fmt.Errorf("%s exists", to), "name a file that does not, or remove that one")
 			}
+			if _, err := os.Stat(filepath.Dir(to)); err != nil {
+				return cli.Fail(cli.ExitNotFound, what, err, "name a file in a directory that exists")
+			}
 			n, err := in().backup(c.Context(), to)
 			if err != nil {
 				return fail(what, err)

@@ -33,16 +33,12 @@ token comes from "twinkey-ca directory token" and works once.`,
 			if _, err := os.Lstat(h.identity()); err == nil {
 				return fail(what, fmt.Errorf("%s: %w", h.identity(), identity.ErrExists))
 			}
-			b, _, err := caclient.Enroll(c.Context(), ca, fingerprint, token, caclient.Options{Hosts: hosts})
+			b, _, err := caclient.Enroll(c.Context(), ca, fingerprint, token, caclient.Options{Hosts: hosts, Role: roleDirectory})
 			if err != nil {
 				return fail(what, err)
 			}
-			id, err := identity.Create(h.identity(), b)
-			if err != nil {
+			if _, err := identity.Create(h.identity(), b); err != nil {
 				return fail(what, err)
-			}
-			if id.Role() != roleDirectory {
-				return fail(what, fmt.Errorf("the token was for a %s", id.Role()))
 			}
 			if err := writeSettings(h.settings(), ca); err != nil {
 				return fail(what, err)

@@ -46,6 +46,9 @@ func Root() *cobra.Command {
 
 // fail gives an error its exit code and hint.
 func fail(what string, err error) error {
+	if _, ok := errors.AsType[*cli.Error](err); ok {
+		return cli.Fail(cli.ExitFailure, what, err, "") // it has both
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -61,6 +64,8 @@ func fail(what string, err error) error {
 		return cli.Fail(cli.ExitConflict, what, err, "it renews itself; to enrol anew move its identity directory away")
 	case errors.Is(err, caclient.ErrUnavailable):
 		return cli.Fail(cli.ExitUnavailable, what, err, "is the CA running, and is its URL right?")
+	case errors.Is(err, caclient.ErrInvalid):
+		return cli.Fail(cli.ExitUsage, what, err, "copy URL, fingerprint and token as they are from: twinkey-ca directory token")
 	case errors.Is(err, caclient.ErrDenied):
 		return cli.Fail(cli.ExitDenied, what, err, "a token works once and not for long; a new one: twinkey-ca directory token")
 	case errors.Is(err, caclient.ErrFingerprint):

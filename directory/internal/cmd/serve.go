@@ -58,8 +58,11 @@ func serveCommand(in func() home) *cobra.Command {
 // serve runs until ctx ends. It owns everything that it opens.
 func serve(ctx context.Context, h home, s Settings, log *slog.Logger) (err error) {
 	id, err := identity.Load(h.identity())
-	if err != nil {
+	switch {
+	case errors.Is(err, identity.ErrNone), errors.Is(err, identity.ErrPermissions), errors.Is(err, os.ErrPermission):
 		return err
+	case err != nil:
+		return cli.Fail(cli.ExitFailure, "its identity is damaged", err, "put back a copy of the identity directory, or move it away and enrol anew")
 	}
 	if id.Role() != roleDirectory {
 		return fmt.Errorf("the identity in %s is that of a %s", h.identity(), id.Role())

@@ -58,6 +58,8 @@ func refusedToEnrol(ca string, err error) error {
 	switch {
 	case errors.Is(err, client.ErrFingerprint):
 		return cli.Fail(cli.ExitDenied, what, err, "compare the fingerprint with what `twinkey-ca status` prints; if it is right, something stands between this box and the CA")
+	case errors.Is(err, client.ErrInvalid):
+		return cli.Fail(cli.ExitUsage, what, err, "copy URL, fingerprint and token as they are from what `twinkey-ca router token` printed; the token is still good")
 	case errors.Is(err, client.ErrDenied):
 		return cli.Fail(cli.ExitDenied, what, err, "a token works once and for a short time: ask the CA's operator for another one")
 	case errors.Is(err, client.ErrUnavailable):
@@ -68,7 +70,7 @@ func refusedToEnrol(ca string, err error) error {
 }
 
 func enrollInto(c *cobra.Command, ca, fingerprint, token, dir string) error {
-	b, ends, err := client.Enroll(c.Context(), ca, fingerprint, token, client.Options{})
+	b, ends, err := client.Enroll(c.Context(), ca, fingerprint, token, client.Options{Role: "router"})
 	if err != nil {
 		return refusedToEnrol(ca, err)
 	}
