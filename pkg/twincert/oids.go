@@ -4,8 +4,8 @@ import (
 	"encoding/asn1"
 )
 
-// Object identifiers. Ours lie under 2.25, the arc of UUIDs (ITU-T X.667), as sixteen-bit
-// groups so that parsers with 32-bit components read them.
+// Object identifiers. Ours lie under 2.25, the arc of UUIDs (ITU-T X.667), below one whose
+// value fits 31 bits: Go's X.509 parser reads no larger component in an extended key usage.
 var (
 	oidX25519      = asn1.ObjectIdentifier{1, 3, 101, 110}            // RFC 8410 3
 	oidSDA         = asn1.ObjectIdentifier{2, 5, 29, 9}               // subjectDirectoryAttributes, RFC 5280 4.2.1.8
