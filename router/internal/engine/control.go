@@ -206,7 +206,7 @@ func (e *Engine) callDown(now time.Time, v native.CallDown) {
 		return
 	}
 	if v.Initiator && v.Key.User != "" && (v.Final || v.Call == nil && e.firstTry(v.Key)) {
-		e.forgetUser(v.Key)
+		e.forgetUser(now, v.Key, v.Reason)
 	} else {
 		e.links.Down(now, v.Key, v.Reason)
 		if v.Key.User == "" && e.waitsFor(v.Key.Peer) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -168,6 +169,11 @@ func (e *Engine) Revoke(ctx context.Context, ids ...twincert.ID) error {
 	return e.Do(ctx, func(now time.Time) {
 		for _, id := range ids {
 			e.native.Revoked(now, id)
+		}
+		for k, w := range e.state.users {
+			if slices.Contains(ids, w.Cred.Certificate.ID()) {
+				e.forgetUser(now, k, "certificate revoked")
+			}
 		}
 	})
 }

@@ -111,7 +111,7 @@ func (c *company) site(name string, n int) *site {
 		Install: func([]netip.Prefix) error { return nil },
 		Native: native.Config{
 			Rand: rand.Reader, Suites: []esp.Suite{esp.AES256GCM}, MRU: 1400,
-			Hello: 15 * time.Second, RekeyTime: time.Hour, RekeyGrace: 30 * time.Second,
+			Hello: 15 * time.Second, RekeyTime: 10 * time.Minute, RekeyGrace: 30 * time.Second,
 		},
 	}))
 	ctx, stop := context.WithCancel(context.Background())

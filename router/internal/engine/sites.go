@@ -3,10 +3,12 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"time"
 
+	"twinkey/pkg/twincert"
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
@@ -21,6 +23,9 @@ const courtesy = 3 * time.Second
 // replaceRetry is how long a link whose replacement failed waits for the next try. The
 // certificates that it stands on live for long: renewal comes early.
 const replaceRetry = 30 * time.Second
+
+// leftMap is why calls with a router end that is no longer known.
+const leftMap = "the peer left the site map"
 
 // Map is what the site map and the configuration say.
 type Map struct {
@@ -163,9 +168,9 @@ func (e *Engine) lose(now time.Time, peer string) {
 	for id, a := range e.state.active {
 		if a.Call.Peer == peer {
 			if a.Key.User != "" && a.Initiator {
-				e.forgetUser(a.Key)
+				e.forgetUser(now, a.Key, leftMap)
 			}
-			e.native.Hangup(now, id, "the peer left the site map")
+			e.native.Hangup(now, id, leftMap)
 		}
 	}
 }
@@ -178,10 +183,16 @@ func (e *Engine) dialDue(now time.Time) {
 			e.links.Down(now, k, "no certificate")
 			continue
 		}
-		if err := e.native.PlaceCall(now, w); err != nil {
-			e.links.Down(now, k, err.Error())
-			e.answerWaiting(k, nil, err)
+		err := e.native.PlaceCall(now, w)
+		if err == nil {
+			continue
 		}
+		if k.User != "" && (e.firstTry(k) || errors.Is(err, twincert.ErrRevoked) || errors.Is(err, twincert.ErrExpired)) {
+			e.forgetUser(now, k, err.Error())
+		} else {
+			e.links.Down(now, k, err.Error())
+		}
+		e.answerWaiting(k, nil, err)
 	}
 }
 

@@ -13,6 +13,9 @@ import (
 	"twinkey/router/internal/native"
 )
 
+// byOperator is the reason of a call that was hung up at the control socket.
+const byOperator = "hung up by the operator"
+
 // ErrNotOurs says that an address is not on this router's LAN.
 var ErrNotOurs = errors.New("the address is not one that this router is certified for")
 
@@ -48,12 +51,7 @@ func (e *Engine) Login(ctx context.Context, w native.Wish) (*calls.Call, error) 
 	case <-ctx.Done(): // nobody waits any more, so nobody is logged in
 		_ = e.Do(context.WithoutCancel(ctx), func(now time.Time) {
 			delete(e.state.waiting, w.Key)
-			for id, a := range e.state.active {
-				if a.Key == w.Key && a.Initiator {
-					e.native.Hangup(now, id, "the login was given up")
-				}
-			}
-			e.forgetUser(w.Key)
+			e.forgetUser(now, w.Key, "the login was given up")
 		})
 		return nil, fmt.Errorf("logging in %s: %w", w.Key, ctx.Err())
 	}
@@ -76,9 +74,10 @@ func (e *Engine) admits(w native.Wish) error {
 	return nil
 }
 
-// forgetUser lets go of a user's call and keys for good.
-func (e *Engine) forgetUser(k links.Key) {
+// forgetUser lets go of a user's call, however far it has come, and keys for good.
+func (e *Engine) forgetUser(now time.Time, k links.Key, reason string) {
 	if w, ok := e.state.users[k]; ok {
+		e.native.Cancel(now, k, reason)
 		w.Cred.Data.Private.Wipe()
 		w.Cred.Control.Private.Wipe()
 		delete(e.state.users, k)
@@ -91,7 +90,7 @@ func (e *Engine) Hangup(ctx context.Context, id uint64, user string) (ended []ui
 	err = e.Do(ctx, func(now time.Time) {
 		for k := range e.state.users {
 			if user != "" && k.User == user && !e.standing(k) {
-				e.forgetUser(k) // it was waiting for its next attempt
+				e.forgetUser(now, k, byOperator) // it waits for its next attempt, or is at it
 			}
 		}
 		for i, a := range e.state.active {
@@ -101,7 +100,7 @@ func (e *Engine) Hangup(ctx context.Context, id uint64, user string) (ended []ui
 		}
 		slices.Sort(ended)
 		for _, i := range ended {
-			e.native.Hangup(now, i, "hung up by the operator")
+			e.native.Hangup(now, i, byOperator)
 		}
 	})
 	return ended, err

@@ -349,6 +349,12 @@ func (e *Endpoint) PlaceCall(now time.Time, w Wish) error {
 	if err := e.c.Trust.Fresh(now); err != nil {
 		return err
 	}
+	switch c := w.Cred.Certificate; {
+	case e.c.Trust.Revoked(c.ID()):
+		return twincert.ErrRevoked
+	case now.After(c.NotAfter):
+		return twincert.ErrExpired
+	}
 	p, ok := e.c.Peer(w.Key.Peer)
 	if !ok {
 		return ErrUnknownPeer
@@ -362,6 +368,26 @@ func (e *Endpoint) PlaceCall(now time.Time, w Wish) error {
 		return ErrNoEndpoint
 	}
 	return e.dial(now, k, p, w)
+}
+
+// Cancel ends every call that was placed for k, whether it is up, being set up or waiting
+// for its tunnel.
+func (e *Endpoint) Cancel(now time.Time, k links.Key, reason string) {
+	for _, t := range e.dialled {
+		t.waiting = slices.DeleteFunc(t.waiting, func(w Wish) bool {
+			if w.Key == k {
+				e.emit(CallDown{Key: k, Initiator: true, Reason: reason, Final: true})
+			}
+			return w.Key == k
+		})
+	}
+	for _, t := range e.tunnels {
+		for _, s := range t.sessions {
+			if s.initiator && s.key == k {
+				s.hangup(now, resultAdmin, reason)
+			}
+		}
+	}
 }
 
 // Hangup ends the call with this ID and tells the peer; false: there is none.

@@ -1,6 +1,7 @@
 package native_test
 
 import (
+	"crypto/x509"
 	"errors"
 	"net/netip"
 	"slices"
@@ -8,10 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"twinkey/pkg/twincert"
 	"twinkey/proto/esp"
 	"twinkey/proto/handshake"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
+	"twinkey/router/internal/trust"
 )
 
 // texts are all packets that a box got, in any call.
@@ -86,11 +89,56 @@ func TestUsersOfAGroupShareATunnelAndNoKeys(t *testing.T) {
 	if got := b.texts(); len(got) != 1 {
 		t.Errorf("bob's packet: %q", got)
 	}
-	err := a.e.PlaceCall(w.now, native.Wish{Key: links.Key{Peer: "rb", User: "alice"}, Cred: alice, Address: netip.MustParseAddr("10.1.1.3")})
+	again := native.Wish{Key: links.Key{Peer: "rb", User: "alice"}, Cred: alice, Address: netip.MustParseAddr("10.1.1.3")}
+	if err := a.e.PlaceCall(w.now, again); !errors.Is(err, twincert.ErrRevoked) {
+		t.Errorf("alice calls again with a revoked certificate: %v", err)
+	}
+	a.trust = trust.New(time.Hour) // a router that has not heard of it
+	a.trust.SetAnchors([]*x509.Certificate{w.root}, []*x509.Certificate{w.issuer})
+	a.trust.Heard(w.now)
+	a.start(nil)
+	if err := a.e.PlaceCall(w.now, again); err != nil {
+		t.Error(err)
+	}
 	w.settle()
 	w.pass(2 * time.Second)
-	if c := a.up(links.Key{Peer: "rb", User: "alice"}); c != nil || err != nil {
-		t.Errorf("alice called again with a revoked certificate: %v %v", c, err)
+	if c := a.up(again.Key); c != nil || len(find[native.Refused](b)) == 0 {
+		t.Errorf("alice's call is up again: %v, %+v", c, b.events)
+	}
+}
+
+// What was given up does not come up later, wherever it stood.
+func TestCancel(t *testing.T) {
+	for _, passed := range []int{0, 1, 2, 3, 4, 6, 8, 1000} {
+		w := newWorld(t)
+		a, b := w.router("ra", 1), w.router("rb", 2)
+		alice := native.Wish{Key: links.Key{Peer: "rb", User: "alice"}, Cred: w.user("alice", "staff", newPair()), Address: netip.MustParseAddr("10.1.1.3")}
+		if err := a.e.PlaceCall(w.now, alice); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		w.weather = func(*box, []byte) int { // so many datagrams pass before she gives up
+			if n++; n <= passed {
+				return 1
+			}
+			return 0
+		}
+		w.settle()
+		a.e.Cancel(w.now, alice.Key, "given up")
+		w.weather = func(*box, []byte) int { return 1 }
+		w.settle()
+		w.pass(30 * time.Second)
+		if downs := find[native.CallDown](a); len(downs) != 1 || downs[0].Reason != "given up" || !downs[0].Final {
+			t.Errorf("after %d datagrams: %+v", passed, downs)
+		}
+		for _, x := range []*box{a, b} {
+			for _, tun := range x.e.Tunnels() {
+				if tun.Calls != 0 {
+					t.Errorf("after %d datagrams %s has a call", passed, x.name)
+				}
+			}
+		}
+		w.place(a, alice)
 	}
 }
 
