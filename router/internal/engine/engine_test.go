@@ -286,6 +286,7 @@ func TestLoginAndLogout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	until(t, "alice's call at rb", func() bool { return len(c.rb.calls(t)) == 2 })
 	p := packet(alice.Address, c.rb.host, "alice")
 	c.ra.inject(t, p)
 	c.rb.arrives(t, p)
