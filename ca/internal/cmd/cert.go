@@ -25,7 +25,7 @@ func certCommand() *cobra.Command {
 	c := &cobra.Command{Use: "show FILE|SERIAL", Short: "Print a certificate, twin or ordinary, for people", Args: cobra.ExactArgs(1),
 		Long: `show prints a certificate from a file (PEM or DER, - for standard input), or one
 that this CA issued, by its serial number (decimal, or hexadecimal with 0x).`,
-		Example: "  twinkey-ca cert show /var/lib/twinkey/identity/current/twin.pem\n  twinkey-ca cert show 271828182845904523536"}
+		Example: "  twinkey-ca cert show /var/lib/twinkey-router/identity/current/twin.pem\n  twinkey-ca cert show 271828182845904523536"}
 	dir := addDir(c)
 	asPEM := c.Flags().Bool("pem", false, "print it as PEM")
 	c.RunE = func(c *cobra.Command, args []string) error {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -59,7 +60,7 @@ func addDir(c *cobra.Command) *string {
 
 // group is a command that only has subcommands.
 func group(use, short string, subs ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short}
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	c.AddCommand(subs...)
 	return c
 }
@@ -83,6 +84,10 @@ func fail(what string, err error) error {
 		{home.ErrPermissions, cli.ExitConfig, "only the CA's own user may read its keys"},
 		{identity.ErrPermissions, cli.ExitConfig, "only the CA's own user may read its keys"},
 		{authority.ErrPassphrase, cli.ExitDenied, "give the passphrase of init with --password-file"},
+		{syscall.EADDRINUSE, cli.ExitInUse, "another process listens there; choose another address with --listen"},
+		{syscall.EADDRNOTAVAIL, cli.ExitConfig, "no interface of this machine has this address: correct --listen or listen in ca.yaml"},
+		{home.ErrInvalid, cli.ExitUsage, "see: twinkey-ca init --help"},
+		{home.ErrDamaged, cli.ExitFailure, "put a backup of the CA's directory in its place"},
 		{issue.ErrClock, cli.ExitFailure, "set the clock; if it was ahead before and is right now: twinkey-ca serve --accept-clock"},
 		{fs.ErrPermission, cli.ExitDenied, "run it as the user that the CA's directory belongs to"},
 	} {

@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -134,6 +136,7 @@ half done are carried on with first: see "pending" in twinkey-ca status.`,
 
 func serve(ctx context.Context, ca *home.CA, addr string) error {
 	log := cli.Logger(ctx)
+	signal.Ignore(syscall.SIGHUP) // there is nothing to read again, and nobody means to end the CA by it
 	if addr == "" {
 		addr = ca.Config.Listen
 	}

@@ -51,7 +51,7 @@ func LoadConfig(dir string) (Config, error) {
 		return Config{}, err
 	}
 	if err := c.check(); err != nil {
-		return Config{}, fmt.Errorf("%s: %w", filepath.Join(dir, fileConfig), err)
+		return Config{}, &config.Error{File: filepath.Join(dir, fileConfig), Reason: err.Error()}
 	}
 	return c, nil
 }

@@ -28,6 +28,7 @@ import (
 var (
 	ErrNone        = errors.New("there is no CA")
 	ErrPermissions = errors.New("others may read it")
+	ErrDamaged     = errors.New("it was there when this CA was made, and the CA must not go on without it")
 )
 
 // CA is an open home. One process has it open at a time.
@@ -68,6 +69,13 @@ func open(dir string, o Options, whole bool) (*CA, error) {
 		return nil, err
 	}
 	ca := &CA{Dir: dir, Config: c}
+	if whole { // an empty ledger has forgotten all that was issued and revoked
+		for _, name := range []string{fileLedger, fileIssued} {
+			if _, err := os.Stat(ca.path(name)); errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("%s is missing: %w", ca.path(name), ErrDamaged)
+			}
+		}
+	}
 	// The ledger first: who has it may touch the rest.
 	if ca.Ledger, err = ledger.Open(filepath.Join(dir, fileLedger)); err != nil {
 		return nil, err

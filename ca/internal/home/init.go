@@ -14,6 +14,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"twinkey/ca/internal/authority"
@@ -40,6 +42,9 @@ const groupKeyLen = 32
 
 // ErrExists says that there is something already where a home was to be made.
 var ErrExists = errors.New("there is something already")
+
+// ErrInvalid says that no CA can be made with these options.
+var ErrInvalid = errors.New("not possible")
 
 // InitOptions say what a new CA is to be.
 type InitOptions struct {
@@ -68,7 +73,13 @@ func Init(ctx context.Context, dir string, o InitOptions) (fingerprint string, e
 		c.URL = "https://" + net.JoinHostPort(o.Hosts[0], o.Port)
 	}
 	if err := c.check(); err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if n, err := strconv.ParseUint(o.Port, 10, 16); err != nil || n == 0 {
+		return "", fmt.Errorf("%w: port %q is not within 1 and 65535", ErrInvalid, o.Port)
+	}
+	if strings.TrimSpace(o.Name) == "" {
+		return "", fmt.Errorf("%w: the company has no name", ErrInvalid)
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return "", fmt.Errorf("finding %s: %w", dir, err)
