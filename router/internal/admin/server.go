@@ -18,7 +18,7 @@ const maxBody = 64 << 10
 func Listen(path string) (net.Listener, error) {
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		_ = c.Close()
-		return nil, fmt.Errorf("opening the control socket %s: another router is running on it", path)
+		return nil, fmt.Errorf("opening the control socket %s: %w", path, ErrInUse)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("removing a stale control socket: %w", err)

@@ -148,8 +148,21 @@ type Router interface {
 type Error struct {
 	What string `json:"error"`
 	Hint string `json:"hint,omitempty"`
+	Kind Kind   `json:"kind,omitempty"`
 	Err  error  `json:"-"` // one of the errors below, or nil
 }
+
+// Kind says what kind of failure an Error is; a command's exit code depends on it.
+type Kind string
+
+// Kinds of failures. The empty one is any other.
+const (
+	KindConfig      Kind = "config"
+	KindUnavailable Kind = "unavailable"
+	KindDenied      Kind = "denied"
+	KindNotFound    Kind = "not-found"
+	KindConflict    Kind = "conflict"
+)
 
 func (e *Error) Error() string { return e.What }
 
@@ -159,4 +172,6 @@ func (e *Error) Unwrap() error { return e.Err }
 var (
 	ErrNotRunning = errors.New("no router is running")
 	ErrDenied     = errors.New("may not open the control socket")
+	// ErrInUse is why a second router cannot start.
+	ErrInUse = errors.New("another router is running on it")
 )

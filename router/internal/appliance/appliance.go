@@ -245,7 +245,10 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 	defer func() {
 		wg.Wait()
 		stopEngine()
-		err = errors.Join(err, <-engineDone, undo(), a.keys.Close())
+		if failed := <-engineDone; !errors.Is(err, failed) {
+			err = errors.Join(err, failed)
+		}
+		err = errors.Join(err, undo(), a.keys.Close())
 	}()
 	if err := a.pushSelf(ctx); err != nil {
 		cancel(err)
@@ -261,6 +264,9 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 	a.log.Info("router up", "name", a.id.Name(), "version", a.o.Version, "listen", a.conn.LocalAddr().String(), "device", a.dev.Name(), "kind", a.dev.Kind(), "mtu", MTU(s))
 	<-ctx.Done()
 	a.log.Info("router stops")
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause // a part of it failed
+	}
 	return nil
 }
 
@@ -307,7 +313,7 @@ func (a *Appliance) Reload(ctx context.Context) error {
 	}
 	if err != nil {
 		a.log.Error("configuration not reloaded", "error", err)
-		return &admin.Error{What: err.Error(), Hint: "the router goes on with the configuration that it had"}
+		return &admin.Error{Kind: admin.KindConfig, What: err.Error(), Hint: "the router goes on with the configuration that it had"}
 	}
 	a.set.Store(s)
 	a.trust.SetBound(s.Security.Staleness)

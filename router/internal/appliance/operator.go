@@ -142,14 +142,20 @@ func loginError(uid string, err error) error {
 	e := &admin.Error{What: err.Error()}
 	switch {
 	case errors.Is(err, client.ErrLocked):
-		e.Hint = "wait, or ask the operator"
+		e.Kind, e.Hint = admin.KindDenied, "wait, or ask the operator"
+	case errors.Is(err, client.ErrUnavailable):
+		e.Kind, e.Hint = admin.KindUnavailable, "is the directory running, and may this router reach its port? `twinkey-router status` says when it was heard last"
+	case errors.Is(err, client.ErrInvalid):
+		e.Kind, e.What, e.Hint = admin.KindNotFound, fmt.Sprintf("%q is no UserID", uid), "check UserID and password"
 	case errors.Is(err, client.ErrDenied):
-		e.What = "login of " + uid + " refused"
+		e.Kind, e.What = admin.KindDenied, "login of "+uid+" refused"
 		e.Hint = "check UserID and password; the operator sees the reason in `twinkey-directory audit`"
 	case errors.Is(err, engine.ErrNotOurs):
-		e.Hint = "name the address that the user's machine has on this router's LAN"
+		e.Kind, e.Hint = admin.KindDenied, "name the address that the user's machine has on this router's LAN"
 	case errors.Is(err, native.ErrUnknownPeer):
-		e.Hint = "`twinkey-router status` lists the routers in the site map"
+		e.Kind, e.Hint = admin.KindNotFound, "`twinkey-router status` lists the routers under \"Wanted calls\""
+	case errors.Is(err, engine.ErrBusy):
+		e.Kind, e.Hint = admin.KindConflict, "end that call first: twinkey-router logout "+uid
 	}
 	return e
 }
@@ -158,7 +164,7 @@ func loginError(uid string, err error) error {
 func (a *Appliance) Hangup(ctx context.Context, h admin.Hangup) (admin.Ended, error) {
 	ended, err := a.eng.Hangup(ctx, h.ID, h.User)
 	if err == nil && len(ended) == 0 {
-		err = &admin.Error{What: "no such call", Hint: "`twinkey-router calls` lists them"}
+		err = &admin.Error{Kind: admin.KindNotFound, What: "no such call", Hint: "`twinkey-router calls` lists them"}
 	}
 	return admin.Ended{Calls: ended}, err
 }

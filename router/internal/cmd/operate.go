@@ -186,7 +186,10 @@ the user's own keys. The password is asked for, or read from a file.`,
 	c.RunE = func(c *cobra.Command, args []string) error {
 		a, err := netip.ParseAddr(address)
 		if err != nil || peer == "" {
-			return cli.Fail(cli.ExitUsage, "logging in "+args[0], errors.Join(err, errors.New("--address and --peer are needed")), "")
+			if address != "" && peer != "" {
+				return cli.Fail(cli.ExitUsage, "logging in "+args[0], fmt.Errorf("--address: %q is no IP address", address), "an address looks like 10.1.1.3")
+			}
+			return cli.Fail(cli.ExitUsage, "logging in "+args[0], errors.New("--address and --peer are needed"), "such as: twinkey-router login alice --address 10.1.1.3 --peer rb")
 		}
 		password, err := readPassword(c, file)
 		if err != nil {
@@ -205,6 +208,9 @@ the user's own keys. The password is asked for, or read from a file.`,
 
 func readPassword(c *cobra.Command, file string) (string, error) {
 	if file == "" {
+		if !term.IsTerminal(int(os.Stdin.Fd())) {
+			return "", errors.New("there is no terminal to ask for a password: use --password-file")
+		}
 		if _, err := fmt.Fprint(c.ErrOrStderr(), "Password: "); err != nil {
 			return "", err
 		}

@@ -41,6 +41,11 @@ func stateFlag(c *cobra.Command) *string {
 	return c.Flags().String("state", defaultState, "state directory of the running router")
 }
 
+var kinds = map[admin.Kind]int{
+	"": cli.ExitFailure, admin.KindConfig: cli.ExitConfig, admin.KindUnavailable: cli.ExitUnavailable,
+	admin.KindDenied: cli.ExitDenied, admin.KindNotFound: cli.ExitNotFound, admin.KindConflict: cli.ExitConflict,
+}
+
 // asked turns a failure of the control socket into one of three parts.
 func asked(what string, err error) error {
 	if err == nil {
@@ -50,6 +55,7 @@ func asked(what string, err error) error {
 	hint := ""
 	if e, ok := errors.AsType[*admin.Error](err); ok {
 		hint = e.Hint
+		code = kinds[e.Kind]
 	}
 	switch {
 	case errors.Is(err, admin.ErrNotRunning):

@@ -11,6 +11,9 @@ import (
 
 	"twinkey/pkg/cli"
 	"twinkey/pkg/config"
+	"twinkey/pkg/identity"
+	"twinkey/pkg/tun"
+	"twinkey/router/internal/admin"
 	"twinkey/router/internal/appliance"
 	"twinkey/router/internal/settings"
 )
@@ -29,6 +32,9 @@ interface go. SIGHUP reads the configuration again.`,
   twinkey-router up --config router.yaml --keylog esp_sa`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			hup := make(chan os.Signal, 1) // from the first moment on: unheard it would end the process
+			signal.Notify(hup, syscall.SIGHUP)
+			defer signal.Stop(hup)
 			load := func() (*settings.Settings, error) { return settings.Load(file) }
 			s, err := load()
 			if err != nil {
@@ -37,11 +43,17 @@ interface go. SIGHUP reads the configuration again.`,
 			log := cli.Logger(c.Context())
 			a, err := appliance.New(s, appliance.Options{Version: cli.ReadVersion("twinkey-router").Version, KeyLog: keylog, Load: load}, log)
 			if err != nil {
-				return cli.Fail(cli.ExitFailure, "starting the router", err, startHint(err))
+				return startFailed("starting the router", err)
 			}
-			reloadOnHangup(c.Context(), a)
-			if err := a.Run(c.Context()); err != nil {
-				return cli.Fail(cli.ExitFailure, "running the router", err, "")
+			ctx, stop := context.WithCancel(c.Context())
+			defer stop()
+			go reloadOnHangup(ctx, hup, a)
+			err = a.Run(ctx)
+			if errors.Is(err, context.Canceled) && c.Context().Err() != nil {
+				return nil // told to stop before it was up
+			}
+			if err != nil {
+				return startFailed("running the router", err)
 			}
 			return nil
 		},
@@ -52,31 +64,38 @@ interface go. SIGHUP reads the configuration again.`,
 	return c
 }
 
-func startHint(err error) string {
+// startFailed says what the administrator of this box can do about it.
+func startFailed(what string, err error) error {
+	code, hint := cli.ExitFailure, ""
 	switch {
-	case errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EPERM):
-		return "the router needs CAP_NET_ADMIN: run it as root or by its systemd unit"
+	case errors.Is(err, identity.ErrPermissions):
+		code, hint = cli.ExitDenied, "keys are for their owner alone; if others may have read them, have this router revoked and enrol it anew"
+	case errors.Is(err, identity.ErrNone):
+		code, hint = cli.ExitNotFound, "enrol first: twinkey-router enroll --ca URL --fingerprint F --token T"
+	case errors.Is(err, appliance.ErrUncovered):
+		code, hint = cli.ExitConfig, "correct site.prefixes, or have this router revoked and enrol it anew with a token for more"
+	case errors.Is(err, admin.ErrInUse), errors.Is(err, tun.ErrInUse):
+		code, hint = cli.ExitInUse, "a router is running already: twinkey-router status"
 	case errors.Is(err, syscall.EADDRINUSE):
-		return "another process has this address: is a router running already?"
+		code, hint = cli.ExitInUse, "another process has this address: is a router running already?"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		code, hint = cli.ExitConfig, "no interface of this box has this address: correct listen"
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EPERM):
+		code, hint = cli.ExitDenied, "the router needs CAP_NET_ADMIN and its own files: run it as root or by its systemd unit"
 	}
-	return ""
+	return cli.Fail(code, what, err, hint)
 }
 
-// reloadOnHangup reads the configuration again on SIGHUP, until ctx ends.
-func reloadOnHangup(ctx context.Context, a *appliance.Appliance) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	go func() {
-		defer signal.Stop(hup)
-		for {
-			select {
-			case <-hup:
-				_ = a.Reload(ctx) // it has logged what it did
-			case <-ctx.Done():
-				return
-			}
+// reloadOnHangup reads the configuration again on each SIGHUP, until ctx ends.
+func reloadOnHangup(ctx context.Context, hup <-chan os.Signal, a *appliance.Appliance) {
+	for {
+		select {
+		case <-hup:
+			_ = a.Reload(ctx) // it has logged what it did
+		case <-ctx.Done():
+			return
 		}
-	}()
+	}
 }
 
 func configCommand() *cobra.Command {
