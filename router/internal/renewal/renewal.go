@@ -60,7 +60,10 @@ func Lives(b identity.Bundle, at float64) []Life {
 
 // Run keeps the identity alive until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
-	var next, warned time.Time
+	var (
+		next, warned time.Time
+		untold       bool // the new certificates are on disk, and Renewed has not taken them
+	)
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
@@ -70,8 +73,13 @@ func (k *Keeper) Run(ctx context.Context) {
 			warned = now
 			k.tell(now, lives)
 		}
-		if due(now, lives) && !now.Before(next) {
-			next = now.Add(k.renew(ctx))
+		if next.Sub(now) > 2*retry {
+			next = now // the clock was set back
+		}
+		if (untold || due(now, lives)) && !now.Before(next) {
+			var wait time.Duration
+			untold, wait = k.renew(ctx, untold)
+			next = now.Add(wait)
 		}
 		select {
 		case <-tick.C:
@@ -90,25 +98,33 @@ func due(now time.Time, lives []Life) bool {
 	return false
 }
 
-// renew tries once and returns how long to wait before the next try.
-func (k *Keeper) renew(ctx context.Context) time.Duration {
-	b, err := k.Renew(ctx)
-	if err == nil {
-		err = k.ID.Replace(b)
+// renew tries once; of certificates that are on disk already (untold) it only tells. It
+// returns whether they are still to be told of, and how long to wait before the next try.
+func (k *Keeper) renew(ctx context.Context, untold bool) (bool, time.Duration) {
+	var err error
+	if !untold {
+		var b identity.Bundle
+		if b, err = k.Renew(ctx); err == nil {
+			err = k.ID.Replace(b)
+		}
+		untold = err == nil
 	}
 	if err == nil {
 		err = k.Renewed(ctx)
 	}
+	if ctx.Err() != nil && err != nil {
+		return untold, retry // we are told to end
+	}
 	if err != nil {
 		k.Log.Error("certificates not renewed", "error", err, "again_in", retry.String())
-		return retry + rand.N(retry/4) //nolint:gosec // spreading load is no secret
+		return untold, retry + rand.N(retry/4) //nolint:gosec // spreading load is no secret
 	}
 	for _, l := range Lives(k.ID.Bundle(), k.At()) {
 		if !l.RenewAt.IsZero() {
 			k.Log.Info("certificate renewed", "kind", l.Kind, "subject", l.Subject, "serial", l.Serial, "not_after", l.NotAfter)
 		}
 	}
-	return 0
+	return false, 0
 }
 
 // tell logs how long each certificate still lives.
