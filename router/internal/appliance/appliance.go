@@ -106,7 +106,7 @@ func New(s *settings.Settings, o Options, log *slog.Logger) (a *Appliance, err e
 // open makes interface, socket and engine.
 func (a *Appliance) open(s *settings.Settings) (err error) {
 	if a.conn, err = udpio.Listen(context.Background(), s.Listen, udpio.Options{RcvBuf: socketBuffer, SndBuf: socketBuffer}); err != nil {
-		return fmt.Errorf("listening on UDP %s: %w", s.Listen, err)
+		return err // it names the address
 	}
 	if a.dev, err = tun.OpenWater(s.Tun.Name); err != nil {
 		return err

@@ -40,6 +40,10 @@ root certificate, so that nobody can pose as the CA.`,
 			if _, err := identity.Load(filepath.Join(dir, "identity")); err == nil {
 				return cli.Fail(cli.ExitConflict, "enrolling this router", fmt.Errorf("%w in %s", identity.ErrExists, dir), "to enrol anew move that directory away first")
 			}
+			// Before the token is spent.
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				return cli.Fail(cli.ExitFailure, "making the state directory", err, "name one that can be made with --dir; the token is still good")
+			}
 			return enrollInto(c, ca, fingerprint, token, dir)
 		},
 	}
