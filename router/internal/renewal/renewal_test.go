@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,7 +38,7 @@ type box struct {
 	asked   []time.Time // when the CA was
 	down    bool        // the CA does not answer
 	told    []time.Time // when Renewed was called
-	refuses bool        // Renewed fails
+	refuses atomic.Bool // Renewed fails
 }
 
 func must[T any](v T, err error) T {
@@ -85,7 +86,7 @@ func (b *box) run(d time.Duration) {
 			return b.bundle(), nil
 		},
 		Renewed: func(context.Context) error {
-			if b.refuses {
+			if b.refuses.Load() {
 				return errors.New("the engine is busy")
 			}
 			b.told = append(b.told, time.Now())
@@ -152,8 +153,8 @@ func TestSleptPastExpiry(t *testing.T) {
 func TestTellingIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBox(t)
-		b.refuses = true
-		time.AfterFunc(term/2+10*time.Minute, func() { b.refuses = false })
+		b.refuses.Store(true)
+		time.AfterFunc(term/2+10*time.Minute, func() { b.refuses.Store(false) })
 		b.run(term/2 + 15*time.Minute)
 		if len(b.asked) != 1 || len(b.told) != 1 {
 			t.Errorf("asked %v, told %v", b.asked, b.told)
