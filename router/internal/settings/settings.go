@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"twinkey/pkg/config"
@@ -103,6 +104,11 @@ func (f File) Check() (*Settings, error) {
 		}
 		if s.Public.Addr().IsUnspecified() || s.Public.Port() == 0 {
 			return nil, fmt.Errorf("public: nobody can dial %s: an address and a port are needed, such as 198.51.100.1:1701", s.Public)
+		}
+	}
+	for key, raw := range map[string]string{"directory": f.Directory, "ca": f.CA} {
+		if raw != "" && !strings.HasPrefix(raw, "https://") {
+			return nil, fmt.Errorf("%s: %q is no https:// URL", key, raw)
 		}
 	}
 	if err := s.checkSite(); err != nil {

@@ -47,6 +47,7 @@ func TestBadFilesSayWhereAndWhat(t *testing.T) {
 		"unknown key":           {"site:\n  prefix: [10.1.0.0/24]\n", "2:3: site.prefix: unknown key; did you mean prefixes?"},
 		"host bits":             {"site:\n  prefixes: [10.1.0.1/24]\n", "did you mean 10.1.0.0/24?"},
 		"no port":               {"public: 198.51.100.1\n", "address and a port"},
+		"no scheme":             {"directory: hq:8702\n", "no https:// URL"},
 		"links":                 {"site:\n  links: sometimes\n", `"sometimes" is neither start nor demand`},
 		"unknown suite":         {"security:\n  suites: [rot13]\n", "rot13"},
 		"no suite":              {"security:\n  suites: []\n", "at least one suite"},
