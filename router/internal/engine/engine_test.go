@@ -19,6 +19,7 @@ import (
 
 	"twinkey/pkg/tun/tuntest"
 	"twinkey/pkg/twincert"
+	"twinkey/pkg/udpio"
 	"twinkey/pkg/udpio/udptest"
 	"twinkey/proto/esp"
 	"twinkey/proto/handshake"
@@ -35,6 +36,8 @@ type company struct {
 	key    *ecdsa.PrivateKey
 	serial int64
 	net    *udptest.Network
+	listen func(i int) udpio.Conn
+	hybrid bool
 	ra, rb *site
 }
 
@@ -58,7 +61,15 @@ func must[T any](v T, err error) T {
 }
 
 func newCompany(t testing.TB) *company {
-	c := &company{t: t, key: must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), net: udptest.NewNetwork()}
+	n := udptest.NewNetwork()
+	return newCompanyOver(t, n, false, func(i int) udpio.Conn {
+		return must(n.Listen(netip.MustParseAddrPort(fmt.Sprintf("198.18.0.%d:1701", i))))
+	})
+}
+
+// newCompanyOver is a company whose routers listen where listen says.
+func newCompanyOver(t testing.TB, n *udptest.Network, hybrid bool, listen func(i int) udpio.Conn) *company {
+	c := &company{t: t, key: must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), net: n, hybrid: hybrid, listen: listen}
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
@@ -73,10 +84,18 @@ func newCompany(t testing.TB) *company {
 }
 
 func (c *company) credentials(tmpl twincert.Template) native.Credentials {
+	return c.credentialsWith(tmpl, nil)
+}
+
+// credentialsWith certifies new data keys, and control keys if none are given.
+func (c *company) credentialsWith(tmpl twincert.Template, control *handshake.KeyPair) native.Credentials {
 	pair := func() handshake.KeyPair {
 		return must(handshake.NewKeyPair(secret.New(must(ecdh.X25519().GenerateKey(rand.Reader)).Bytes())))
 	}
 	cr := native.Credentials{Control: pair(), Data: pair()}
+	if control != nil {
+		cr.Control = *control
+	}
 	c.serial++
 	tmpl.Profile, tmpl.Serial, tmpl.Keys = twincert.Paper, big.NewInt(c.serial), twincert.Keys{Control: cr.Control.Public, Data: cr.Data.Public}
 	tmpl.NotBefore, tmpl.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(50*time.Minute)
@@ -93,7 +112,8 @@ func (s *site) renew(c *company, certified []netip.Prefix) {
 func (c *company) site(name string, n int) *site {
 	announced := netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/24", n))
 	certified := []netip.Prefix{announced, netip.MustParsePrefix(fmt.Sprintf("10.%d.1.0/24", n))}
-	addr := netip.MustParseAddrPort(fmt.Sprintf("198.18.0.%d:1701", n))
+	conn := c.listen(n)
+	addr := conn.LocalAddr()
 	s := &site{name: name, dev: tuntest.New("tun-"+name, 1400, 8), trust: trust.New(time.Hour), host: announced.Addr().Next(), done: make(chan error, 1)}
 	s.trust.SetAnchors([]*x509.Certificate{c.ca}, nil)
 	s.trust.Heard(time.Now())
@@ -107,10 +127,10 @@ func (c *company) site(name string, n int) *site {
 	s.renew(c, certified)
 	s.peer = native.Peer{Name: name, Endpoint: addr, Announced: []netip.Prefix{announced}, Certified: certified, Scope: []string{"group:staff"}, ID: s.self.Certificate.ID()}
 	s.Engine = must(New(Config{
-		Device: s.dev, Conn: must(c.net.Listen(addr)), Trust: s.trust, Log: slog.New(slog.DiscardHandler), Name: name,
+		Device: s.dev, Conn: conn, Trust: s.trust, Log: slog.New(slog.DiscardHandler), Name: name,
 		Install: func([]netip.Prefix) error { return nil },
 		Native: native.Config{
-			Rand: rand.Reader, Suites: []esp.Suite{esp.AES256GCM}, MRU: 1400,
+			Rand: rand.Reader, Suites: []esp.Suite{esp.AES256GCM}, MRU: 1400, Hybrid: c.hybrid,
 			Hello: 15 * time.Second, RekeyTime: 10 * time.Minute, RekeyGrace: 30 * time.Second,
 		},
 	}))

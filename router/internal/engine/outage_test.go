@@ -12,6 +12,8 @@ import (
 
 	"twinkey/pkg/twincert"
 	"twinkey/pkg/udpio/udptest"
+	"twinkey/proto/handshake"
+	"twinkey/proto/secret"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
 )
@@ -208,6 +210,48 @@ func TestLoginThatIsGivenUp(t *testing.T) {
 		}
 		if _, err := c.ra.Login(t.Context(), c.alice("staff")); err != nil {
 			t.Errorf("logging in again: %v", err)
+		}
+	})
+}
+
+// The user whose login opened a group's tunnel logs out and her keys are wiped: the
+// tunnel goes on with the keys of those who are still in it, rekeying included.
+func TestTheFirstOfAGroupLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCompany(t)
+		c.linked()
+		group := c.credentials(twincert.Template{Role: twincert.User, Name: "first", Group: "staff"}).Control
+		user := func(uid, address string) native.Wish {
+			own := must(handshake.NewKeyPair(secret.Copy(group.Private.Bytes())))
+			return native.Wish{Key: links.Key{Peer: "rb", User: uid}, Cred: c.credentialsWith(twincert.Template{Role: twincert.User, Name: uid, Group: "staff"}, &own), Address: netip.MustParseAddr(address)}
+		}
+		if _, err := c.ra.Login(t.Context(), user("alice", "10.1.1.3")); err != nil {
+			t.Fatal(err)
+		}
+		bob, err := c.ra.Login(t.Context(), user("bob", "10.1.1.4"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.ra.Hangup(t.Context(), 0, "alice"); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 25 {
+			time.Sleep(time.Minute)
+			p := packet(netip.MustParseAddr("10.1.1.4"), c.rb.host, fmt.Sprint(i))
+			c.ra.inject(t, p)
+			c.rb.arrives(t, p)
+		}
+		var found bool
+		for _, call := range c.ra.calls(t) {
+			found = found || call.Active.Call == bob
+		}
+		if !found {
+			t.Error("bob's call was lost")
+		}
+		for _, tun := range must(c.ra.Status(t.Context())).Tunnels {
+			if tun.Association.Rekeys < 2 {
+				t.Errorf("tunnel %d was rekeyed %d times in 25 minutes", tun.ID, tun.Association.Rekeys)
+			}
 		}
 	})
 }
