@@ -8,29 +8,54 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 )
 
 const maxBody = 64 << 10
 
 // Listen opens the control socket at path for its owner alone. A socket that a live
-// process answers on is left to it.
+// process answers on is left to it, and so is what is no socket.
 func Listen(path string) (net.Listener, error) {
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	c, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
 		_ = c.Close()
 		return nil, fmt.Errorf("opening the control socket %s: %w", path, ErrInUse)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		if err := removeStale(path); err != nil {
+			return nil, err
+		}
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("opening the control socket: %w", err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("removing a stale control socket: %w", err)
-	}
-	l, err := net.Listen("unix", path)
+	lc := net.ListenConfig{Control: ownerOnly}
+	l, err := lc.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the control socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("closing the control socket to others: %w", err), l.Close())
-	}
 	return l, nil
+}
+
+func removeStale(path string) error {
+	st, err := os.Lstat(path)
+	if err == nil && st.Mode().Type() != os.ModeSocket {
+		err = fmt.Errorf("%s is no socket", path)
+	}
+	if err == nil {
+		err = os.Remove(path)
+	}
+	if err != nil {
+		return fmt.Errorf("removing a stale control socket: %w", err)
+	}
+	return nil
+}
+
+// ownerOnly sets the mode before the socket has a name: Linux gives the name the mode of
+// the socket, so that there is no moment in which others could connect.
+func ownerOnly(_, _ string, c syscall.RawConn) (err error) {
+	ctl := c.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), 0o600) }) //nolint:gosec // a file descriptor fits
+	return errors.Join(ctl, err)
 }
 
 // Serve answers on l until ctx ends.
