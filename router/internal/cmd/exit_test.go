@@ -1,0 +1,48 @@
+package cmd
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"twinkey/pkg/cli"
+)
+
+// Exit codes are an interface: scripts and service managers act on them.
+func TestExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad.yaml")
+	if err := os.WriteFile(bad, []byte("lisen: 7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"--help"}, cli.ExitOK},
+		{[]string{"version"}, cli.ExitOK},
+		{[]string{"config", "example"}, cli.ExitOK},
+		{[]string{"config", "check", bad}, cli.ExitConfig},
+		{[]string{"up", "--config", bad}, cli.ExitConfig},
+		{[]string{"bogus"}, cli.ExitUsage},
+		{[]string{"status", "--bogus"}, cli.ExitUsage},
+		{[]string{"status", "extra"}, cli.ExitUsage},
+		{[]string{"hangup"}, cli.ExitUsage},
+		{[]string{"hangup", "x", "--state", dir}, cli.ExitUsage},
+		{[]string{"login", "alice", "--state", dir}, cli.ExitUsage},
+		{[]string{"enroll", "--dir", dir}, cli.ExitUsage},
+		{[]string{"status", "--state", dir}, cli.ExitUnavailable},
+		{[]string{"calls", "--json", "--state", dir}, cli.ExitUnavailable},
+		{[]string{"reload", "--state", dir}, cli.ExitUnavailable},
+		{[]string{"hangup", "1", "--state", dir}, cli.ExitUnavailable},
+	} {
+		root := Root()
+		root.SetArgs(tt.args)
+		root.SetOut(io.Discard)
+		root.SetErr(io.Discard)
+		if code := cli.Run(t.Context(), root); code != tt.code {
+			t.Errorf("%v: exit code %d, want %d", tt.args, code, tt.code)
+		}
+	}
+}
