@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"twinkey/ca/internal/issue"
 	"twinkey/pkg/config"
 	"twinkey/pkg/twincert"
 )
@@ -61,8 +61,8 @@ func (c *Config) check() error {
 		return errors.New("hosts: at least one name or address is needed")
 	}
 	for _, h := range c.Hosts {
-		if err := checkHost(h); err != nil {
-			return err
+		if err := issue.CheckHost(h); err != nil {
+			return fmt.Errorf("hosts: %w", err)
 		}
 	}
 	for key, raw := range map[string]string{"url": c.URL, "directory": c.Directory} {
@@ -97,21 +97,6 @@ func (c *Config) check() error {
 	}
 	if c.Patience < time.Second || c.Patience > mostWait {
 		return fmt.Errorf("patience: %s is not within 1s and %s", c.Patience, mostWait)
-	}
-	return nil
-}
-
-func checkHost(h string) error {
-	if _, err := netip.ParseAddr(h); err == nil {
-		return nil
-	}
-	for _, r := range h {
-		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789.-", r) {
-			return fmt.Errorf("hosts: %q is neither a name in lower case nor an address", h)
-		}
-	}
-	if h == "" || len(h) > 253 {
-		return fmt.Errorf("hosts: %q is neither a name nor an address", h)
 	}
 	return nil
 }

@@ -38,6 +38,19 @@ type TokenRequest struct {
 	Overlap    bool // whether a prefix may overlap with another router's
 }
 
+// CheckHost says whether h may stand in a TLS certificate: a name in lower case or an
+// address.
+func CheckHost(h string) error {
+	if _, err := netip.ParseAddr(h); err == nil {
+		return nil
+	}
+	other := func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789.-", r) }
+	if h == "" || len(h) > 253 || strings.ContainsFunc(h, other) {
+		return fmt.Errorf("%q is neither a name in lower case nor an address", h)
+	}
+	return nil
+}
+
 func (r *TokenRequest) check() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
@@ -47,6 +60,11 @@ func (r *TokenRequest) check() error {
 	}
 	if len(r.Prefixes) > maxPrefixes || len(r.Scope) > maxScope || len(r.Hosts) > maxHosts {
 		return bad("at most %d prefixes, %d scope elements, %d hosts", maxPrefixes, maxScope, maxHosts)
+	}
+	for _, h := range r.Hosts {
+		if err := CheckHost(h); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
 	}
 	switch r.Role {
 	case RoleDirectory:
