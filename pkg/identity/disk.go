@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
@@ -30,6 +29,7 @@ const (
 
 	current    = "current" // symbolic link to the generation that counts
 	generation = "gen-"    // prefix of their directories
+	linkSuffix = ".link"   // of a link that is to become current
 
 	pemCert   = "CERTIFICATE"
 	pemKey    = "PRIVATE KEY"
@@ -55,23 +55,10 @@ func Load(dir string) (*Identity, error) {
 	return i, nil
 }
 
-// Create writes the first identity into dir, which is made with mode 0700.
-func Create(dir string, b Bundle) (*Identity, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("creating an identity: %w", err)
-	}
-	if _, err := os.Lstat(filepath.Join(dir, current)); err == nil {
-		return nil, fmt.Errorf("creating an identity in %s: %w", dir, ErrExists)
-	}
-	i := &Identity{dir: dir}
-	if err := i.Replace(b); err != nil {
-		return nil, err
-	}
-	return i, nil
-}
-
 // Reload reads the files again: another process has replaced them.
 func (i *Identity) Reload() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	s, err := i.read()
 	if err != nil {
 		return fmt.Errorf("reloading the identity in %s: %w", i.dir, err)
@@ -80,141 +67,46 @@ func (i *Identity) Reload() error {
 	return nil
 }
 
-// Replace makes b the identity, on disk and in memory: all of it or nothing, also if the
-// process dies in between. A new generation is written into a directory of its own and
-// synced; then one rename of a symbolic link makes it the one that counts.
-func (i *Identity) Replace(b Bundle) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	s, err := b.check()
-	if err != nil {
-		return fmt.Errorf("replacing the identity in %s: %w", i.dir, err)
-	}
-	old, _ := os.Readlink(filepath.Join(i.dir, current))
-	gen, err := os.MkdirTemp(i.dir, generation) // mode 0700
-	if err == nil {
-		err = write(gen, &s.Bundle)
-	}
-	if err == nil {
-		err = i.point(filepath.Base(gen))
-	}
-	if err != nil {
-		return fmt.Errorf("replacing the identity in %s: %w", i.dir, errors.Join(err, os.RemoveAll(gen)))
-	}
-	i.now.Store(s)
-	i.sweep(filepath.Base(gen), old)
-	return nil
-}
+// maxReplaced is how often another process may replace the identity while it is read.
+const maxReplaced = 8
 
-// point makes current name gen.
-func (i *Identity) point(gen string) error {
-	tmp := filepath.Join(i.dir, gen+".link")
-	if err := os.Symlink(gen, tmp); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, filepath.Join(i.dir, current)); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return syncDir(i.dir)
-}
-
-// sweep removes generations that no longer count. What it cannot remove now a later
-// Replace does.
-func (i *Identity) sweep(keep, _ string) {
-	entries, _ := os.ReadDir(i.dir)
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), generation) && e.Name() != keep {
-			_ = os.RemoveAll(filepath.Join(i.dir, e.Name()))
-		}
-	}
-}
-
-func write(dir string, b *Bundle) error {
-	key, err := x509.MarshalPKCS8PrivateKey(b.TLS.PrivateKey)
-	if err != nil {
-		return fmt.Errorf("encoding the TLS key: %w", err)
-	}
-	defer clear(key)
-	files := []struct {
-		name   string
-		blocks []*pem.Block
-	}{
-		{rootsFile, certBlocks(b.Roots)},
-		{interFile, certBlocks(b.Intermediates)},
-		{tlsFile, derBlocks(b.TLS.Certificate)},
-		{tlsKeyFile, []*pem.Block{{Type: pemKey, Bytes: key}}},
-	}
-	if b.Twin != nil {
-		files = append(files, []struct {
-			name   string
-			blocks []*pem.Block
-		}{
-			{twinFile, derBlocks([][]byte{b.Twin.Raw})},
-			{controlFile, []*pem.Block{{Type: pemX25519, Bytes: b.Control.Bytes()}}},
-			{dataFile, []*pem.Block{{Type: pemX25519, Bytes: b.Data.Bytes()}}},
-		}...)
-	}
-	for _, f := range files {
-		var buf bytes.Buffer
-		for _, blk := range f.blocks {
-			if err := pem.Encode(&buf, blk); err != nil {
-				return fmt.Errorf("encoding %s: %w", f.name, err)
-			}
-		}
-		err := writeSync(filepath.Join(dir, f.name), buf.Bytes())
-		clear(buf.Bytes())
-		if err != nil {
-			return err
-		}
-	}
-	return syncDir(dir)
-}
-
-func writeSync(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-func certBlocks(cs []*x509.Certificate) (bs []*pem.Block) {
-	for _, c := range cs {
-		bs = append(bs, &pem.Block{Type: pemCert, Bytes: c.Raw})
-	}
-	return bs
-}
-
-func derBlocks(ders [][]byte) (bs []*pem.Block) {
-	for _, d := range ders {
-		bs = append(bs, &pem.Block{Type: pemCert, Bytes: d})
-	}
-	return bs
-}
-
-// read loads the generation that counts.
+// read loads the generation that counts. One that another process replaces and sweeps
+// away in the middle is no failure: the next is read.
 func (i *Identity) read() (*snapshot, error) {
+	for n := 0; ; n++ {
+		gen, err := i.counts()
+		if err != nil {
+			return nil, err
+		}
+		s, err := readGeneration(gen)
+		if err == nil {
+			return s, nil
+		}
+		if now, _ := i.counts(); now == gen || n == maxReplaced {
+			return nil, err
+		}
+	}
+}
+
+// counts is the path of the generation that counts.
+func (i *Identity) counts() (string, error) {
 	st, err := os.Stat(i.dir)
-	if err != nil {
-		return nil, fmt.Errorf("%w (enrol this box first)", errors.Join(ErrNone, err))
+	if err == nil && st.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("%w: chmod 700 %s", ErrPermissions, i.dir)
 	}
-	if st.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%w: chmod 700 %s", ErrPermissions, i.dir)
+	gen := ""
+	if err == nil {
+		gen, err = filepath.EvalSymlinks(filepath.Join(i.dir, current))
 	}
-	dir, err := filepath.EvalSymlinks(filepath.Join(i.dir, current))
-	if err != nil {
-		return nil, fmt.Errorf("%w (enrol this box first)", errors.Join(ErrNone, err))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%w (enrol this box first)", errors.Join(ErrNone, err))
 	}
+	return gen, err
+}
+
+func readGeneration(dir string) (*snapshot, error) {
 	var b Bundle
+	var err error
 	if b.Roots, err = readCerts(filepath.Join(dir, rootsFile)); err != nil {
 		return nil, err
 	}
@@ -224,10 +116,15 @@ func (i *Identity) read() (*snapshot, error) {
 	if err := b.readTLS(dir); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(dir, twinFile)); err == nil {
-		if err := b.readTwin(dir); err != nil {
-			return nil, err
-		}
+	_, err = os.Lstat(filepath.Join(dir, twinFile))
+	switch {
+	case err == nil:
+		err = b.readTwin(dir)
+	case errors.Is(err, fs.ErrNotExist): // not a router's
+		err = nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	return b.check()
 }
@@ -244,6 +141,7 @@ func (b *Bundle) readTLS(dir string) error {
 	if len(keys) != 1 {
 		return fmt.Errorf("%s: not exactly one key", tlsKeyFile)
 	}
+	defer clear(keys[0])
 	key, err := x509.ParsePKCS8PrivateKey(keys[0])
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", tlsKeyFile, err)

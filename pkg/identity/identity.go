@@ -85,6 +85,10 @@ func bearer(c *x509.Certificate) (*url.URL, error) {
 	default:
 		return nil, ErrURI
 	}
+	// One bearer, one spelling: no %72a beside ra.
+	if found.String() != Scheme+"://"+found.Host+found.Path {
+		return nil, ErrURI
+	}
 	return found, nil
 }
 
@@ -100,7 +104,7 @@ func (b *Bundle) check() (*snapshot, error) {
 	b.TLS.Leaf = leaf
 	key, ok := b.TLS.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok || key.Curve != elliptic.P256() || !key.PublicKey.Equal(leaf.PublicKey) {
-		return nil, fmt.Errorf("%w: TLS", ErrMismatch)
+		return nil, fmt.Errorf("%w: the TLS certificate is not that of the TLS key", ErrMismatch)
 	}
 	s := &snapshot{Bundle: *b, roots: x509.NewCertPool()}
 	if s.uri, err = bearer(leaf); err != nil {
@@ -113,9 +117,47 @@ func (b *Bundle) check() (*snapshot, error) {
 		s.roots.AddCert(r)
 	}
 	if s.uri.Host != "router" {
-		return s, nil
+		if b.Twin != nil {
+			return nil, fmt.Errorf("%w: a twin certificate beside that of %s", ErrMismatch, s.uri)
+		}
+		return s, s.anchored()
 	}
-	return s, b.checkTwin(strings.TrimPrefix(s.uri.Path, "/"))
+	if err := b.checkTwin(strings.TrimPrefix(s.uri.Path, "/")); err != nil {
+		return nil, err
+	}
+	return s, s.anchored()
+}
+
+// anchored says whether the certificates hang from our roots. It looks at the last moment
+// of each: a box that slept past expiry must be able to load what it renews with. That an
+// expired certificate is good for nothing else is its peers' to say.
+func (s *snapshot) anchored() error {
+	inter, last := x509.NewCertPool(), s.TLS.Leaf.NotAfter
+	for _, c := range s.Intermediates {
+		inter.AddCert(c)
+	}
+	for _, der := range s.TLS.Certificate[1:] {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return fmt.Errorf("parsing the chain of the TLS certificate: %w", err)
+		}
+		inter.AddCert(c)
+		if c.NotAfter.Before(last) {
+			last = c.NotAfter
+		}
+	}
+	opts := x509.VerifyOptions{Roots: s.roots, Intermediates: inter, CurrentTime: last, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	if _, err := s.TLS.Leaf.Verify(opts); err != nil {
+		return fmt.Errorf("%w: the TLS certificate does not hang from our roots: %w", ErrMismatch, err)
+	}
+	if s.Twin == nil {
+		return nil
+	}
+	err := s.Twin.Verify(twincert.VerifyOptions{Roots: s.roots, Intermediates: inter, Now: s.Twin.NotAfter, Role: twincert.Router, AllowUnknownRevocation: true})
+	if err != nil {
+		return fmt.Errorf("%w: the twin certificate does not hang from our roots: %w", ErrMismatch, err)
+	}
+	return nil
 }
 
 func (b *Bundle) checkTwin(name string) error {
@@ -204,6 +246,9 @@ func (i *Identity) ServerTLS() *tls.Config {
 	base := &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		ClientAuth: tls.VerifyClientCertIfGiven,
+		// A resumed session would be believed on an old proof, and each handshake has
+		// ticket keys of its own anyway.
+		SessionTicketsDisabled: true,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			c := i.now.Load().TLS
 			return &c, nil
