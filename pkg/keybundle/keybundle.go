@@ -17,9 +17,10 @@ import (
 // protects a password.
 const (
 	SaltLen   = 16
-	minMemory = 8 << 10 // KiB
-	maxMemory = 1 << 20 // KiB
+	minMemory = 8 << 10   // KiB
+	maxMemory = 256 << 10 // KiB: what a small box can spare
 	maxTime   = 16
+	maxCost   = 1 << 20 // KiB times passes: some five times the default
 	keyLen    = 32
 	version   = 1
 )
@@ -40,7 +41,7 @@ type Params struct {
 
 // Check refuses params that cost too little or too much.
 func (p Params) Check() error {
-	if len(p.Salt) < SaltLen || len(p.Salt) > 64 || p.Time < 1 || p.Time > maxTime || p.MemoryKiB < minMemory || p.MemoryKiB > maxMemory || p.Threads < 1 || p.Threads > 16 {
+	if len(p.Salt) < SaltLen || len(p.Salt) > 64 || p.Time < 1 || p.Time > maxTime || p.MemoryKiB < minMemory || p.MemoryKiB > maxMemory || uint64(p.MemoryKiB)*uint64(p.Time) > maxCost || p.Threads < 1 || p.Threads > 16 {
 		return ErrParams
 	}
 	return nil

@@ -97,7 +97,8 @@ func TestParamsAreBoundedBothWays(t *testing.T) {
 
 func FuzzOpen(f *testing.F) {
 	proof := derive(f, "correct horse")
-	good, err := keybundle.Seal(rand.Reader, private(), proof.Seal, []byte("c"))
+	// Every fuzzing process has to make the same bundle.
+	good, err := keybundle.Seal(bytes.NewReader(bytes.Repeat([]byte{9}, 24)), private(), proof.Seal, []byte("c"))
 	if err != nil {
 		f.Fatal(err)
 	}
