@@ -1,7 +1,9 @@
 package twincert
 
 import (
+	"cmp"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -11,6 +13,7 @@ import (
 	"math/big"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -35,38 +38,55 @@ type Template struct {
 var ErrTemplate = errors.New("impossible certificate")
 
 // Create builds the TBSCertificate and signs it once: nothing else is ever signed under
-// this serial number. What it returns has passed Parse.
+// this serial number, and nothing that Parse would refuse. parent is the issuer, signer
+// its P-256 key.
 func Create(rand io.Reader, t *Template, parent *x509.Certificate, signer crypto.Signer) ([]byte, error) {
-	if err := t.check(parent); err != nil {
+	der, err := t.create(rand, parent, signer)
+	if err != nil {
 		return nil, fmt.Errorf("creating the certificate of %q: %w", t.Name, err)
+	}
+	return der, nil
+}
+
+func (t *Template) create(rand io.Reader, parent *x509.Certificate, signer crypto.Signer) ([]byte, error) {
+	if err := t.check(parent); err != nil {
+		return nil, err
+	}
+	if pub, ok := signer.Public().(*ecdsa.PublicKey); !ok || !pub.Equal(parent.PublicKey) {
+		return nil, fmt.Errorf("%w: signer and issuer do not belong together", ErrTemplate)
 	}
 	tbs, err := t.tbs(parent)
 	if err != nil {
-		return nil, fmt.Errorf("encoding the certificate of %s: %w", t.Name, err)
+		return nil, fmt.Errorf("encoding: %w", err)
+	}
+	// Parse does not verify: with any signature of the right form it says whether it would
+	// take the rest.
+	draft, err := assemble(tbs, []byte{0x30, 6, 2, 1, 1, 2, 1, 1})
+	if err == nil {
+		_, err = Parse(draft)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrTemplate, err)
 	}
 	digest := sha256.Sum256(tbs)
 	sig, err := SignLowS(rand, signer, digest[:])
 	if err != nil {
-		return nil, fmt.Errorf("signing the certificate of %s: %w", t.Name, err)
+		return nil, err
 	}
+	if err := parent.CheckSignature(x509.ECDSAWithSHA256, tbs, sig); err != nil {
+		return nil, fmt.Errorf("checking what the signer returned: %w", err)
+	}
+	return assemble(tbs, sig)
+}
+
+func assemble(tbs, sig []byte) ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddBytes(tbs)
 		addSigAlg(b)
 		b.AddASN1BitString(sig)
 	})
-	der, err := b.Bytes()
-	if err != nil {
-		return nil, fmt.Errorf("encoding the certificate of %s: %w", t.Name, err)
-	}
-	c, err := Parse(der)
-	if err != nil {
-		return nil, fmt.Errorf("creating the certificate of %s: %w", t.Name, err)
-	}
-	if err := parent.CheckSignature(x509.ECDSAWithSHA256, tbs, sig); err != nil {
-		return nil, fmt.Errorf("creating the certificate of %s: signer and issuer do not belong together: %w", t.Name, err)
-	}
-	return c.Raw, nil
+	return b.Bytes()
 }
 
 func (t *Template) check(parent *x509.Certificate) error {
@@ -81,12 +101,20 @@ func (t *Template) check(parent *x509.Certificate) error {
 		return fmt.Errorf("%w: a user has neither scope nor prefixes", ErrTemplate)
 	case !t.NotAfter.After(t.NotBefore):
 		return fmt.Errorf("%w: it ends before it begins", ErrTemplate)
+	case !parent.IsCA || parent.KeyUsage != 0 && parent.KeyUsage&x509.KeyUsageCertSign == 0:
+		return fmt.Errorf("%w: %s is no issuer", ErrTemplate, parent.Subject)
 	case t.NotAfter.After(parent.NotAfter):
 		return fmt.Errorf("%w: it would outlive its issuer, which ends at %s", ErrTemplate, parent.NotAfter.Format(time.RFC3339))
 	}
 	for _, p := range t.Prefixes {
-		if p != p.Masked() || p.Addr().Is4In6() {
-			return fmt.Errorf("%w: prefix %s has host bits set", ErrTemplate, p)
+		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
+			return fmt.Errorf("%w: %s is no prefix, or has host bits set", ErrTemplate, p)
+		}
+	}
+	for _, u := range t.CRLDistributionPoints {
+		foreign := func(r rune) bool { return r <= ' ' || r > '~' } // IA5String, without what a URL has not
+		if strings.ContainsFunc(u, foreign) || !strings.HasPrefix(u, "http") {
+			return fmt.Errorf("%w: %q is no place to get a CRL from", ErrTemplate, u)
 		}
 	}
 	return nil
@@ -119,14 +147,14 @@ func (t *Template) tbs(parent *x509.Certificate) ([]byte, error) {
 }
 
 func (t *Template) extensions(b *cryptobyte.Builder, parent *x509.Certificate) {
-	addExtension(b, asn1.ObjectIdentifier{2, 5, 29, 15}, true, func(b *cryptobyte.Builder) { // keyUsage: keyAgreement
+	addExtension(b, oidKeyUsage, true, func(b *cryptobyte.Builder) { // keyUsage: keyAgreement
 		b.AddASN1(cbasn1.BIT_STRING, func(b *cryptobyte.Builder) { b.AddBytes([]byte{3, 0x08}) })
 	})
 	eku := oidEKUUser
 	if t.Role == Router {
 		eku = oidEKURouter
 	}
-	addExtension(b, asn1.ObjectIdentifier{2, 5, 29, 37}, true, func(b *cryptobyte.Builder) {
+	addExtension(b, oidExtKeyUsage, true, func(b *cryptobyte.Builder) {
 		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(eku) })
 	})
 	if len(parent.SubjectKeyId) > 0 {
@@ -146,7 +174,7 @@ func (t *Template) extensions(b *cryptobyte.Builder, parent *x509.Certificate) {
 		addExtension(b, oidSDA, false, t.scope)
 	}
 	if len(t.Prefixes) > 0 {
-		addExtension(b, oidIPAddrBlock, true, t.blocks)
+		addExtension(b, oidIPAddrBlock, true, func(b *cryptobyte.Builder) { addBlocks(b, t.Prefixes) })
 	}
 }
 
@@ -166,12 +194,12 @@ func (t *Template) distributionPoints(b *cryptobyte.Builder) {
 }
 
 func (t *Template) scope(b *cryptobyte.Builder) {
-	scope := slices.Sorted(slices.Values(t.Scope))
+	scope := slices.Compact(slices.SortedFunc(slices.Values(t.Scope), inSetOrder))
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			b.AddASN1ObjectIdentifier(oidScope)
 			b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) {
-				for _, s := range slices.Compact(scope) {
+				for _, s := range scope {
 					b.AddASN1(cbasn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes([]byte(s)) })
 				}
 			})
@@ -179,45 +207,10 @@ func (t *Template) scope(b *cryptobyte.Builder) {
 	})
 }
 
-func (t *Template) blocks(b *cryptobyte.Builder) {
-	ps := canonical(t.Prefixes)
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		for _, v4 := range []bool{true, false} {
-			family := slices.DeleteFunc(slices.Clone(ps), func(p netip.Prefix) bool { return p.Addr().Is4() != v4 })
-			if len(family) == 0 {
-				continue
-			}
-			afi := byte(2)
-			if v4 {
-				afi = 1
-			}
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddASN1OctetString([]byte{0, afi})
-				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-					for _, p := range family {
-						n := (p.Bits() + 7) / 8
-						b.AddASN1(cbasn1.BIT_STRING, func(b *cryptobyte.Builder) {
-							b.AddUint8(uint8(8*n - p.Bits()))
-							b.AddBytes(p.Addr().AsSlice()[:n])
-						})
-					}
-				})
-			})
-		}
-	})
-}
-
-// canonical sorts prefixes and leaves out those that lie within another.
-func canonical(ps []netip.Prefix) []netip.Prefix {
-	ps = slices.Clone(ps)
-	slices.SortFunc(ps, netip.Prefix.Compare)
-	out := ps[:0]
-	for _, p := range ps {
-		if len(out) == 0 || !out[len(out)-1].Overlaps(p) {
-			out = append(out, p)
-		}
-	}
-	return out
+// inSetOrder compares strings as DER orders them in a SET OF, by their encodings (X.690
+// 11.6): the length stands first. It holds for strings shorter than 128 bytes.
+func inSetOrder(a, b string) int {
+	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
 func addSigAlg(b *cryptobyte.Builder) {

@@ -6,7 +6,6 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -28,7 +27,7 @@ var (
 	ErrEncoding  = errors.New("not the DER that it has to be")
 	ErrKeyCount  = errors.New("not exactly two keys")
 	ErrKeyLength = errors.New("an X25519 key has 32 bytes")
-	ErrKeyWeak   = errors.New("key of low order, or both keys the same")
+	ErrKeyWeak   = errors.New("key of low order or not reduced, or both keys the same")
 	ErrAlgorithm = errors.New("not the algorithm that it has to be")
 	ErrEKU       = errors.New("not exactly one extended key usage of a router or a user")
 	ErrHighS     = errors.New("signature with a high s")
@@ -58,35 +57,35 @@ func Parse(der []byte) (*Certificate, error) {
 		return nil, &Error{Field: "Certificate", Err: ErrSize}
 	}
 	der = bytes.Clone(der)
-	outer, spki, rest, err := splitSPKI(der)
+	e, err := open(der)
 	if err != nil {
 		return nil, err
 	}
-	at := offset(der, spki)
-	keys, profile, err := parseSPKI(spki, at)
+	keys, profile, err := parseSPKI(e.spki, e.at["SubjectPublicKeyInfo"])
 	if err != nil {
 		return nil, err
 	}
 	plain := der
 	if profile == Paper {
-		if plain, err = outer.splice(keys[0], rest); err != nil {
-			return nil, &Error{Field: "SubjectPublicKeyInfo", Offset: at, Err: err}
+		if plain, err = e.splice(keys[0]); err != nil {
+			return nil, e.fail("SubjectPublicKeyInfo", err)
 		}
 	}
 	std, err := x509.ParseCertificate(plain)
 	if err != nil {
-		return nil, &Error{Field: "Certificate", Offset: -1, Err: fmt.Errorf("%w: %w", ErrEncoding, err)}
+		return nil, e.fail("Certificate", fmt.Errorf("%w: %w", ErrEncoding, err))
 	}
 	c := &Certificate{
 		Raw: der, Profile: profile, Issuer: std.Issuer, Serial: std.SerialNumber,
 		NotBefore: std.NotBefore, NotAfter: std.NotAfter, std: std,
 	}
 	// What crypto/x509 verifies is what was signed, not what it parsed.
-	std.Raw, std.RawTBSCertificate = der, outer.tbs
-	for _, check := range []func() error{
-		func() error { return c.takeKeys(keys, at) }, c.takeSubject, c.takeRole, c.takeExtensions, c.checkSignature, c.checkRest,
-	} {
-		if err := check(); err != nil {
+	std.Raw, std.RawTBSCertificate = der, e.tbs
+	if err := c.takeKeys(e, keys); err != nil {
+		return nil, err
+	}
+	for _, check := range []func(*envelope) error{c.takeSubject, c.takeRole, c.takeExtensions, c.checkSignature, c.checkRest} {
+		if err := check(e); err != nil {
 			return nil, err
 		}
 	}
@@ -95,51 +94,113 @@ func Parse(der []byte) (*Certificate, error) {
 
 // envelope is a certificate taken apart at its SubjectPublicKeyInfo.
 type envelope struct {
-	tbs    []byte // the whole TBSCertificate element
-	before []byte // contents of TBSCertificate before the SubjectPublicKeyInfo
-	tail   []byte // signatureAlgorithm and signatureValue
+	tbs          []byte // the whole TBSCertificate element
+	before, rest []byte // contents of TBSCertificate on both sides of the SubjectPublicKeyInfo
+	spki         []byte // that element
+	tail         []byte // signatureAlgorithm and signatureValue
+	at           map[string]int
+	critical     map[string]bool // by object identifier
+}
+
+// extensionNames are those of the extensions whose errors have a place.
+var extensionNames = map[string]string{
+	oidKeyUsage.String(): "keyUsage", oidExtKeyUsage.String(): "extKeyUsage", oidAltKey.String(): "subjectAltPublicKeyInfo",
+	oidSDA.String(): "subjectDirectoryAttributes", oidIPAddrBlock.String(): "IPAddrBlocks",
+}
+
+// fail says what is wrong with a field, and where it begins if it was met.
+func (e *envelope) fail(field string, cause error) error {
+	at, ok := e.at[field]
+	if !ok {
+		at = -1
+	}
+	return &Error{Field: field, Offset: at, Err: cause}
 }
 
 func offset(der, part []byte) int { return cap(der) - cap(part) }
 
-func splitSPKI(der []byte) (e envelope, spki, rest []byte, err error) {
-	fail := func(field string, s cryptobyte.String, cause error) (envelope, []byte, []byte, error) {
-		return envelope{}, nil, nil, &Error{Field: field, Offset: offset(der, s), Err: cause}
-	}
+// open takes a certificate apart (RFC 5280 4.1), as far as crypto/x509 does not, or not
+// strictly: it overlooks what stands behind a key and behind the extensions.
+func open(der []byte) (*envelope, error) {
+	e := &envelope{at: map[string]int{"Certificate": 0}, critical: make(map[string]bool)}
 	in := cryptobyte.String(der)
-	var cert, tbsElem, tbs cryptobyte.String
+	var cert, tbs cryptobyte.String
 	if !in.ReadASN1(&cert, cbasn1.SEQUENCE) {
-		return fail("Certificate", in, ErrEncoding)
+		return nil, e.fail("Certificate", ErrEncoding)
 	}
+	e.at["end of Certificate"] = offset(der, in)
 	if !in.Empty() {
-		return fail("end of Certificate", in, ErrEncoding)
+		return nil, e.fail("end of Certificate", ErrEncoding)
 	}
-	tail := cert
-	if !tail.ReadASN1Element(&tbsElem, cbasn1.SEQUENCE) {
-		return fail("TBSCertificate", cert, ErrEncoding)
+	e.at["TBSCertificate"] = offset(der, cert)
+	inner := cert
+	if !cert.ReadASN1Element((*cryptobyte.String)(&e.tbs), cbasn1.SEQUENCE) || !inner.ReadASN1(&tbs, cbasn1.SEQUENCE) {
+		return nil, e.fail("TBSCertificate", ErrEncoding)
 	}
-	inner := tbsElem
-	if !inner.ReadASN1(&tbs, cbasn1.SEQUENCE) {
-		return fail("TBSCertificate", cert, ErrEncoding)
+	e.tail = cert
+	e.at["signatureAlgorithm"] = offset(der, cert)
+	if !cert.SkipASN1(cbasn1.SEQUENCE) {
+		return nil, e.fail("signatureAlgorithm", ErrEncoding)
 	}
+	e.at["signatureValue"] = offset(der, cert)
+	if !cert.SkipASN1(cbasn1.BIT_STRING) || !cert.Empty() {
+		return nil, e.fail("signatureValue", ErrEncoding)
+	}
+	return e, e.openTBS(der, tbs)
+}
+
+func (e *envelope) openTBS(der []byte, tbs cryptobyte.String) error {
 	cur := tbs
-	if !cur.SkipOptionalASN1(cbasn1.Tag(0).Constructed().ContextSpecific()) {
-		return fail("version", cur, ErrEncoding)
+	e.at["version"] = offset(der, cur)
+	var version cryptobyte.String
+	v := 0
+	if !cur.ReadASN1(&version, cbasn1.Tag(0).Constructed().ContextSpecific()) || !version.ReadASN1Integer(&v) || !version.Empty() || v != 2 { // v3
+		return e.fail("version", ErrEncoding)
 	}
 	for _, f := range []struct {
 		name string
 		tag  cbasn1.Tag
-	}{{"serialNumber", cbasn1.INTEGER}, {"signature", cbasn1.SEQUENCE}, {"issuer", cbasn1.SEQUENCE}, {"validity", cbasn1.SEQUENCE}, {"subject", cbasn1.SEQUENCE}} {
+	}{
+		{"serialNumber", cbasn1.INTEGER},
+		{"signature", cbasn1.SEQUENCE},
+		{"issuer", cbasn1.SEQUENCE},
+		{"validity", cbasn1.SEQUENCE},
+		{"subject", cbasn1.SEQUENCE},
+	} {
+		e.at[f.name] = offset(der, cur)
 		if !cur.SkipASN1(f.tag) {
-			return fail(f.name, cur, ErrEncoding)
+			return e.fail(f.name, ErrEncoding)
 		}
 	}
-	before := tbs[:len(tbs)-len(cur)]
-	var el cryptobyte.String
-	if !cur.ReadASN1Element(&el, cbasn1.SEQUENCE) {
-		return fail("SubjectPublicKeyInfo", cur, ErrEncoding)
+	e.at["SubjectPublicKeyInfo"] = offset(der, cur)
+	e.before = tbs[:len(tbs)-len(cur)]
+	if !cur.ReadASN1Element((*cryptobyte.String)(&e.spki), cbasn1.SEQUENCE) {
+		return e.fail("SubjectPublicKeyInfo", ErrEncoding)
 	}
-	return envelope{tbs: tbsElem, before: before, tail: tail}, el, cur, nil
+	e.rest = cur
+	// No unique identifiers, which RFC 5280 4.1.2.8 wants nobody to write, and nothing
+	// behind the extensions.
+	e.at["extensions"] = offset(der, cur)
+	var wrapped, list cryptobyte.String
+	if !cur.ReadASN1(&wrapped, cbasn1.Tag(3).Constructed().ContextSpecific()) || !cur.Empty() || !wrapped.ReadASN1(&list, cbasn1.SEQUENCE) || !wrapped.Empty() {
+		return e.fail("extensions", ErrEncoding)
+	}
+	for !list.Empty() {
+		where := offset(der, list)
+		var ext cryptobyte.String
+		var oid asn1.ObjectIdentifier
+		critical := false
+		if !list.ReadASN1(&ext, cbasn1.SEQUENCE) || !ext.ReadASN1ObjectIdentifier(&oid) || ext.PeekASN1Tag(cbasn1.BOOLEAN) && !ext.ReadASN1Boolean(&critical) {
+			return &Error{Field: "extensions", Offset: where, Err: ErrEncoding}
+		}
+		id := oid.String()
+		e.critical[id] = critical
+		if name, ok := extensionNames[id]; ok {
+			id = name
+		}
+		e.at[id] = where
+	}
+	return nil
 }
 
 // parseSPKI reads one or two keys; two are the paper profile.
@@ -176,13 +237,13 @@ func parseSPKI(spki []byte, at int) (keys [][]byte, p Profile, err error) {
 }
 
 // splice rebuilds the certificate with the control key alone, for crypto/x509.
-func (e envelope) splice(control, rest []byte) ([]byte, error) {
+func (e *envelope) splice(control []byte) ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			b.AddBytes(e.before)
 			addSPKI(b, control)
-			b.AddBytes(rest)
+			b.AddBytes(e.rest)
 		})
 		b.AddBytes(e.tail)
 	})
@@ -199,38 +260,43 @@ func addSPKI(b *cryptobyte.Builder, keys ...[]byte) {
 }
 
 // takeKeys reads the data key and refuses keys that no honest bearer has.
-func (c *Certificate) takeKeys(keys [][]byte, at int) error {
+func (c *Certificate) takeKeys(e *envelope, keys [][]byte) error {
 	var alt [][]byte
-	for _, x := range c.std.Extensions {
+	for _, x := range c.std.Extensions { // crypto/x509 refuses one that stands twice
 		if !x.Id.Equal(oidAltKey) {
 			continue
 		}
-		if c.Profile == Paper || x.Critical || alt != nil {
-			return &Error{Field: "subjectAltPublicKeyInfo", Offset: -1, Err: ErrExtension}
+		if c.Profile == Paper || x.Critical {
+			return e.fail("subjectAltPublicKeyInfo", ErrExtension)
 		}
-		k, p, err := parseSPKI(x.Value, 0)
-		if err != nil || p != Compat {
-			return &Error{Field: "subjectAltPublicKeyInfo", Offset: -1, Err: errors.Join(ErrKeyCount, err)}
+		in := cryptobyte.String(x.Value)
+		k, p, err := parseSPKI(x.Value, e.at["subjectAltPublicKeyInfo"])
+		if err != nil {
+			return e.fail("subjectAltPublicKeyInfo", err)
+		}
+		if p != Compat || !in.SkipASN1(cbasn1.SEQUENCE) || !in.Empty() {
+			return e.fail("subjectAltPublicKeyInfo", ErrKeyCount)
 		}
 		alt = k
 	}
 	keys = append(keys, alt...)
 	if len(keys) != 2 {
-		return &Error{Field: "SubjectPublicKeyInfo", Offset: at, Err: ErrKeyCount}
+		return e.fail("SubjectPublicKeyInfo", ErrKeyCount)
 	}
 	c.Keys = Keys{Control: [32]byte(keys[0]), Data: [32]byte(keys[1])}
-	return checkKeys(c.Keys, at)
-}
-
-func checkKeys(k Keys, at int) error {
-	if k.Control == k.Data || lowOrder(k.Control) || lowOrder(k.Data) {
-		return &Error{Field: "SubjectPublicKeyInfo", Offset: at, Err: ErrKeyWeak}
+	if !c.Keys.strong() {
+		return e.fail("SubjectPublicKeyInfo", ErrKeyWeak)
 	}
 	return nil
 }
 
+// strong says whether the keys differ and are such as RFC 7748's functions yield.
+func (k Keys) strong() bool {
+	return k.Control != k.Data && reduced(k.Control) && reduced(k.Data) && !lowOrder(k.Control) && !lowOrder(k.Data)
+}
+
 // takeSubject reads CN and OU and nothing else.
-func (c *Certificate) takeSubject() error {
+func (c *Certificate) takeSubject(e *envelope) error {
 	s := c.std.Subject
 	c.Name = s.CommonName
 	if len(s.OrganizationalUnit) == 1 {
@@ -241,17 +307,17 @@ func (c *Certificate) takeSubject() error {
 		want = 2
 	}
 	if len(s.Names) != want || CheckName(c.Name) != nil || c.Group != "" && CheckName(c.Group) != nil {
-		return &Error{Field: "subject", Offset: -1, Err: ErrSubject}
+		return e.fail("subject", ErrSubject)
 	}
 	return nil
 }
 
 // takeRole reads the extended key usage: ours, alone, so that nothing else takes the
 // certificate for one of its own.
-func (c *Certificate) takeRole() error {
+func (c *Certificate) takeRole(e *envelope) error {
 	u := c.std.UnknownExtKeyUsage
-	if len(c.std.ExtKeyUsage) != 0 || len(u) != 1 {
-		return &Error{Field: "extKeyUsage", Offset: -1, Err: ErrEKU}
+	if len(c.std.ExtKeyUsage) != 0 || len(u) != 1 || !e.critical[oidExtKeyUsage.String()] {
+		return e.fail("extKeyUsage", ErrEKU)
 	}
 	switch {
 	case u[0].Equal(oidEKURouter):
@@ -259,25 +325,25 @@ func (c *Certificate) takeRole() error {
 	case u[0].Equal(oidEKUUser):
 		c.Role = User
 	default:
-		return &Error{Field: "extKeyUsage", Offset: -1, Err: ErrEKU}
+		return e.fail("extKeyUsage", ErrEKU)
 	}
 	return nil
 }
 
 // takeExtensions reads the two that are a router's.
-func (c *Certificate) takeExtensions() error {
+func (c *Certificate) takeExtensions(e *envelope) error {
 	var err error
 	for _, x := range c.std.Extensions {
 		switch {
 		case x.Id.Equal(oidSDA):
 			c.Scope, err = parseScope(x.Value)
 			if err != nil || c.Role != Router || x.Critical { // RFC 5280 4.2.1.8: non-critical
-				return &Error{Field: "subjectDirectoryAttributes", Offset: -1, Err: errors.Join(ErrExtension, err)}
+				return e.fail("subjectDirectoryAttributes", errors.Join(ErrExtension, err))
 			}
 		case x.Id.Equal(oidIPAddrBlock):
 			c.Prefixes, err = parseBlocks(x.Value)
 			if err != nil || c.Role != Router || !x.Critical { // RFC 3779 2.2.1: critical
-				return &Error{Field: "IPAddrBlocks", Offset: -1, Err: errors.Join(ErrExtension, err)}
+				return e.fail("IPAddrBlocks", errors.Join(ErrExtension, err))
 			}
 		}
 	}
@@ -286,38 +352,50 @@ func (c *Certificate) takeExtensions() error {
 }
 
 // checkSignature refuses what has a second valid form: (r, n-s) beside (r, s).
-func (c *Certificate) checkSignature() error {
+func (c *Certificate) checkSignature(e *envelope) error {
 	if c.std.SignatureAlgorithm != x509.ECDSAWithSHA256 {
-		return &Error{Field: "signatureAlgorithm", Offset: -1, Err: ErrAlgorithm}
+		return e.fail("signatureAlgorithm", ErrAlgorithm)
 	}
 	if !isLowS(c.std.Signature) {
-		return &Error{Field: "signatureValue", Offset: -1, Err: ErrHighS}
+		return e.fail("signatureValue", ErrHighS)
 	}
 	return nil
 }
 
 // checkRest refuses what a twin certificate never is.
-func (c *Certificate) checkRest() error {
+func (c *Certificate) checkRest(e *envelope) error {
 	switch s := c.std; {
-	case s.Version != 3:
-		return &Error{Field: "version", Offset: -1, Err: ErrEncoding}
 	case s.IsCA:
-		return &Error{Field: "basicConstraints", Offset: -1, Err: ErrExtension}
+		return e.fail("basicConstraints", ErrExtension)
 	case len(s.UnhandledCriticalExtensions) > 0:
-		return &Error{Field: "extension " + s.UnhandledCriticalExtensions[0].String(), Offset: -1, Err: ErrExtension}
+		return e.fail(s.UnhandledCriticalExtensions[0].String(), ErrExtension)
 	case s.SerialNumber.Sign() <= 0:
-		return &Error{Field: "serialNumber", Offset: -1, Err: ErrEncoding}
-	case s.KeyUsage != x509.KeyUsageKeyAgreement:
-		return &Error{Field: "keyUsage", Offset: -1, Err: ErrExtension}
+		return e.fail("serialNumber", ErrEncoding)
+	case s.KeyUsage != x509.KeyUsageKeyAgreement || !e.critical[oidKeyUsage.String()]:
+		return e.fail("keyUsage", ErrExtension)
 	case s.NotAfter.Before(s.NotBefore):
-		return &Error{Field: "validity", Offset: -1, Err: ErrEncoding}
+		return e.fail("validity", ErrEncoding)
 	}
 	return nil
 }
 
-// lowOrder says whether u is one of the points that X25519 maps to zero (RFC 7748 6.1).
+// reduced says whether u is below p = 2^255 - 19. Every other encoding is a second name
+// of a key (RFC 7748 5), and keys are compared by their names here.
+func reduced(u [32]byte) bool {
+	if u[31] != 0x7f {
+		return u[31] < 0x7f
+	}
+	for _, b := range u[1:31] {
+		if b != 0xff {
+			return true
+		}
+	}
+	return u[0] < 0xed
+}
+
+// lowOrder says whether u, which is reduced, is one of the points that X25519 maps to zero
+// (RFC 7748 6.1).
 func lowOrder(u [32]byte) bool {
-	u[31] &= 0x7f
 	for _, p := range lowOrderPoints {
 		if u == p {
 			return true
@@ -326,21 +404,13 @@ func lowOrder(u [32]byte) bool {
 	return false
 }
 
-// lowOrderPoints in little-endian u-coordinates: 0, 1, the two of order 8, p-1, p, p+1.
+// lowOrderPoints in little-endian u-coordinates: 0, 1, the two of order 8, p-1.
 var lowOrderPoints = [...][32]byte{
 	{},
 	{1},
 	{0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00},
 	{0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57},
-	nearP(0xec), nearP(0xed), nearP(0xee),
-}
-
-func nearP(first byte) (u [32]byte) {
-	for i := range u {
-		u[i] = 0xff
-	}
-	u[0], u[31] = first, 0x7f
-	return u
+	{0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
 }
 
 // parseScope reads the one attribute that the extension holds:
@@ -363,75 +433,14 @@ func parseScope(v []byte) ([]string, error) {
 		if err := CheckScope(string(s)); err != nil {
 			return nil, err
 		}
+		if n := len(scope); n > 0 && inSetOrder(scope[n-1], string(s)) >= 0 {
+			return nil, ErrEncoding
+		}
 		scope = append(scope, string(s))
 	}
-	if len(scope) == 0 || !slices.IsSorted(scope) {
+	if len(scope) == 0 {
 		return nil, ErrEncoding
 	}
+	slices.Sort(scope)
 	return scope, nil
-}
-
-// parseBlocks reads RFC 3779 2.2.3:
-//
-//	IPAddrBlocks    ::= SEQUENCE OF IPAddressFamily
-//	IPAddressFamily ::= SEQUENCE { addressFamily OCTET STRING, CHOICE { NULL, SEQUENCE OF IPAddressOrRange } }
-//	IPAddressOrRange ::= CHOICE { addressPrefix BIT STRING, addressRange SEQUENCE }
-//
-// Ranges and inheritance are refused: what may be routed is said in prefixes.
-func parseBlocks(v []byte) ([]netip.Prefix, error) {
-	in := cryptobyte.String(v)
-	var families cryptobyte.String
-	if !in.ReadASN1(&families, cbasn1.SEQUENCE) || !in.Empty() || families.Empty() {
-		return nil, ErrEncoding
-	}
-	var all []netip.Prefix
-	last := 0
-	for !families.Empty() {
-		var family, afi, list cryptobyte.String
-		if !families.ReadASN1(&family, cbasn1.SEQUENCE) || !family.ReadASN1(&afi, cbasn1.OCTET_STRING) || !family.ReadASN1(&list, cbasn1.SEQUENCE) || !family.Empty() || list.Empty() {
-			return nil, ErrEncoding
-		}
-		n := 0
-		if len(afi) == 2 && afi[0] == 0 {
-			n = int(afi[1])
-		}
-		if n != 1 && n != 2 || n <= last {
-			return nil, ErrEncoding
-		}
-		last = n
-		ps, err := parsePrefixes(list, n == 1)
-		if err != nil {
-			return nil, err
-		}
-		if all = append(all, ps...); len(all) > maxPrefixes {
-			return nil, ErrSize
-		}
-	}
-	return all, nil
-}
-
-func parsePrefixes(list cryptobyte.String, v4 bool) ([]netip.Prefix, error) {
-	var ps []netip.Prefix
-	for !list.Empty() {
-		var bits asn1.BitString
-		if !list.ReadASN1BitString(&bits) {
-			return nil, ErrEncoding
-		}
-		size := 16
-		if v4 {
-			size = 4
-		}
-		if bits.BitLength > 8*size {
-			return nil, ErrEncoding
-		}
-		buf := make([]byte, size)
-		copy(buf, bits.Bytes)
-		a, _ := netip.AddrFromSlice(buf)
-		p := netip.PrefixFrom(a, bits.BitLength)
-		if len(ps) > 0 && (ps[len(ps)-1].Compare(p) >= 0 || ps[len(ps)-1].Overlaps(p)) {
-			return nil, ErrEncoding // not in canonical order (RFC 3779 2.2.3.6)
-		}
-		ps = append(ps, p)
-	}
-	return ps, nil
 }

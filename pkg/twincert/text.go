@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Text describes the certificate for a person; now says how long it still lives.
@@ -17,7 +18,7 @@ func (c *Certificate) Text(now time.Time) string {
 	}
 	fmt.Fprintf(&b, "Twin certificate (profile %s)\n", c.Profile)
 	line("Serial", "%s", c.Serial)
-	line("Issuer", "%s", c.Issuer)
+	line("Issuer", "%s", printable(c.Issuer.String()))
 	line("Role", "%s", c.Role)
 	line("Name", "%s", c.Name)
 	if c.Group != "" {
@@ -34,11 +35,21 @@ func (c *Certificate) Text(now time.Time) string {
 		line([]string{"Prefixes", ""}[min(i, 1)], "%s", p)
 	}
 	for i, u := range c.std.CRLDistributionPoints {
-		line([]string{"CRL at", ""}[min(i, 1)], "%s", u)
+		line([]string{"CRL at", ""}[min(i, 1)], "%s", printable(u))
 	}
 	line("Signature", "%s", c.std.SignatureAlgorithm)
 	line("ID", "%s", c.ID())
 	return b.String()
+}
+
+// printable replaces what a terminal might obey: whoever wrote the certificate chose it.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, s)
 }
 
 func (c *Certificate) life(now time.Time) string {

@@ -137,7 +137,7 @@ func (c *Certificate) ID() ID { return IDOf(c.std) }
 
 // Covers says whether p lies within a prefix that the certificate names.
 func (c *Certificate) Covers(p netip.Prefix) bool {
-	return slices.ContainsFunc(c.Prefixes, func(q netip.Prefix) bool { return q.Bits() <= p.Bits() && q.Contains(p.Addr()) })
+	return covers(c.Prefixes, p)
 }
 
 // PEM encodes the certificate.

@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"math/big"
 	"time"
 )
 
@@ -31,13 +30,16 @@ type VerifyOptions struct {
 }
 
 // Verify says whether the certificate is to be believed: chain, signatures over the bytes
-// that were received, validity, role, constraints, revocation.
+// that were received, validity, role, constraints, revocation. One chain has to pass all.
 func (c *Certificate) Verify(o VerifyOptions) error {
 	if c.Role != o.Role {
 		return fmt.Errorf("%w: %s, not %s", ErrRole, c.Role, o.Role)
 	}
 	if o.Revoked == nil && !o.AllowUnknownRevocation {
 		return ErrRevocationUnknown
+	}
+	if o.Roots == nil || o.Now.IsZero() { // crypto/x509 would take the system's
+		return fmt.Errorf("%w: neither roots nor the time may be left open", ErrUnknownAuthority)
 	}
 	chains, err := c.std.Verify(x509.VerifyOptions{
 		Roots: o.Roots, Intermediates: o.Intermediates, CurrentTime: o.Now,
@@ -46,27 +48,28 @@ func (c *Certificate) Verify(o VerifyOptions) error {
 	if err != nil {
 		return verifyError(err, c, o.Now)
 	}
-	if o.Revoked == nil {
-		return nil
-	}
-	if o.Revoked(c.ID()) {
+	if o.Revoked != nil && o.Revoked(c.ID()) {
 		return ErrRevoked
 	}
 	for _, chain := range chains {
-		if !anyRevoked(chain[1:], o.Revoked) {
+		if err = c.believe(chain[1:], o.Revoked); err == nil {
 			return nil
 		}
 	}
-	return fmt.Errorf("issuer %w", ErrRevoked)
+	return err
 }
 
-func anyRevoked(chain []*x509.Certificate, revoked func(ID) bool) bool {
-	for _, c := range chain {
-		if revoked(IDOf(c)) {
-			return true
+// believe says whether issuers, the nearest first, may say what c says.
+func (c *Certificate) believe(issuers []*x509.Certificate, revoked func(ID) bool) error {
+	for _, ca := range issuers {
+		if revoked != nil && revoked(IDOf(ca)) {
+			return fmt.Errorf("issuer %s: %w", printable(ca.Subject.String()), ErrRevoked)
+		}
+		if err := c.within(ca); err != nil {
+			return err
 		}
 	}
-	return false
+	return nil
 }
 
 func verifyError(err error, c *Certificate, now time.Time) error {
@@ -81,50 +84,7 @@ func verifyError(err error, c *Certificate, now time.Time) error {
 		}
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return fmt.Errorf("%w: issuer %s", ErrUnknownAuthority, c.Issuer)
+		return fmt.Errorf("%w: issuer %s", ErrUnknownAuthority, printable(c.Issuer.String()))
 	}
 	return fmt.Errorf("%w: %w", ErrConstraint, err)
 }
-
-// CRL is a verified certificate revocation list (RFC 5280 5).
-type CRL struct {
-	list    *x509.RevocationList
-	revoked map[ID]struct{}
-}
-
-// NewCRL parses der, checks that issuer signed it and that it is current at now.
-func NewCRL(der []byte, issuer *x509.Certificate, now time.Time) (*CRL, error) {
-	l, err := x509.ParseRevocationList(der)
-	if err != nil {
-		return nil, fmt.Errorf("parsing a CRL: %w", err)
-	}
-	if err := l.CheckSignatureFrom(issuer); err != nil {
-		return nil, fmt.Errorf("verifying a CRL of %s: %w", issuer.Subject, err)
-	}
-	if l.Number == nil {
-		return nil, fmt.Errorf("verifying a CRL of %s: it has no number", issuer.Subject)
-	}
-	if now.After(l.NextUpdate) {
-		return nil, fmt.Errorf("verifying a CRL of %s: %w on %s", issuer.Subject, ErrExpired, l.NextUpdate.Format(time.RFC3339))
-	}
-	c := &CRL{list: l, revoked: make(map[ID]struct{}, len(l.RevokedCertificateEntries))}
-	for _, e := range l.RevokedCertificateEntries {
-		c.revoked[IDOf(&x509.Certificate{RawIssuer: l.RawIssuer, SerialNumber: e.SerialNumber})] = struct{}{}
-	}
-	return c, nil
-}
-
-// Contains says whether the list revokes id.
-func (c *CRL) Contains(id ID) bool { _, ok := c.revoked[id]; return ok }
-
-// Len is the number of entries.
-func (c *CRL) Len() int { return len(c.revoked) }
-
-// Number is the CRL number; a later list has a higher one.
-func (c *CRL) Number() *big.Int { return c.list.Number }
-
-// ThisUpdate and NextUpdate are the list's term.
-func (c *CRL) ThisUpdate() time.Time { return c.list.ThisUpdate }
-
-// NextUpdate is when the list is no longer current.
-func (c *CRL) NextUpdate() time.Time { return c.list.NextUpdate }
