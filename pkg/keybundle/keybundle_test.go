@@ -103,7 +103,11 @@ func FuzzOpen(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
-	f.Add(good[:40])
+	f.Add(append(bytes.Clone(good), 0))
+	f.Add(append([]byte{2}, good[1:]...)) // another version
+	f.Add(good[:len(good)-16])            // no tag
+	f.Add(good[:1])
+	f.Add(make([]byte, len(good)))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if _, err := keybundle.Open(b, proof.Seal, []byte("c")); err == nil && !bytes.Equal(b, good) {
