@@ -22,6 +22,7 @@ import (
 
 // authority is a root and an intermediate as the CA makes them.
 type authority struct {
+	root         *x509.Certificate
 	roots, inter *x509.CertPool
 	issuer       *x509.Certificate
 	key          *ecdsa.PrivateKey
@@ -31,15 +32,21 @@ var now = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
 func newAuthority(t testing.TB) *authority {
 	t.Helper()
-	rootKey, root := issue(t, "root", nil, nil)
-	key, inter := issue(t, "intermediate", root, rootKey)
-	a := &authority{roots: x509.NewCertPool(), inter: x509.NewCertPool(), issuer: inter, key: key}
+	return newAuthorityWith(t, func(*x509.Certificate) {})
+}
+
+// newAuthorityWith changes what both CA certificates say.
+func newAuthorityWith(t testing.TB, change func(*x509.Certificate)) *authority {
+	t.Helper()
+	rootKey, root := issue(t, "root", nil, nil, change)
+	key, inter := issue(t, "intermediate", root, rootKey, change)
+	a := &authority{root: root, roots: x509.NewCertPool(), inter: x509.NewCertPool(), issuer: inter, key: key}
 	a.roots.AddCert(root)
 	a.inter.AddCert(inter)
 	return a
 }
 
-func issue(t testing.TB, cn string, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*ecdsa.PrivateKey, *x509.Certificate) {
+func issue(t testing.TB, cn string, parent *x509.Certificate, signer *ecdsa.PrivateKey, change func(*x509.Certificate)) (*ecdsa.PrivateKey, *x509.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -49,6 +56,7 @@ func issue(t testing.TB, cn string, parent *x509.Certificate, signer *ecdsa.Priv
 		SerialNumber: big.NewInt(int64(len(cn))), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(9, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
+	change(tmpl)
 	if parent == nil {
 		parent, signer = tmpl, key
 	}
@@ -145,6 +153,8 @@ func TestVerifyRefuses(t *testing.T) {
 		{"issuer revoked", func(o *twincert.VerifyOptions) {
 			o.Revoked = func(id twincert.ID) bool { return id == twincert.IDOf(a.issuer) }
 		}, twincert.ErrRevoked},
+		{"no roots", func(o *twincert.VerifyOptions) { o.Roots = nil }, twincert.ErrUnknownAuthority},
+		{"no time", func(o *twincert.VerifyOptions) { o.Now = time.Time{} }, twincert.ErrUnknownAuthority},
 		{"nothing known of revocations", func(o *twincert.VerifyOptions) { o.Revoked = nil }, twincert.ErrRevocationUnknown},
 	}
 	for _, tt := range tests {
@@ -216,28 +226,20 @@ func TestNoByteCanBeChanged(t *testing.T) {
 	}
 }
 
-// crypto/x509 overlooks the second key. If a later Go refuses such certificates, this
-// test says so, and Parse goes on: it never shows crypto/x509 the second key.
+// What crypto/x509 does today with profile paper: it takes the certificate and reads no key
+// out of it. If this fails after an upgrade of Go, the Go that it runs on has become strict,
+// and what is said of it in doc.go is out of date; Parse and Verify do not lean on it.
 func TestStandardLibraryOverlooksTheSecondKey(t *testing.T) {
-	c := create(t, newAuthority(t), router(t, twincert.Paper))
-	if _, err := x509.ParseCertificate(c.Raw); err != nil {
-		t.Logf("crypto/x509 refuses profile paper now: %v", err)
-	}
-}
-
-// No TLS stack may take a twin certificate for a client's: the EKU is ours.
-func TestTwinCertificateIsNoTLSCertificate(t *testing.T) {
 	a := newAuthority(t)
-	c := create(t, a, router(t, twincert.Compat))
-	std, err := x509.ParseCertificate(c.Raw)
+	std, err := x509.ParseCertificate(create(t, a, router(t, twincert.Paper)).Raw)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("crypto/x509 refuses profile paper now: %v", err)
 	}
-	std.UnhandledCriticalExtensions = nil
-	for _, use := range []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth} {
-		if _, err := std.Verify(x509.VerifyOptions{Roots: a.roots, Intermediates: a.inter, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{use}}); err == nil {
-			t.Errorf("passes as TLS certificate for use %v", use)
-		}
+	if std.PublicKey != nil {
+		t.Errorf("crypto/x509 reads the key %v", std.PublicKey)
+	}
+	if err := std.CheckSignatureFrom(a.issuer); err != nil {
+		t.Errorf("crypto/x509 verifies it no longer: %v", err)
 	}
 }
 
@@ -280,31 +282,6 @@ func TestTextNamesEverything(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
-	}
-}
-
-func TestCRL(t *testing.T) {
-	a, other := newAuthority(t), newAuthority(t)
-	c := create(t, a, router(t, twincert.Paper))
-	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
-		Number: big.NewInt(7), ThisUpdate: now, NextUpdate: now.Add(time.Hour),
-		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: c.Serial, RevocationTime: now}},
-	}, a.issuer, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	crl, err := twincert.NewCRL(der, a.issuer, now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !crl.Contains(c.ID()) || crl.Contains(twincert.ID{Issuer: "00", Serial: c.ID().Serial}) || crl.Number().Int64() != 7 {
-		t.Error("the CRL revokes another certificate than it names: issuer and serial count")
-	}
-	if _, err := twincert.NewCRL(der, other.issuer, now); err == nil {
-		t.Error("a CRL of another issuer is believed")
-	}
-	if _, err := twincert.NewCRL(der, a.issuer, now.Add(2*time.Hour)); !errors.Is(err, twincert.ErrExpired) {
-		t.Errorf("old CRL: %v", err)
 	}
 }
 
@@ -353,16 +330,23 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func BenchmarkParseAndVerify(b *testing.B) {
+func BenchmarkParse(b *testing.B) {
+	c := create(b, newAuthority(b), router(b, twincert.Paper))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := twincert.Parse(c.Raw); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkVerify checks two signatures: the certificate's and the intermediate's.
+func BenchmarkVerify(b *testing.B) {
 	a := newAuthority(b)
 	c := create(b, a, router(b, twincert.Paper))
 	b.ReportAllocs()
 	for b.Loop() {
-		c, err := twincert.Parse(c.Raw)
-		if err == nil {
-			err = c.Verify(a.options(twincert.Router))
-		}
-		if err != nil {
+		if err := c.Verify(a.options(twincert.Router)); err != nil {
 			b.Fatal(err)
 		}
 	}
