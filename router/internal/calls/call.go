@@ -34,6 +34,17 @@ type Outbound struct {
 	// (its length field is filled in per packet), L2TP data header, PPP protocol.
 	// Empty: this family is not up in PPP.
 	Prefix4, Prefix6 []byte
+	// MTU is the largest private packet in bytes that leaves in one datagram on this path
+	// with this suite; 0: not known, whatever the interface lets through.
+	MTU int
+	// Bare says that the peer takes IP packets without inner UDP, L2TP and PPP around them.
+	// The prefixes still say which family is up.
+	Bare bool
+	// LeaveChecksums says that the peer completes transport checksums, so that the sum of
+	// the pseudo-header may stay where the kernel left it.
+	LeaveChecksums bool
+	// Compress says that the peer expands compressed datagrams (RFC 1962).
+	Compress bool
 }
 
 // Counters of one call, all since it came up.
