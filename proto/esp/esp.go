@@ -40,6 +40,7 @@ const (
 const (
 	minSPI     = 256     // RFC 4303 section 2.1: 1 to 255 are reserved, 0 is never sent
 	maxPayload = 1 << 16 // no IP packet is longer
+	maxTrailer = 15 + trailer
 	farAhead   = 1 << 31 // nobody loses so many packets in a row
 )
 
@@ -91,18 +92,56 @@ func (o *Outbound) Seal(buf []byte, head, n int, next uint8) (pkt []byte, err er
 		return nil, err
 	}
 	end := head + encrypted
-	tail := buf[head+n : end]
-	for i := range pad {
-		tail[i] = byte(i + 1)
-	}
-	tail[pad] = byte(pad)
-	tail[pad+1] = next
+	writeTrailer(buf[head+n:end], next)
 	start := head - headerSize - t.iv
 	pkt = buf[start : end+t.icv : end+t.icv]
-	if err := t.seal(seq, pkt); err != nil {
+	if err := t.seal(seq, pkt, buf[head:end]); err != nil {
 		return nil, err
 	}
 	return pkt, nil
+}
+
+// SealTo is Seal out of place: it encrypts src[:n] into dst and returns the packet, dst's first
+// octets. What follows src[:n] is written to and put back, so src needs Tailroom(n) octets behind
+// it (less the ICV), and is as it was afterwards. dst and src do not overlap.
+func (o *Outbound) SealTo(dst, src []byte, n int, next uint8) (pkt []byte, err error) {
+	t := o.t
+	if n < 0 || n > maxPayload {
+		return nil, ErrRoom
+	}
+	start := headerSize + t.iv
+	end := start + n + t.pad(n) + trailer
+	if len(src) < end-start || len(dst) < end+t.icv {
+		return nil, ErrRoom
+	}
+	pkt = dst[: end+t.icv : end+t.icv]
+	if t.aead == nil { // the MAC reads what was encrypted: a copy first is the cheapest part of it
+		copy(pkt[start:], src[:n])
+		return o.Seal(pkt, start, n, next)
+	}
+	seq, err := o.number(uint64(end - start))
+	if err != nil {
+		return nil, err
+	}
+	var behind [maxTrailer]byte
+	tail := src[n : end-start]
+	copy(behind[:], tail)
+	writeTrailer(tail, next)
+	err = t.seal(seq, pkt, src[:end-start])
+	copy(tail, behind[:])
+	if err != nil {
+		return nil, err
+	}
+	return pkt, nil
+}
+
+// writeTrailer fills padding, pad length and next header (RFC 4303 section 2.4).
+func writeTrailer(tail []byte, next uint8) {
+	pad := len(tail) - trailer
+	for i := range pad {
+		tail[i] = byte(i + 1)
+	}
+	tail[pad], tail[pad+1] = byte(pad), next
 }
 
 // number takes the next sequence number for a packet of n encrypted octets. The counters are looked at
@@ -160,6 +199,17 @@ func (i *Inbound) SPI() uint32 { return i.t.spi }
 // ErrAlignment, ErrReplay, ErrExhausted, ErrAuth or ErrPadding, each of them counted; what pkt holds then is of no use.
 // Only a packet with a good ICV moves the window.
 func (i *Inbound) Open(pkt []byte) (payload []byte, next uint8, err error) {
+	if len(pkt) < headerSize+i.t.iv {
+		i.malformed.Add(1)
+		return nil, 0, ErrTruncated
+	}
+	return i.OpenTo(pkt[headerSize+i.t.iv:], pkt)
+}
+
+// OpenTo is Open out of place: the payload it returns are dst's first octets. dst needs room for as
+// many octets as pkt has, less those of header, IV and ICV, or it fails with ErrRoom; those that
+// follow the payload, and all of them when it fails, are of no use then. dst and pkt do not overlap.
+func (i *Inbound) OpenTo(dst, pkt []byte) (payload []byte, next uint8, err error) {
 	t := i.t
 	encrypted := len(pkt) - headerSize - t.iv - t.icv
 	switch {
@@ -172,6 +222,8 @@ func (i *Inbound) Open(pkt []byte) (payload []byte, next uint8, err error) {
 	case encrypted&(t.align-1) != 0:
 		i.malformed.Add(1)
 		return nil, 0, ErrAlignment
+	case len(dst) < encrypted:
+		return nil, 0, ErrRoom
 	}
 	seq := i.window.Infer(binary.BigEndian.Uint32(pkt[spiSize:]))
 	if !i.window.Fresh(seq) {
@@ -182,7 +234,8 @@ func (i *Inbound) Open(pkt []byte) (payload []byte, next uint8, err error) {
 		i.exhausted.Add(1)
 		return nil, 0, ErrExhausted
 	}
-	plain, ok, err := t.open(seq, pkt)
+	plain := dst[:encrypted:encrypted]
+	ok, err := t.open(seq, plain, pkt)
 	switch {
 	case err != nil:
 		return nil, 0, err

@@ -51,16 +51,16 @@ func TestRFC4106PacketWithESN(t *testing.T) {
 	}
 	got := append(bytes.Clone(packet[:16]), plain...)
 	got = append(got, make([]byte, 16)...)
-	sealer.sealIV(l, seq, got)
+	sealer.sealIV(l, seq, got, inner(sealer, got))
 	if !bytes.Equal(got, packet) {
 		t.Errorf("sealed\n%x, want\n%x", got, packet)
 	}
 
 	opener := mustTransform(t, 0x4321, AES128GCM, bytes.Clone(material), true)
-	if _, ok, err := opener.open(seq+1<<32, bytes.Clone(packet)); ok || err != nil {
+	if _, ok, err := openInPlace(opener, seq+1<<32, bytes.Clone(packet)); ok || err != nil {
 		t.Errorf("opened with another high half: %v, %v", ok, err)
 	}
-	opened, ok, err := opener.open(seq, bytes.Clone(packet))
+	opened, ok, err := openInPlace(opener, seq, bytes.Clone(packet))
 	if !ok || err != nil || !bytes.Equal(opened, plain) {
 		t.Fatalf("opened %x, %v, %v", opened, ok, err)
 	}
@@ -166,11 +166,11 @@ func TestRFC3602Packets(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			sealer.sealIV(l, seq, got)
+			sealer.sealIV(l, seq, got, inner(sealer, got))
 			if !bytes.Equal(got[:len(got)-suite.icv], want) {
 				t.Fatalf("sealed\n%x, want\n%x", got[:len(got)-suite.icv], want)
 			}
-			plain, ok, err := opener.open(seq, got)
+			plain, ok, err := openInPlace(opener, seq, got)
 			if !ok || err != nil {
 				t.Fatalf("open: %v, %v", ok, err)
 			}
@@ -294,7 +294,7 @@ func TestOpensslAgreesOnESN(t *testing.T) {
 			plain := []byte("thirty-two octets, 2 or 4 blocks")
 			pkt := append(make([]byte, headerSize+p.iv), plain...)
 			pkt = append(pkt, make([]byte, p.icv)...)
-			if err := tr.seal(seq, pkt); err != nil {
+			if err := tr.seal(seq, pkt, inner(tr, pkt)); err != nil {
 				t.Fatal(err)
 			}
 			end := len(pkt) - p.icv
@@ -342,7 +342,7 @@ func TestCBCIVs(t *testing.T) {
 		seen := map[string]bool{}
 		for seq := range uint64(1000) {
 			pkt := make([]byte, size)
-			if err := tr.seal(seq, pkt); err != nil {
+			if err := tr.seal(seq, pkt, inner(tr, pkt)); err != nil {
 				t.Fatal(err)
 			}
 			iv := pkt[headerSize : headerSize+tr.iv]
@@ -392,7 +392,7 @@ func TestPaddingIsCheckedBehindAGoodICV(t *testing.T) {
 			seq := uint64(i + 1)
 			pkt := append(make([]byte, headerSize+tr.iv), unhex(t, tt.plain)...)
 			pkt = append(pkt, make([]byte, tr.icv)...)
-			if err := tr.seal(seq, pkt); err != nil {
+			if err := tr.seal(seq, pkt, inner(tr, pkt)); err != nil {
 				t.Fatal(err)
 			}
 			again := bytes.Clone(pkt)
@@ -480,4 +480,13 @@ func TestCountersNeverWrap(t *testing.T) {
 	if got := out.bytes.Load(); got > bound.HardBytes+128 || out.seq.Load() != 0 {
 		t.Errorf("counted on to %d octets and %d packets", got, out.seq.Load())
 	}
+}
+
+// inner is what stands between IV and ICV of a packet.
+func inner(t *transform, pkt []byte) []byte { return pkt[headerSize+t.iv : len(pkt)-t.icv] }
+
+func openInPlace(t *transform, seq uint64, pkt []byte) (plain []byte, ok bool, err error) {
+	plain = inner(t, pkt)
+	ok, err = t.open(seq, plain, pkt)
+	return plain, ok, err
 }

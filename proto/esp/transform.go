@@ -157,8 +157,9 @@ func (t *transform) put(l *lane) {
 	}
 }
 
-// seal turns pkt, in which plaintext stands between IV and ICV, into the ESP packet number seq.
-func (t *transform) seal(seq uint64, pkt []byte) error {
+// seal makes pkt the ESP packet number seq that holds plain, which is either what stands between
+// IV and ICV in pkt, or, with an AEAD, somewhere else.
+func (t *transform) seal(seq uint64, pkt, plain []byte) error {
 	l, err := t.take()
 	if err != nil {
 		return err
@@ -174,17 +175,17 @@ func (t *transform) seal(seq uint64, pkt []byte) error {
 		t.ivBlock.Encrypt(l.iv[:], l.iv[:])
 		copy(iv, l.iv[:])
 	}
-	t.sealIV(l, seq, pkt)
+	t.sealIV(l, seq, pkt, plain)
 	t.put(l)
 	return nil
 }
 
 // sealIV is seal once SPI, sequence number and IV stand in pkt.
-func (t *transform) sealIV(l *lane, seq uint64, pkt []byte) {
+func (t *transform) sealIV(l *lane, seq uint64, pkt, plain []byte) {
 	start, end := headerSize+t.iv, len(pkt)-t.icv
 	if t.aead != nil {
 		l.prepare(pkt, seq)
-		t.aead.Seal(pkt[start:start], l.nonce[:], pkt[start:end], l.aad[:])
+		t.aead.Seal(pkt[start:start], l.nonce[:], plain, l.aad[:])
 		return
 	}
 	if l.cbc != nil {
@@ -194,25 +195,28 @@ func (t *transform) sealIV(l *lane, seq uint64, pkt []byte) {
 	copy(pkt[end:], l.authenticate(pkt[:end], seq))
 }
 
-// open checks packet number seq and decrypts it in place. It returns what was encrypted,
-// trailer included, and false if the ICV is wrong. pkt is as long as a packet must be.
-func (t *transform) open(seq uint64, pkt []byte) (plain []byte, ok bool, err error) {
+// open checks packet number seq and decrypts it into plain, which is as long as what was encrypted,
+// trailer included, and is either the same memory or apart. It returns false if the ICV is wrong.
+func (t *transform) open(seq uint64, plain, pkt []byte) (ok bool, err error) {
 	l, err := t.take()
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	start, end := headerSize+t.iv, len(pkt)-t.icv
-	plain = pkt[start:end:end]
 	if t.aead != nil {
 		l.prepare(pkt, seq)
-		_, bad := t.aead.Open(pkt[start:start], l.nonce[:], pkt[start:], l.aad[:])
+		_, bad := t.aead.Open(plain[:0], l.nonce[:], pkt[start:], l.aad[:])
 		ok = bad == nil
-	} else if ok = subtle.ConstantTimeCompare(l.authenticate(pkt[:end], seq)[:t.icv], pkt[end:]) == 1; ok && l.cbc != nil {
-		l.cbc.SetIV(pkt[headerSize:start])
-		l.cbc.CryptBlocks(plain, plain)
+	} else if ok = subtle.ConstantTimeCompare(l.authenticate(pkt[:end], seq)[:t.icv], pkt[end:]) == 1; ok {
+		if l.cbc != nil {
+			l.cbc.SetIV(pkt[headerSize:start])
+			l.cbc.CryptBlocks(plain, pkt[start:end])
+		} else {
+			copy(plain, pkt[start:end])
+		}
 	}
 	t.put(l)
-	return plain, ok, nil
+	return ok, nil
 }
 
 // prepare sets nonce and associated data from the packet's SPI and IV and the full sequence number.

@@ -1,0 +1,72 @@
+package esp_test
+
+import (
+	"bytes"
+	"testing"
+
+	"twinkey/proto/esp"
+)
+
+// Out of place and in place are one format; neither source nor what lies around the destination is
+// touched, so that segments of one buffer can be sealed one after the other, and opened likewise.
+func TestOutOfPlace(t *testing.T) {
+	eachSuite(t, func(t *testing.T, s esp.Suite) {
+		out, in := pair(t, s, esp.Limits{})
+		for n := range 200 {
+			src := bytes.Repeat([]byte{0xa5, byte(n)}, 150)
+			want := bytes.Clone(src)
+			dst := bytes.Repeat([]byte{0xee}, 400)
+			pkt, err := out.SealTo(dst, src, n, esp.NextUDP)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(src, want) {
+				t.Fatalf("%d octets: the source was changed", n)
+			}
+			if len(pkt) != out.Headroom()+n+out.Tailroom(n) || &pkt[0] != &dst[0] || !bytes.Equal(dst[len(pkt):], bytes.Repeat([]byte{0xee}, 400-len(pkt))) {
+				t.Fatalf("%d octets: packet of %d, or written behind it", n, len(pkt))
+			}
+			sealed := bytes.Clone(pkt)
+			into := bytes.Repeat([]byte{0xdd}, 400)
+			payload, next, err := in.OpenTo(into, pkt)
+			if err != nil || next != esp.NextUDP || !bytes.Equal(payload, want[:n]) {
+				t.Fatalf("%d octets: opened % x, %d, %v", n, payload, next, err)
+			}
+			if room := n + out.Tailroom(n); !bytes.Equal(into[room:], bytes.Repeat([]byte{0xdd}, 400-room)) {
+				t.Fatalf("%d octets: written behind the room", n)
+			}
+			if !bytes.Equal(pkt, sealed) {
+				t.Fatalf("%d octets: the packet was changed", n)
+			}
+		}
+	})
+}
+
+func TestOutOfPlaceRefusesTooLittleRoom(t *testing.T) {
+	eachSuite(t, func(t *testing.T, s esp.Suite) {
+		out, in := pair(t, s, esp.Limits{})
+		size := out.Headroom() + 100 + out.Tailroom(100)
+		src := make([]byte, size)
+		if _, err := out.SealTo(make([]byte, size-1), src, 100, esp.NextUDP); err != esp.ErrRoom {
+			t.Errorf("destination too short: %v", err)
+		}
+		if _, err := out.SealTo(make([]byte, size), src[:101], 100, esp.NextUDP); err != esp.ErrRoom {
+			t.Errorf("no tailroom in the source: %v", err)
+		}
+		pkt, err := out.SealTo(make([]byte, size), src, 100, esp.NextUDP)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := in.OpenTo(make([]byte, 100), pkt); err != esp.ErrRoom {
+			t.Errorf("destination too short to open: %v", err)
+		}
+		if _, _, err := in.OpenTo(make([]byte, size), pkt); err != nil {
+			t.Errorf("then with room: %v", err)
+		}
+		for n := range out.Headroom() + 2 {
+			if _, _, err := in.OpenTo(make([]byte, size), pkt[:n]); err != esp.ErrTruncated {
+				t.Errorf("%d octets: %v", n, err)
+			}
+		}
+	})
+}
