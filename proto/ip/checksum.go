@@ -9,6 +9,20 @@ import (
 // last of several parts may have an odd length.
 func Sum(sum uint64, b []byte) uint64 {
 	var carry uint64
+	for len(b) >= 64 { // one chain of carries: the compiler keeps it in the flag
+		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b), 0)
+		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[8:]), carry)
+		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[16:]), carry)
+		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[24:]), carry)
+		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[32:]), carry)
+		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[40:]), carry)
+		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[48:]), carry)
+		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[56:]), carry)
+		sum, carry = bits.Add64(sum, 0, carry)
+		sum += carry
+		b = b[64:]
+	}
+	carry = 0
 	for len(b) >= 8 {
 		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b), carry)
 		b = b[8:]

@@ -22,6 +22,7 @@ var rows = []row{
 	{"proto/secret", nil, "the ground: standard library only"},
 	{"proto/replay", nil, "the ground: standard library only"},
 	{"proto/ip", []string{"proto/wire"}, "a codec knows no other protocol"},
+	{"proto/gso", []string{"proto/ip"}, "trains are IP packets"},
 	{"proto/esp", []string{"proto/wire", "proto/secret", "proto/replay"}, "a codec knows no other protocol"},
 	{"proto/l2tp", []string{"proto/wire", "proto/secret"}, "a codec knows no other protocol"},
 	{"proto/l2tp/reliable", []string{"proto/wire", "proto/l2tp"}, "a machine over its own codec"},
