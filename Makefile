@@ -88,6 +88,10 @@ bench-compare: ## this tree against REF: both alternate COUNT times, then benchs
 	done; \
 	$(TOOL) benchstat "before=$$old/before.txt" "after=$$old/after.txt"
 
+.PHONY: bench-floor
+bench-floor: ## what this machine takes for copies, ciphers, UDP, TUN and bare forwarding: docs/bench/floor.md
+	$(GO) run ./scripts/floor -markdown docs/bench/floor.md $(FLOOR)
+
 .PHONY: golden
 golden: ## write golden files anew and show what changed
 	@git ls-files -co --exclude-standard '*_test.go' | xargs grep -lE 'flag\.Bool\("update"' | xargs -n1 dirname | sort -u | while read -r dir; do \

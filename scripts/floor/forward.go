@@ -24,7 +24,7 @@ const (
 	// tcpTimes is how much longer a row of TCP takes: its windows have to open.
 	tcpTimes = 8
 
-	pings = 200 // of a round
+	pings = 500 // of a round
 
 	spinTime = 20 * time.Microsecond
 )

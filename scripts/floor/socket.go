@@ -113,3 +113,19 @@ func wait(fds []unix.PollFd, milliseconds int) error {
 		return os.NewSyscallError("poll", err)
 	}
 }
+
+// sleep is wait without an end, and without the runtime: nobody else can have this thread's place, which saves a few
+// microseconds of each waking up. It is for threads that are alone with their work.
+func sleep(fds []unix.PollFd) error {
+	for {
+		const forever = ^uintptr(0)
+		_, _, errno := unix.RawSyscall(unix.SYS_POLL, uintptr(unsafe.Pointer(&fds[0])), uintptr(len(fds)), forever)
+		switch errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default:
+			return os.NewSyscallError("poll", errno)
+		}
+	}
+}
