@@ -159,6 +159,11 @@ func TestBoxesForward(t *testing.T) {
 			if !got.Intact() {
 				t.Error("what arrived is not what was sent")
 			}
+			trip, err := roundTrip(w.from, w.to, 5)
+			check(t, err)
+			if trip <= 0 || trip > echoTimeout {
+				t.Errorf("a round trip of %v", trip)
+			}
 			sum, err := w.tallies()
 			check(t, err)
 			if sum.Dropped != 0 || sum.Bytes < uint64(len(data)) || sum.Trains == 0 || sum.Sleeps == 0 {
