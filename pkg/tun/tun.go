@@ -1,35 +1,33 @@
 package tun
 
+import "twinkey/proto/gso"
+
 // Device is an open TUN interface.
-//
-// Read may run on one goroutine while Write runs on another; neither may run twice at the
-// same time on the same Device. Close may be called at any time, by anybody and more than
-// once; a blocked Read then returns net.ErrClosed.
 type Device interface {
 	// Name is the interface's name as the kernel gave it.
 	Name() string
-
 	// MTU asks the kernel for the interface's MTU in bytes.
 	MTU() (int, error)
-
-	// Read blocks until there is at least one packet, then fills bufs[i][offset:] and
-	// sizes[i] (bytes, without the offset) for i < n. Bytes before offset are not touched.
-	// The buffers belong to the caller again when it returns. A packet that is longer than
-	// its buffer is cut, so buffers of offset + MTU bytes suffice.
-	// After Close the error is net.ErrClosed.
-	Read(bufs [][]byte, sizes []int, offset int) (n int, err error)
-
-	// Write hands the packets bufs[i][offset:] to the kernel and returns how many it took.
-	// One that the kernel refuses does not stop the others: all are tried and the first
-	// refusal is returned. Nothing of bufs is kept.
-	Write(bufs [][]byte, offset int) (n int, err error)
-
-	// BatchSize is the largest number of packets that one Read returns: the length that
-	// bufs and sizes should have.
-	BatchSize() int
-
-	// Kind names the back end in logs and in status output, such as "water".
+	// Queues are the device's, always the same.
+	Queues() []Queue
+	// Kind names the back end in logs and in status output: "offload" or "water".
 	Kind() string
-
+	// Close lets calls under way finish, then takes the interface away.
 	Close() error
 }
+
+// Queue is one queue of a Device. Read belongs to one goroutine at a time and so does Write.
+type Queue interface {
+	// Read puts one packet or train at buf[at:], where 64 KiB should have room; n is its length and
+	// 0 if nothing waits. at is at least gso.HeaderLen, and the bytes before it may be written to.
+	// After Close the error is net.ErrClosed.
+	Read(buf []byte, at int) (h gso.Header, n int, err error)
+	// Write hands the packet or train buf[at:] to the kernel; at as for Read. Nothing is kept.
+	// What the kernel refuses is lost.
+	Write(h gso.Header, buf []byte, at int) error
+	// FD is readable when Read has something. It is -1 if the kernel does not know this queue.
+	FD() int
+}
+
+// MaxQueues is how many queues the kernel lets a device have (MAX_TAP_QUEUES).
+const MaxQueues = 256

@@ -23,53 +23,70 @@ type mmsghdr struct {
 // rawName is room for a sockaddr_in or a sockaddr_in6.
 type rawName [unix.SizeofSockaddrInet6]byte
 
+// rawControl is room for one control message with an int in it, aligned as the kernel wants it.
+type rawControl [3]uint64
+
+// The control message that says how long the datagrams of a train are (linux/udp.h): a
+// cmsghdr, then a uint16 to the kernel, an int from it.
+const (
+	controlHeader = unix.SizeofCmsghdr
+	segmentLen    = controlHeader + 2
+)
+
 // call is the memory of one recvmmsg or sendmmsg, used again and again. The kernel is
-// handed pointers into it and into the caller's buffers, all of them held by typed pointers here, so
-// that the collector sees them.
+// handed pointers into it and into the caller's buffers, all of them held by typed pointers
+// here, so that the collector sees them.
 type call struct {
-	msgs  [BatchSize]mmsghdr
-	iovs  [BatchSize]unix.Iovec
-	names [BatchSize]rawName
-	used  int // messages that point at the caller's buffers
-
-	next  int // first message that sendmmsg has not taken
-	n     int // messages moved by the last system call
-	errno syscall.Errno
-	path  *PathError // found in the error queue by the last receive
-
-	// The two functions for syscall.RawConn, made once: a closure a call would be an allocation.
-	recvFunc, sendFunc func(fd uintptr) bool
+	msgs     [BatchSize]mmsghdr
+	iovs     [BatchSize]unix.Iovec
+	names    [BatchSize]rawName
+	controls [BatchSize]rawControl
+	used     int // messages that point at the caller's buffers
 }
 
-func newCall() *call {
-	c := new(call)
-	c.recvFunc, c.sendFunc = c.recv, c.send
-	return c
+// point aims message i at a buffer.
+func (c *call) point(i int, b []byte, name int, namelen uint32) *unix.Msghdr {
+	c.iovs[i].Base = unsafe.SliceData(b)
+	c.iovs[i].SetLen(len(b))
+	h := &c.msgs[i].hdr
+	*h = unix.Msghdr{Name: &c.names[name][0], Namelen: namelen, Iov: &c.iovs[i]}
+	h.SetIovlen(1)
+	c.used = max(c.used, i+1)
+	return h
 }
 
-// point aims the messages at buffers to be filled.
-func (c *call) point(bufs [][]byte) {
-	c.used = len(bufs)
-	for i, b := range bufs {
-		c.iovs[i].Base = unsafe.SliceData(b)
-		c.iovs[i].SetLen(len(b))
-		h := &c.msgs[i].hdr
-		*h = unix.Msghdr{Name: &c.names[i][0], Namelen: uint32(len(c.names[i])), Iov: &c.iovs[i]}
-		h.SetIovlen(1)
-	}
+// room lets the kernel say how long the datagrams of message i are.
+func (c *call) room(i int) {
+	h := &c.msgs[i].hdr
+	c.controls[i] = rawControl{}
+	h.Control = (*byte)(unsafe.Pointer(&c.controls[i])) //nolint:gosec // a fixed array of c
+	h.SetControllen(int(unsafe.Sizeof(c.controls[i])))
 }
 
-// aim points the messages at datagrams that go to names[0], which address has set.
-func (c *call) aim(bufs [][]byte) {
-	c.point(bufs)
-	c.next = 0
-	namelen := uint32(unix.SizeofSockaddrInet6)
-	if binary.NativeEndian.Uint16(c.names[0][:]) == unix.AF_INET {
-		namelen = unix.SizeofSockaddrInet4
+// segment tells the kernel to cut message i into datagrams of size bytes.
+func (c *call) segment(i, size int) {
+	h := &c.msgs[i].hdr
+	b := (*[unsafe.Sizeof(rawControl{})]byte)(unsafe.Pointer(&c.controls[i])) //nolint:gosec // a fixed array of c
+	e := binary.NativeEndian
+	e.PutUint64(b[0:], segmentLen)
+	e.PutUint32(b[8:], unix.SOL_UDP)
+	e.PutUint32(b[12:], unix.UDP_SEGMENT)
+	e.PutUint16(b[16:], uint16(size)) //nolint:gosec // a train is no longer than 64 KiB
+	h.Control = &b[0]
+	h.SetControllen(int(unsafe.Sizeof(c.controls[i])))
+}
+
+// segmentSize is what the kernel says of message i; 0 if it is one datagram.
+func (c *call) segmentSize(i int) int {
+	if c.msgs[i].hdr.Controllen < controlHeader+4 {
+		return 0
 	}
-	for i := range bufs {
-		c.msgs[i].hdr.Name, c.msgs[i].hdr.Namelen = &c.names[0][0], namelen
+	b := (*[unsafe.Sizeof(rawControl{})]byte)(unsafe.Pointer(&c.controls[i])) //nolint:gosec // a fixed array of c
+	e := binary.NativeEndian
+	if e.Uint32(b[8:]) != unix.SOL_UDP || e.Uint32(b[12:]) != unix.UDP_GRO {
+		return 0
 	}
+	return int(e.Uint32(b[16:]))
 }
 
 // release forgets the caller's buffers, so that a call at rest does not keep them alive.
@@ -77,36 +94,23 @@ func (c *call) release() {
 	for i := range c.used {
 		c.iovs[i].Base = nil
 	}
-	c.used, c.path = 0, nil
+	c.used = 0
 }
 
-func (c *call) recv(fd uintptr) bool {
-	c.path = nil
-	c.n, c.errno = mmsg(unix.SYS_RECVMMSG, fd, c.msgs[:c.used])
-	if c.errno == 0 {
-		return true
+// mmsg is recvmmsg or sendmmsg without waiting. It is a raw system call: it returns soon, and
+// the scheduler need not know of it.
+func mmsg(trap uintptr, fd int, msgs []mmsghdr) (int, syscall.Errno) {
+	for {
+		//nolint:gosec // the pointer is to pinned-by-use Go memory for the length of the system call
+		n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(msgs))), uintptr(len(msgs)), unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), 0
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
 	}
-	// Whoever met the pending error first has cleared it (perhaps a Write), but its particulars stay in
-	// the error queue. So the queue is looked at before waiting, not only when a receive fails.
-	if c.path = readErrorQueue(int(fd)); c.path != nil {
-		return true
-	}
-	return c.errno != unix.EAGAIN
-}
-
-func (c *call) send(fd uintptr) bool {
-	c.n, c.errno = mmsg(unix.SYS_SENDMMSG, fd, c.msgs[c.next:c.used])
-	return c.errno != unix.EAGAIN
-}
-
-// mmsg is recvmmsg or sendmmsg without waiting.
-func mmsg(trap, fd uintptr, msgs []mmsghdr) (int, syscall.Errno) {
-	//nolint:gosec // the pointer is to pinned-by-use Go memory for the length of the system call
-	n, _, errno := unix.Syscall6(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(msgs))), uintptr(len(msgs)), unix.MSG_DONTWAIT, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), 0
 }
 
 // parseName reads the socket address that recvmmsg wrote.
@@ -127,31 +131,31 @@ func parseName(n *rawName) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// address writes the destination into names[0].
-func (c *call) address(to netip.AddrPort, v6 bool) error {
-	n, a := &c.names[0], to.Addr()
+// address writes a destination into names[i] and returns its length.
+func (c *call) address(i int, to netip.AddrPort, v6 bool) (uint32, error) {
+	n, a := &c.names[i], to.Addr()
 	*n = rawName{}
 	binary.BigEndian.PutUint16(n[2:], to.Port())
 	switch {
 	case !a.IsValid():
-		return &PathError{To: to, Err: unix.EDESTADDRREQ}
+		return 0, &PathError{To: to, Err: unix.EDESTADDRREQ}
 	case v6:
 		binary.NativeEndian.PutUint16(n[:], unix.AF_INET6)
 		b := a.As16()
 		copy(n[8:], b[:])
 		scope, err := scopeOf(a)
 		if err != nil {
-			return &PathError{To: to, Err: err}
+			return 0, &PathError{To: to, Err: err}
 		}
 		binary.NativeEndian.PutUint32(n[24:], scope)
+		return unix.SizeofSockaddrInet6, nil
 	case a.Unmap().Is4():
 		binary.NativeEndian.PutUint16(n[:], unix.AF_INET)
 		b := a.Unmap().As4()
 		copy(n[4:], b[:])
-	default: // an IPv6 destination on an IPv4 socket
-		return &PathError{To: to, Err: unix.EAFNOSUPPORT}
+		return unix.SizeofSockaddrInet4, nil
 	}
-	return nil
+	return 0, &PathError{To: to, Err: unix.EAFNOSUPPORT} // an IPv6 destination on an IPv4 socket
 }
 
 // scopeOf is the interface index that a zone names, by number or by name.

@@ -1,11 +1,21 @@
-// Package udpio moves UDP datagrams over one socket in batches and without allocating.
+// Package udpio moves trains of UDP datagrams over sockets without allocating or waiting.
 //
-// Read takes what waits in the socket with one recvmmsg(2) and tells for each datagram
-// where it came from; Write sends a batch to one destination with sendmmsg(2). Addresses
-// are netip values, parsed from and written to the raw socket address, so a datagram
-// costs no allocation either way.
+// A train is datagrams of one length to or from one address, one behind the other in one
+// buffer; the last may be shorter. It is one message to the kernel (UDP_SEGMENT) and may be
+// one from it (UDP_GRO), so that a route is looked up, a filter run and a device entered
+// once for up to 64 datagrams. Several trains go in one sendmmsg(2) or come in one
+// recvmmsg(2). Where the kernel or a device refuses trains, Send takes them apart.
 //
-//	bufs[i]   |<-- sizes[i]: datagram -->|  unused  |     from[i] its sender
+//	Buf | datagram | datagram | datagram | last |    Addr: whose
+//	    |<- Size ->|                            N
+//
+// Nothing waits: whoever has nothing to do waits for FD by package poller. Addresses are netip
+// values, parsed from and written to the raw socket address, so a train costs no allocation.
+//
+// Several sockets may share one port (SO_REUSEPORT), one for each goroutine that carries
+// packets. Which of them a datagram reaches is decided by the low half of its first word, the
+// slot of an ESP packet's SPI: all packets of one call come in order to one goroutine. What
+// has no SPI (RFC 3948 section 2: control messages behind four zero bytes) reaches the first.
 //
 // The path. Every datagram leaves with Don't Fragment set, by IP_PMTUDISC_PROBE and not
 // IP_PMTUDISC_DO. With DO the kernel lowers its own path MTU for everybody on the strength of an
@@ -15,10 +25,10 @@
 // believes only what an authenticated peer confirms.
 //
 // Errors. IP_RECVERR is set, so ICMP errors reach us with the destination that they are
-// about although the socket is connected to nobody. Those errors and the refusals of a send (EMSGSIZE,
-// ENETUNREACH, EPERM from a packet filter) are *PathError: they concern one destination, never the
-// socket, and reading goes on. Everything else is final; after Close it is net.ErrClosed.
+// about although the socket is connected to nobody. They wait in a queue of their own for
+// Trouble. The refusals of a send (EMSGSIZE, ENETUNREACH, EPERM from a packet filter) are returned. Both
+// are *PathError: they concern one destination, never the socket. Everything else is
+// final; after Close it is net.ErrClosed.
 //
-// Trains of segments (UDP_SEGMENT, UDP_GRO) are left out; as Write has one destination and Read
-// gives sizes, they fit behind the same interface. Package udptest has a network in memory.
+// Package udptest has a network in memory.
 package udpio

@@ -7,28 +7,50 @@ import (
 	"syscall"
 )
 
-// Conn is an open UDP socket. All methods may be called at the same time from any goroutine.
+// Conn is an open UDP socket. Receive and Trouble belong to one goroutine at a time and so does Send;
+// the other methods may be called from anywhere.
 type Conn interface {
-	// Read blocks until there is at least one datagram, then fills bufs[i], sizes[i] and
-	// from[i] for i < n; the three should have the same length, BatchSize being as much as one call takes.
-	// A datagram longer than its buffer is cut. IPv4 senders come as IPv4, never as mapped
-	// IPv6. Nothing is kept. A *PathError is no reason to stop reading.
-	Read(bufs [][]byte, sizes []int, from []netip.AddrPort) (n int, err error)
-
-	// Write sends each of bufs as one datagram to the same destination, in order, and waits while
-	// the socket's buffer is full. A datagram that is refused does not stop those after it; the
-	// first refusal is returned as *PathError. Nothing is kept.
+	// Receive fills ts[i] for i < n with what waits in the socket: at most len(ts[i].Buf) bytes
+	// each, which should hold 64 KiB; a datagram that is longer is cut. It sets N, Size and
+	// Addr. 0 and no error: nothing waits. IPv4 senders come as IPv4, never as mapped IPv6.
+	Receive(ts []Train) (n int, err error)
+	// Send sends ts in order and returns how many were sent or refused; fewer than len(ts): the
+	// socket is full, and the next train has been shortened to what is left of it. A refusal
+	// does not stop those after it; the first one is returned as *PathError. Nothing is kept.
+	Send(ts []Train) (n int, err error)
+	// Write sends each of bufs as one datagram, in order, and waits a moment where the socket is
+	// full. Errors as in Send.
 	Write(bufs [][]byte, to netip.AddrPort) error
-
+	// Trouble takes one ICMP error out of the socket's queue; nil if there is none.
+	Trouble() *PathError
+	// FD is readable when Receive has something, writable when Send has, and in error when Trouble
+	// has. It is -1 if the kernel does not know this Conn.
+	FD() int
+	// Offload says whether trains are sent whole.
+	Offload() bool
 	// LocalAddr is the bound address and port. The address is unspecified if all are served.
 	LocalAddr() netip.AddrPort
-
-	// Close unblocks Read and Write, which return net.ErrClosed then and ever after.
+	// Close lets calls under way finish. All later ones fail with net.ErrClosed.
 	Close() error
 }
 
-// BatchSize is how many datagrams one system call moves at most.
-const BatchSize = 64
+// Train is one or more datagrams, see the package's documentation.
+type Train struct {
+	Buf  []byte
+	N    int // bytes in use of Buf
+	Size int // bytes of every datagram but the last
+	Addr netip.AddrPort
+}
+
+const (
+	// BatchSize is how many messages one system call moves at most.
+	BatchSize = 64
+	// MaxDatagrams is how many datagrams a train has at most (UDP_MAX_SEGMENTS of older kernels).
+	MaxDatagrams = 64
+	// MaxTrain is how many bytes a train that is sent has at most: with its headers it is one IP packet
+	// inside the kernel.
+	MaxTrain = 65535 - 60 - 8
+)
 
 // PathError is trouble with one destination: an ICMP error, or a send that was refused.
 // It is transient: the socket stays usable. An ICMP error can be forged by a stranger, so it is
@@ -59,10 +81,14 @@ func (e *PathError) TooBig() bool { return errors.Is(e.Err, syscall.EMSGSIZE) }
 // Refused says that nothing listens on the destination's port.
 func (e *PathError) Refused() bool { return errors.Is(e.Err, syscall.ECONNREFUSED) }
 
-// Options of a socket.
+// Options of sockets.
 type Options struct {
+	// Sockets is how many share the port; 0 is 1.
+	Sockets int
 	// RcvBuf and SndBuf are the sizes of the kernel's buffers in bytes; 0 leaves the system's
 	// default. With CAP_NET_ADMIN they are taken as they are, without it up to net.core.rmem_max
 	// and wmem_max. Buffers tells what came of it.
 	RcvBuf, SndBuf int
+	// NoOffload sends and receives every datagram as a message of its own.
+	NoOffload bool
 }

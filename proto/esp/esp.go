@@ -33,7 +33,9 @@ var (
 
 // Next headers (IANA protocol numbers) that matter here.
 const (
+	NextIPv4  = 4  // tunnel mode: an IPv4 packet follows
 	NextUDP   = 17 // transport mode: an inner UDP header and L2TP follow
+	NextIPv6  = 41 // tunnel mode: an IPv6 packet follows
 	NextDummy = 59 // RFC 4303 section 2.6: the packet carries nothing, to be dropped by the receiver
 )
 

@@ -143,6 +143,9 @@ func (s *Splitter) prepare(pkt []byte) {
 	tcp[tcpFlags] &^= flagFIN | flagPSH // both are the last packet's (linux/net/ipv4/tcp_offload.c does so)
 }
 
+// Largest is the length of the longest packet in bytes.
+func (s *Splitter) Largest() int { return min(s.hdr+s.size, s.end-s.at) }
+
 // Next lays the next packet bare: it is buf[at:at+n]. The bytes before it are no longer
 // needed and may be written to; those behind it must be as they are when Next is called again.
 func (s *Splitter) Next() (at, n int, ok bool) {

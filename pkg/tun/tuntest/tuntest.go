@@ -2,60 +2,58 @@ package tuntest
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"sync"
 
 	"twinkey/pkg/tun"
+	"twinkey/proto/gso"
 )
 
 // QueueLength is how many packets wait in each direction before a writer blocks.
 const QueueLength = 1024
 
-// Device is a tun.Device in memory.
+// Device is a tun.Device in memory with one queue, itself. It has no trains of its own to
+// hand out, but takes those that are written and delivers their packets.
 type Device struct {
 	name      string
 	mtu       int
-	batch     int
-	in        <-chan []byte // what Read yields
-	out       chan<- []byte // where Write goes
+	in        chan []byte // what Read yields
+	out       chan []byte // where Write goes
+	ready     chan struct{}
 	closed    chan struct{}
 	closeOnce sync.Once
-
-	inject  chan<- []byte // the test's side; nil for a Pair
-	deliver <-chan []byte
 }
 
-var _ tun.Device = (*Device)(nil)
+var (
+	_ tun.Device = (*Device)(nil)
+	_ tun.Queue  = (*Device)(nil)
+)
 
-// New makes a device whose other side is the test. batch is what BatchSize returns.
-func New(name string, mtu, batch int) *Device {
-	in, out := make(chan []byte, QueueLength), make(chan []byte, QueueLength)
-	return &Device{name: name, mtu: mtu, batch: batch, in: in, out: out, inject: in, deliver: out, closed: make(chan struct{})}
-}
-
-// Pair makes two devices; each reads what the other wrote.
-func Pair(mtu, batch int) (a, b *Device) {
-	ab, ba := make(chan []byte, QueueLength), make(chan []byte, QueueLength)
-	a = &Device{name: "pair0", mtu: mtu, batch: batch, in: ba, out: ab, closed: make(chan struct{})}
-	b = &Device{name: "pair1", mtu: mtu, batch: batch, in: ab, out: ba, closed: make(chan struct{})}
-	return a, b
+// New makes a device whose other side is the test.
+func New(name string, mtu int) *Device {
+	return &Device{name: name, mtu: mtu, in: make(chan []byte, QueueLength), out: make(chan []byte, QueueLength), ready: make(chan struct{}, 1), closed: make(chan struct{})}
 }
 
 // Inject hands a copy of pkt to the device's Read. It fails with net.ErrClosed once the
 // device is closed and with ctx's error when the queue stays full for as long as ctx lives.
 func (d *Device) Inject(ctx context.Context, pkt []byte) error {
-	return d.send(ctx, d.inject, pkt)
+	if err := d.send(ctx, d.in, pkt); err != nil {
+		return err
+	}
+	d.wake()
+	return nil
 }
 
 // Delivered waits for the next packet written to the device.
 func (d *Device) Delivered(ctx context.Context) ([]byte, error) {
 	select {
-	case p := <-d.deliver:
+	case p := <-d.out:
 		return p, nil
 	default:
 	}
 	select {
-	case p := <-d.deliver:
+	case p := <-d.out:
 		return p, nil
 	case <-d.closed:
 		return nil, net.ErrClosed
@@ -70,55 +68,65 @@ func (d *Device) Name() string { return d.name }
 // MTU is what the device was made with.
 func (d *Device) MTU() (int, error) { return d.mtu, nil }
 
-// BatchSize is what the device was made with.
-func (d *Device) BatchSize() int { return d.batch }
+// Queues is the device itself.
+func (d *Device) Queues() []tun.Queue { return []tun.Queue{d} }
 
 // Kind is "memory".
 func (d *Device) Kind() string { return "memory" }
 
-// Close unblocks Read, Write, Inject and Delivered.
+// FD is -1.
+func (d *Device) FD() int { return -1 }
+
+// Ready yields a value when Read may have something new, and when the Device is closed.
+func (d *Device) Ready() <-chan struct{} { return d.ready }
+
+func (d *Device) wake() {
+	select {
+	case d.ready <- struct{}{}:
+	default:
+	}
+}
+
+// Close unblocks Write, Inject and Delivered.
 func (d *Device) Close() error {
-	d.closeOnce.Do(func() { close(d.closed) })
+	d.closeOnce.Do(func() {
+		close(d.closed)
+		d.wake()
+	})
 	return nil
 }
 
-// Read implements tun.Device: it waits for one packet and takes along what else is there.
-func (d *Device) Read(bufs [][]byte, sizes []int, offset int) (n int, err error) {
-	limit := min(len(bufs), len(sizes), d.batch)
-	if limit == 0 {
-		return 0, nil
-	}
+// Read implements tun.Queue.
+func (d *Device) Read(buf []byte, at int) (h gso.Header, n int, err error) {
 	select {
 	case <-d.closed: // first: a closed device yields nothing, whatever is queued
-		return 0, net.ErrClosed
+		return h, 0, net.ErrClosed
 	default:
 	}
 	select {
-	case <-d.closed:
-		return 0, net.ErrClosed
 	case p := <-d.in:
-		sizes[0] = copy(bufs[0][offset:], p)
+		return h, copy(buf[at:], p), nil
+	default:
+		return h, 0, nil
 	}
-	for n = 1; n < limit; n++ {
-		select {
-		case p := <-d.in:
-			sizes[n] = copy(bufs[n][offset:], p)
-		default:
-			return n, nil
-		}
-	}
-	return n, nil
 }
 
-// Write implements tun.Device.
-func (d *Device) Write(bufs [][]byte, offset int) (n int, err error) {
-	for _, b := range bufs {
-		if err := d.send(context.Background(), d.out, b[offset:]); err != nil {
-			return n, err
-		}
-		n++
+// Write implements tun.Queue: trains arrive as their packets, checksums completed.
+func (d *Device) Write(h gso.Header, buf []byte, at int) error {
+	var s gso.Splitter
+	train := append(make([]byte, gso.Room), buf[at:]...)
+	if err := s.Reset(h, train, gso.Room, len(buf)-at, true); err != nil {
+		return fmt.Errorf("writing to %s: %w", d.name, err)
 	}
-	return n, nil
+	for {
+		at, n, ok := s.Next()
+		if !ok {
+			return nil
+		}
+		if err := d.send(context.Background(), d.out, train[at:at+n]); err != nil {
+			return err
+		}
+	}
 }
 
 func (d *Device) send(ctx context.Context, to chan<- []byte, pkt []byte) error {

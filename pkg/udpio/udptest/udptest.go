@@ -64,7 +64,7 @@ func (n *Network) Listen(addr netip.AddrPort) (*Conn, error) {
 	if n.conns[addr] != nil {
 		return nil, fmt.Errorf("listening on %s: %w", addr, syscall.EADDRINUSE)
 	}
-	c := &Conn{network: n, addr: addr, queue: make(chan datagram, QueueLength), closed: make(chan struct{})}
+	c := &Conn{network: n, addr: addr, queue: make(chan datagram, QueueLength), ready: make(chan struct{}, 1), closed: make(chan struct{})}
 	n.conns[addr] = c
 	return c, nil
 }
@@ -101,6 +101,7 @@ func (n *Network) deliver(to netip.AddrPort, pkt datagram) {
 	}
 	select {
 	case c.queue <- pkt:
+		c.wake()
 	default:
 		n.lost++
 	}
@@ -116,6 +117,7 @@ type Conn struct {
 	network *Network
 	addr    netip.AddrPort
 	queue   chan datagram
+	ready   chan struct{}
 	closed  chan struct{}
 	once    sync.Once
 }
@@ -125,43 +127,70 @@ var _ udpio.Conn = (*Conn)(nil)
 // LocalAddr is where the Conn listens.
 func (c *Conn) LocalAddr() netip.AddrPort { return c.addr }
 
-// Close frees the address and unblocks Read.
+// Close frees the address.
 func (c *Conn) Close() error {
 	c.once.Do(func() {
 		c.network.mu.Lock()
 		defer c.network.mu.Unlock()
 		delete(c.network.conns, c.addr)
 		close(c.closed)
+		c.wake()
 	})
 	return nil
 }
 
-// Read implements udpio.Conn: it waits for one datagram and takes along what else is there.
-func (c *Conn) Read(bufs [][]byte, sizes []int, from []netip.AddrPort) (n int, err error) {
-	limit := min(len(bufs), len(sizes), len(from), udpio.BatchSize)
-	if limit == 0 {
-		return 0, nil
-	}
+// Ready yields a value when Receive may have something new, and when the Conn is closed.
+func (c *Conn) Ready() <-chan struct{} { return c.ready }
+
+// Receive implements udpio.Conn.
+func (c *Conn) Receive(ts []udpio.Train) (n int, err error) {
 	select {
 	case <-c.closed: // first: a closed Conn yields nothing, whatever is queued
 		return 0, net.ErrClosed
 	default:
 	}
-	select {
-	case <-c.closed:
-		return 0, net.ErrClosed
-	case d := <-c.queue:
-		sizes[0], from[0] = copy(bufs[0], d.data), d.from
-	}
-	for n = 1; n < limit; n++ {
+	for n < len(ts) {
 		select {
 		case d := <-c.queue:
-			sizes[n], from[n] = copy(bufs[n], d.data), d.from
+			t := &ts[n]
+			t.N, t.Addr = copy(t.Buf, d.data), d.from
+			t.Size = t.N
+			n++
 		default:
 			return n, nil
 		}
 	}
+	c.wake() // there may be more
 	return n, nil
+}
+
+// Send implements udpio.Conn: trains arrive as their datagrams.
+func (c *Conn) Send(ts []udpio.Train) (n int, err error) {
+	for _, t := range ts {
+		for b := t.Buf[:t.N]; len(b) > 0; b = b[min(len(b), t.Size):] {
+			if err := c.Write([][]byte{b[:min(len(b), t.Size)]}, t.Addr); err != nil {
+				return n, err
+			}
+		}
+		n++
+	}
+	return n, nil
+}
+
+// Trouble implements udpio.Conn: there is none.
+func (c *Conn) Trouble() *udpio.PathError { return nil }
+
+// FD is -1.
+func (c *Conn) FD() int { return -1 }
+
+// Offload is true: trains are taken.
+func (c *Conn) Offload() bool { return true }
+
+func (c *Conn) wake() {
+	select {
+	case c.ready <- struct{}{}:
+	default:
+	}
 }
 
 // Write implements udpio.Conn.

@@ -5,9 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +16,7 @@ import (
 	"twinkey/directory/client"
 	"twinkey/pkg/identity"
 	"twinkey/pkg/netcfg"
+	"twinkey/pkg/poller"
 	"twinkey/pkg/tun"
 	"twinkey/pkg/udpio"
 	"twinkey/proto/esp"
@@ -55,7 +56,7 @@ type Appliance struct {
 	trust *trust.Store
 	dir   *client.Client
 	dev   tun.Device
-	conn  udpio.Conn
+	ports []engine.Port
 	eng   *engine.Engine
 	sites *sitemap.Follower
 	keys  *keylog.File
@@ -103,16 +104,28 @@ func New(s *settings.Settings, o Options, log *slog.Logger) (a *Appliance, err e
 	return a, nil
 }
 
-// open makes interface, socket and engine.
+// open makes interface, sockets and engine.
 func (a *Appliance) open(s *settings.Settings) (err error) {
-	if a.conn, err = udpio.Listen(context.Background(), s.Listen, udpio.Options{RcvBuf: socketBuffer, SndBuf: socketBuffer}); err != nil {
-		return err // it names the address
-	}
-	if a.dev, err = tun.OpenWater(s.Tun.Name); err != nil {
+	if a.dev, err = openDevice(s); err != nil {
 		return err
 	}
+	queues := a.dev.Queues()
+	conns, err := udpio.Listen(s.Listen, udpio.Options{Sockets: len(queues), RcvBuf: socketBuffer, SndBuf: socketBuffer})
+	if err != nil {
+		return err // it names the address
+	}
+	for i, q := range queues {
+		wait, err := poller.New(q.FD(), conns[i].FD())
+		if err != nil {
+			for _, c := range conns[i:] {
+				err = errors.Join(err, c.Close())
+			}
+			return err
+		}
+		a.ports = append(a.ports, engine.Port{Queue: q, Conn: conns[i], Wait: wait})
+	}
 	a.eng, err = engine.New(engine.Config{
-		Device: a.dev, Conn: a.conn, Trust: a.trust, Log: a.log, Name: a.id.Name(), Install: a.install,
+		Device: a.dev, Ports: a.ports, Trust: a.trust, Log: a.log, Name: a.id.Name(), Install: a.install,
 		Native: native.Config{
 			Rand: rand.Reader, KeyLog: a.keyLog,
 			Suites: s.Suites, Hybrid: s.Security.PostQuantum, MRU: uint16(MTU(s)),
@@ -123,12 +136,28 @@ func (a *Appliance) open(s *settings.Settings) (err error) {
 	return err
 }
 
+// openDevice makes the TUN interface as tun.device wants it.
+func openDevice(s *settings.Settings) (tun.Device, error) {
+	queues := s.Tun.Queues
+	if queues == 0 {
+		queues = runtime.NumCPU()
+	}
+	switch s.Tun.Device {
+	case "water":
+		return tun.OpenWater(s.Tun.Name)
+	case "offload":
+		return tun.OpenOffload(s.Tun.Name, queues)
+	}
+	return tun.Open(s.Tun.Name, queues)
+}
+
 func (a *Appliance) close() error {
 	var errs []error
-	for _, c := range []io.Closer{a.conn, a.dev} {
-		if c != nil {
-			errs = append(errs, c.Close())
-		}
+	for _, p := range a.ports {
+		errs = append(errs, p.Wait.Close(), p.Wait.Free(), p.Conn.Close())
+	}
+	if a.dev != nil {
+		errs = append(errs, a.dev.Close())
 	}
 	return errors.Join(append(errs, a.keys.Close())...)
 }
@@ -261,7 +290,7 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 			cancel(err)
 		}
 	})
-	a.log.Info("router up", "name", a.id.Name(), "version", a.o.Version, "listen", a.conn.LocalAddr().String(), "device", a.dev.Name(), "kind", a.dev.Kind(), "mtu", MTU(s))
+	a.log.Info("router up", "name", a.id.Name(), "version", a.o.Version, "listen", a.ports[0].Conn.LocalAddr().String(), "device", a.dev.Name(), "kind", a.dev.Kind(), "mtu", MTU(s))
 	<-ctx.Done()
 	a.log.Info("router stops")
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {

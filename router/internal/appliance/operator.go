@@ -28,7 +28,7 @@ func (a *Appliance) Status(ctx context.Context) (admin.Status, error) {
 	s := a.set.Load()
 	now := time.Now()
 	st := admin.Status{
-		Name: a.id.Name(), Version: a.o.Version, Since: a.since, Listen: a.conn.LocalAddr().String(),
+		Name: a.id.Name(), Version: a.o.Version, Since: a.since, Listen: a.ports[0].Conn.LocalAddr().String(),
 		Device:    admin.Device{Name: a.dev.Name(), Kind: a.dev.Kind(), MTU: MTU(s)},
 		Directory: admin.Directory{URL: a.ends.Directory, LastHeard: a.trust.LastHeard(), Fresh: a.trust.Fresh(now) == nil},
 		Drops:     es.Drops, KeyLog: a.o.KeyLog,

@@ -70,6 +70,10 @@ type Call struct {
 	LocalTunnel, LocalSession uint16 // IDs that the peer writes into data headers
 	PeerTunnel, PeerSession   uint16 // IDs that we write
 
+	// Bare and Completes are what we have told the peer that we take in this call: bare
+	// packets, and checksums that are left to us.
+	Bare, Completes bool
+
 	Counters
 
 	bounds atomic.Pointer[Bounds]

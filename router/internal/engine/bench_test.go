@@ -20,7 +20,7 @@ func BenchmarkLogin(b *testing.B) {
 	for _, hybrid := range []bool{true, false} {
 		b.Run("post-quantum="+strconv.FormatBool(hybrid), func(b *testing.B) {
 			c := newCompanyOver(b, nil, hybrid, func(int) udpio.Conn {
-				return must(udpio.Listen(b.Context(), netip.MustParseAddrPort("127.0.0.1:0"), udpio.Options{RcvBuf: 4 << 20, SndBuf: 4 << 20}))
+				return must(udpio.Listen(netip.MustParseAddrPort("127.0.0.1:0"), udpio.Options{RcvBuf: 4 << 20, SndBuf: 4 << 20}))[0]
 			})
 			c.linked()
 			const users = 200 // addresses of 10.1.1.0/24

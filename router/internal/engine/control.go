@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"time"
 
@@ -82,7 +83,9 @@ func (e *Engine) one(now time.Time, m message) {
 	case clearControl:
 		e.native.Clear(now, m.from, m.data)
 	case sealedControl:
-		e.native.Control(now, m.from, m.in, m.data)
+		if m.next == esp.NextUDP {
+			e.native.Control(now, m.from, m.in, m.data)
+		}
 	case pppFrame:
 		e.native.PPP(now, m.in.Call, m.data)
 	case firstUse:
@@ -130,6 +133,13 @@ func (e *Engine) flush(now time.Time) {
 	}
 	if len(out) > 0 {
 		e.write(out, to)
+	}
+}
+
+// write sends control messages to one destination. Trouble with it is no failure: they are repeated.
+func (e *Engine) write(out [][]byte, to netip.AddrPort) {
+	if err := e.c.Ports[0].Conn.Write(out, to); err != nil && !errors.Is(err, net.ErrClosed) {
+		e.drops.SendFailed.Add(1)
 	}
 }
 

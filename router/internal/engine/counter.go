@@ -14,9 +14,11 @@ func (e *Engine) dropCounts() map[string]uint64 {
 		"no_call":       d.NoCall.Load(),
 		"call_not_up":   d.NotUp.Load(),
 		"bad_packet":    d.BadPacket.Load(),
+		"too_big":       d.TooBig.Load(),
 		"sa_exhausted":  d.Exhausted.Load(),
 		"send_failed":   d.SendFailed.Load(),
 		"device_failed": d.DeviceFailed.Load(),
+		"path_errors":   d.PathErrors.Load(),
 
 		"unprotected":       n.Unprotected,
 		"stray_control":     n.Stray,

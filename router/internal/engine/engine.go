@@ -14,7 +14,6 @@ import (
 
 	"twinkey/pkg/tun"
 	"twinkey/pkg/twincert"
-	"twinkey/pkg/udpio"
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
@@ -35,7 +34,7 @@ var ErrStopped = errors.New("the router is stopping")
 // Config is what an Engine works with.
 type Config struct {
 	Device tun.Device
-	Conn   udpio.Conn
+	Ports  []Port // one for each worker; control messages leave through the first
 	Trust  *trust.Store
 	Log    *slog.Logger
 	Name   string // of this router
@@ -119,18 +118,25 @@ func New(c Config) (*Engine, error) {
 	return e, err
 }
 
-// Run carries packets until ctx ends or the interface or the socket fails. On the way
-// out it tells every peer, and closes Device and Conn.
+// Run carries packets until ctx ends or the interface or a socket fails. On the way
+// out it tells every peer, and closes Device and Ports.
 func (e *Engine) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	failed := make(chan error, 2)
-	wg.Go(func() { failed <- e.outbound() })
-	wg.Go(func() { failed <- e.inbound() })
+	failed := make(chan error, len(e.c.Ports))
+	for _, p := range e.c.Ports {
+		w := newWorker(e, p)
+		wg.Go(func() { failed <- w.run() })
+	}
 	err := e.loop(ctx, failed)
 	close(e.stopped)
-	err = errors.Join(err, e.c.Device.Close(), e.c.Conn.Close())
+	for _, p := range e.c.Ports {
+		err = errors.Join(err, p.Wait.Close())
+	}
 	wg.Wait()
-	return err
+	for _, p := range e.c.Ports {
+		err = errors.Join(err, p.Wait.Free(), p.Conn.Close())
+	}
+	return errors.Join(err, e.c.Device.Close())
 }
 
 // Do runs f in the control loop and waits for it.
@@ -180,5 +186,5 @@ func (e *Engine) Revoke(ctx context.Context, ids ...twincert.ID) error {
 
 // Drops counts packets that the data path let go of, by cause.
 type Drops struct {
-	UnknownSPI, NotESP, ControlFull, NoCall, NotUp, BadPacket, Exhausted, SendFailed, DeviceFailed counter
+	UnknownSPI, NotESP, ControlFull, NoCall, NotUp, BadPacket, TooBig, Exhausted, SendFailed, DeviceFailed, PathErrors counter
 }

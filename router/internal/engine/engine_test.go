@@ -114,7 +114,7 @@ func (c *company) site(name string, n int) *site {
 	certified := []netip.Prefix{announced, netip.MustParsePrefix(fmt.Sprintf("10.%d.1.0/24", n))}
 	conn := c.listen(n)
 	addr := conn.LocalAddr()
-	s := &site{name: name, dev: tuntest.New("tun-"+name, 1400, 8), trust: trust.New(time.Hour), host: announced.Addr().Next(), done: make(chan error, 1)}
+	s := &site{name: name, dev: tuntest.New("tun-"+name, 1400), trust: trust.New(time.Hour), host: announced.Addr().Next(), done: make(chan error, 1)}
 	s.trust.SetAnchors([]*x509.Certificate{c.ca}, nil)
 	s.trust.Heard(time.Now())
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
@@ -127,7 +127,7 @@ func (c *company) site(name string, n int) *site {
 	s.renew(c, certified)
 	s.peer = native.Peer{Name: name, Endpoint: addr, Announced: []netip.Prefix{announced}, Certified: certified, Scope: []string{"group:staff"}, ID: s.self.Certificate.ID()}
 	s.Engine = must(New(Config{
-		Device: s.dev, Conn: conn, Trust: s.trust, Log: slog.New(slog.DiscardHandler), Name: name,
+		Device: s.dev, Ports: []Port{port(s.dev, conn)}, Trust: s.trust, Log: slog.New(slog.DiscardHandler), Name: name,
 		Install: func([]netip.Prefix) error { return nil },
 		Native: native.Config{
 			Rand: rand.Reader, Suites: []esp.Suite{esp.AES256GCM}, MRU: 1400, Hybrid: c.hybrid,
@@ -357,45 +357,5 @@ func TestOverlappingPrefixesAreRefused(t *testing.T) {
 	}
 	if len(refused) != 2 || refused[0].What != "10.1.0.0/16" || refused[1].What != "10.3.0.0/16" {
 		t.Errorf("refused %+v", refused)
-	}
-}
-
-// The path of a data packet allocates nothing, either way.
-func TestDataPathAllocatesNothing(t *testing.T) {
-	c := newCompany(t)
-	c.linked()
-	p := packet(c.ra.host, c.rb.host, "payload")
-	buf := make([]byte, headroom+maxFrame+tailroom)
-	routes := c.ra.table.Routes()
-	from := c.ra.peer.Endpoint
-	var sealed []byte
-	n := testing.AllocsPerRun(200, func() {
-		copy(buf[headroom:], p)
-		sealed, _ = c.ra.seal(routes, buf, len(p))
-		if got := c.rb.open(sealed, from, time.Minute); !bytes.Equal(got, p) {
-			t.Fatalf("opened %q", got)
-		}
-	})
-	if n != 0 {
-		t.Errorf("%v allocations a packet", n)
-	}
-}
-
-// BenchmarkPacket is one packet of 1,400 bytes through both routers: seal at one, open at
-// the other, with all lookups and checks, without system calls.
-func BenchmarkPacket(b *testing.B) {
-	c := newCompany(b)
-	c.linked()
-	p := packet(c.ra.host, c.rb.host, string(make([]byte, 1380)))
-	buf := make([]byte, headroom+maxFrame+tailroom)
-	routes := c.ra.table.Routes()
-	b.SetBytes(int64(len(p)))
-	b.ReportAllocs()
-	for b.Loop() {
-		copy(buf[headroom:], p)
-		sealed, _ := c.ra.seal(routes, buf, len(p))
-		if c.rb.open(sealed, c.ra.peer.Endpoint, time.Minute) == nil {
-			b.Fatal("not opened")
-		}
 	}
 }

@@ -141,13 +141,16 @@ func TestForgedTeardown(t *testing.T) {
 		c.linked()
 		for _, s := range []struct{ victim, as *site }{{c.ra, c.rb}, {c.rb, c.ra}} {
 			call := s.victim.calls(t)[0].Active.Call
+			worker := newWorker(s.victim.Engine, s.victim.c.Ports[0])
 			for ns := range uint16(16) {
 				for _, typ := range []l2tp.MessageType{l2tp.StopCCN, l2tp.CDN, l2tp.HELLO} {
 					for _, session := range []uint16{0, call.LocalSession} {
 						h := l2tp.ControlHeader{TunnelID: call.LocalTunnel, SessionID: session, Ns: ns, Nr: ns}
 						msg := l2tp.AppendMessage(esp.AppendMarker(nil), h, 0, typ, l2tp.Result{Code: 1}.AVP(),
 							l2tp.Uint16(l2tp.AVPAssignedTunnelID, call.PeerTunnel), l2tp.Uint16(l2tp.AVPAssignedSessionID, call.PeerSession))
-						s.victim.open(msg, s.as.peer.Endpoint, time.Minute)
+						if err := worker.open(msg, s.as.peer.Endpoint, time.Minute); err != nil {
+							t.Fatal(err)
+						}
 					}
 				}
 			}

@@ -3,13 +3,13 @@ package engine
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"time"
 
 	"twinkey/pkg/udpio"
 	"twinkey/proto/esp"
+	"twinkey/proto/gso"
 	"twinkey/proto/ip"
 	"twinkey/proto/l2tp"
 	"twinkey/proto/ppp"
@@ -21,13 +21,10 @@ type message struct {
 	kind kind
 	from netip.AddrPort
 	in   *calls.Inbound
+	next uint8  // of a sealedControl
+	mtu  int    // of a tooBig; 0: not said
 	data []byte // owned
 }
-
-const (
-	ordinary = 2048 // bytes that hold a datagram of any ordinary path
-	around   = 256  // bytes of headers, padding and ICV around a private packet, at the most
-)
 
 type kind uint8
 
@@ -37,44 +34,80 @@ const (
 	pppFrame                  // PPP frame of a call that is no network packet
 	firstUse                  // first packet of a new association
 	peerMoved                 // authentic packets come from another address
+	tooBig                    // a datagram to this address did not fit its path, says somebody
 )
 
-// inbound carries datagrams from the WAN to the LAN until the socket closes.
-func (e *Engine) inbound() error {
-	bufs, sizes, from := make([][]byte, udpio.BatchSize), make([]int, udpio.BatchSize), make([]netip.AddrPort, udpio.BatchSize)
-	for i := range bufs { // datagrams leave unfragmented: none is larger than its path, or what we told the peer to send
-		bufs[i] = make([]byte, max(ordinary, int(e.c.Native.MRU)+around))
-	}
-	out := make([][]byte, 0, len(bufs))
-	for {
-		k, err := e.c.Conn.Read(bufs, sizes, from)
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			if _, transient := errors.AsType[*udpio.PathError](err); transient {
-				continue
-			}
-			return fmt.Errorf("reading from UDP %s: %w", e.c.Conn.LocalAddr(), err)
-		}
-		heard := time.Since(e.epoch)
-		for i := range k {
-			if pkt := e.open(bufs[i][:sizes[i]], from[i], heard); pkt != nil {
-				out = append(out, pkt)
-			}
-		}
-		if len(out) > 0 {
-			if _, err := e.c.Device.Write(out, 0); err != nil {
-				e.drops.DeviceFailed.Add(1)
-			}
-			out = out[:0]
-		}
-	}
+const (
+	// receives is how many trains a worker takes at once.
+	receives = 32
+	// stagger keeps the beginnings of the buffers out of one another's places in the caches.
+	stagger = 1472
+)
+
+// inbox is the receiving half of a worker.
+type inbox struct {
+	train [receives]udpio.Train
+	join  *gso.Joiner
+	lead  int // bytes before the IP packet in what was decrypted last
 }
 
-// open returns the IP packet that a datagram carries, a part of it; nil: it carried
-// none, or was dropped and counted.
-func (e *Engine) open(datagram []byte, from netip.AddrPort, heard time.Duration) []byte {
+func (in *inbox) init() {
+	room := make([]byte, receives*(maxPacket+1+stagger))
+	for i := range in.train {
+		in.train[i].Buf = room[:maxPacket+1]
+		room = room[maxPacket+1+stagger:]
+	}
+	in.join = gso.NewJoiner(maxPacket)
+}
+
+// inbound takes what waits in the socket, up to a turn, and writes it to the queue.
+func (w *worker) inbound() (did bool, err error) {
+	for range turnReceives {
+		n, err := w.port.Conn.Receive(w.in.train[:])
+		if err != nil {
+			return did, err
+		}
+		if n == 0 {
+			break
+		}
+		did = true
+		heard := w.heard()
+		for i := range n {
+			t := &w.in.train[i]
+			for b := t.Buf[:t.N]; len(b) > 0; b = b[min(len(b), t.Size):] {
+				if err := w.open(b[:min(len(b), t.Size)], t.Addr, heard); err != nil {
+					return did, err
+				}
+			}
+		}
+		if err := w.deliver(w.in.join.Flush()); err != nil {
+			return did, err
+		}
+		if n < len(w.in.train)/2 {
+			break
+		}
+	}
+	return did, nil
+}
+
+// deliver writes a train that is complete. What the kernel refuses is counted.
+func (w *worker) deliver(t gso.Train, ok bool) error {
+	if !ok {
+		return nil
+	}
+	if err := w.port.Queue.Write(t.Header, t.Buf, t.At); err != nil {
+		if errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		w.e.drops.DeviceFailed.Add(uint64(t.Count)) //nolint:gosec // a count
+	}
+	return nil
+}
+
+// open takes one datagram: a packet joins those that are to be written, what is no data goes
+// to the control loop, the rest is dropped and counted.
+func (w *worker) open(datagram []byte, from netip.AddrPort, heard time.Duration) error {
+	e := w.e
 	switch esp.Classify(datagram) {
 	case esp.Packet:
 	case esp.Control:
@@ -91,79 +124,113 @@ func (e *Engine) open(datagram []byte, from netip.AddrPort, heard time.Duration)
 		e.drops.UnknownSPI.Add(1)
 		return nil
 	}
-	payload, next, err := in.SA.Open(datagram)
-	if err != nil {
-		return nil // the association has counted it
-	}
-	if in.FirstUse() {
-		e.queue(message{kind: firstUse, in: in})
-	}
-	if next != esp.NextUDP {
-		return nil // a dummy packet
-	}
 	if in.Call == nil {
-		e.queue(message{kind: sealedControl, from: from, in: in, data: payload})
+		if payload, next, err := in.SA.Open(datagram); err == nil {
+			e.used(in)
+			if next != esp.NextDummy {
+				e.queueTo(e.control, message{kind: sealedControl, from: from, in: in, next: next, data: payload})
+			}
+		}
 		return nil
 	}
+	join := w.in.join
+	payload, next, err := in.SA.OpenTo(join.Slot(w.in.lead), datagram)
+	if err != nil { // the association has counted it
+		join.Drop()
+		return nil
+	}
+	e.used(in)
 	in.Call.Heard(heard)
 	if o := in.Call.Out(); o != nil && o.To != from {
-		e.queue(message{kind: peerMoved, in: in, from: from})
+		e.queueTo(e.control, message{kind: peerMoved, in: in, from: from})
 	}
-	return e.data(in, payload)
+	pkt, lead := e.unwrap(in, payload, next)
+	if pkt == nil {
+		join.Drop()
+		return nil
+	}
+	done, ok := join.Put(pkt, lead == w.in.lead, in.Call.Completes)
+	w.in.lead = lead
+	return w.deliver(done, ok)
 }
 
-// data unwraps UDP, L2TP and PPP and checks who the packet claims to come from.
-func (e *Engine) data(in *calls.Inbound, payload []byte) []byte {
+// used tells the control loop of the first packet in an association.
+func (e *Engine) used(in *calls.Inbound) {
+	if in.FirstUse() {
+		e.queueTo(e.control, message{kind: firstUse, in: in})
+	}
+}
+
+// unwrap returns the IP packet in the payload of a data association, and how many bytes stood before it;
+// nil: it was something else, or was dropped and counted.
+func (e *Engine) unwrap(in *calls.Inbound, payload []byte, next uint8) (pkt []byte, lead int) {
 	c := in.Call
-	frame, ok := dataFrame(c, payload)
-	if !ok {
+	var v4 bool
+	switch {
+	case next == esp.NextDummy:
+		return nil, 0
+	case next == esp.NextUDP:
+		proto, rest, ok := dataFrame(c, payload)
+		if !ok {
+			c.Malformed.Add(1)
+			return nil, 0
+		}
+		if proto != ppp.ProtoIPv4 && proto != ppp.ProtoIPv6 {
+			e.queueTo(e.control, message{kind: pppFrame, in: in, data: rest})
+			return nil, 0
+		}
+		v4, pkt = proto == ppp.ProtoIPv4, rest
+	case c.Bare && (next == esp.NextIPv4 || next == esp.NextIPv6):
+		v4, pkt = next == esp.NextIPv4, payload
+	default:
 		c.Malformed.Add(1)
-		return nil
+		return nil, 0
 	}
-	proto, pkt, err := ppp.ParseFrame(frame)
-	if err != nil {
+	p, err := ip.Parse(pkt)
+	if err != nil || p.Src().Is4() != v4 {
 		c.Malformed.Add(1)
-		return nil
+		return nil, 0
 	}
-	if proto != ppp.ProtoIPv4 && proto != ppp.ProtoIPv6 {
-		e.queue(message{kind: pppFrame, in: in, data: frame})
-		return nil
-	}
-	h, err := ip.Parse(pkt)
-	if err != nil || h.Src().Is4() != (proto == ppp.ProtoIPv4) {
-		c.Malformed.Add(1)
-		return nil
-	}
-	if !c.MayReceive(h.Src()) {
+	if !carries(c, p) {
 		c.ForeignSource.Add(1)
-		return nil
+		return nil, 0
 	}
-	if !c.MaySend(h.Dst()) { // it would leave on our LAN towards somebody who is not behind this call
-		c.ForeignSource.Add(1)
-		return nil
+	if o := c.Out(); o != nil && o.MTU > 0 && p.Protocol() == ip.TCP && isSYN(p) {
+		ip.ClampMSS(p, o.MTU)
 	}
 	c.RxPackets.Add(1)
-	c.RxBytes.Add(uint64(len(pkt)))
-	return h.Bytes()
+	c.RxBytes.Add(uint64(p.Len())) //nolint:gosec // a length
+	return p.Bytes(), len(payload) - len(pkt)
 }
 
-// dataFrame returns the PPP frame behind the inner UDP and the L2TP data header, which
-// must name this call.
-func dataFrame(c *calls.Call, p []byte) ([]byte, bool) {
+// carries says whether a packet that came out of a call may have: its source is behind the far end, and
+// its destination behind ours, or it would leave on our LAN towards somebody who is not behind this call.
+func carries(c *calls.Call, p ip.Packet) bool {
+	return c.MayReceive(p.Src()) && c.MaySend(p.Dst())
+}
+
+// dataFrame returns PPP protocol and payload behind the inner UDP and the L2TP data header, which
+// must name this call. Of what is no network packet the whole frame is returned.
+func dataFrame(c *calls.Call, p []byte) (proto ppp.Protocol, rest []byte, ok bool) {
 	const udpHeader = 8
 	if len(p) < udpHeader || int(binary.BigEndian.Uint16(p[udpLen:])) != len(p) {
-		return nil, false
+		return 0, nil, false
 	}
 	h, frame, err := l2tp.ParseData(p[udpHeader:])
 	if err != nil || h.TunnelID != c.LocalTunnel || h.SessionID != c.LocalSession {
-		return nil, false
+		return 0, nil, false
 	}
-	return frame, true
+	proto, payload, err := ppp.ParseFrame(frame)
+	if err != nil {
+		return 0, nil, false
+	}
+	if proto != ppp.ProtoIPv4 && proto != ppp.ProtoIPv6 {
+		return proto, frame, true
+	}
+	return proto, payload, true
 }
 
-// queue hands something authentic to the control loop, or drops it where that is behind.
-func (e *Engine) queue(m message) { e.queueTo(e.control, m) }
-
+// queueTo hands something to the control loop, or drops it where that is behind.
 func (e *Engine) queueTo(q chan<- message, m message) {
 	if m.data != nil {
 		m.data = append(make([]byte, 0, len(m.data)), m.data...) // the buffer is read into again

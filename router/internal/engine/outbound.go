@@ -3,113 +3,262 @@ package engine
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
-	"net/netip"
+	"time"
 
 	"twinkey/pkg/udpio"
 	"twinkey/proto/esp"
+	"twinkey/proto/gso"
 	"twinkey/proto/ip"
 	"twinkey/router/internal/calls"
 )
 
 const (
-	// headroom holds ESP header and IV (at most 24 bytes), UDP (8), L2TP (6), PPP (4).
-	headroom = 48
+	// headroom holds ESP header and IV (at most 24 bytes), UDP (8), L2TP (6), PPP (4), or a
+	// virtio-net header.
+	headroom = 64
 	// tailroom holds padding, trailer and the longest ICV.
-	tailroom = 48
-	maxFrame = 65535
-	udpLen   = 4 // offset of the length in a UDP header
+	tailroom  = 48
+	maxPacket = 65535
+	udpLen    = 4 // offset of the length in a UDP header
+
+	// arenaSize holds one train of ordinary segments, sealed, behind a batch of packets.
+	arenaSize = 128 << 10
+	arenaLow  = 80 << 10 // room that the next train should find
+	maxTrains = 32
+
+	// replyPause bounds the ICMP errors that a worker makes, as RFC 1812 section 4.3.2.8 demands.
+	replyPause = 10 * time.Millisecond
 )
 
-// outbound carries packets from the LAN into their calls until the interface closes.
-func (e *Engine) outbound() error {
-	n := e.c.Device.BatchSize()
-	bufs, sizes := make([][]byte, n), make([]int, n)
-	for i := range bufs {
-		bufs[i] = make([]byte, headroom+maxFrame+tailroom)
+// outbox is the sending half of a worker: one packet or train as it came, and the sealed
+// datagrams that go next.
+type outbox struct {
+	split gso.Splitter
+	src   []byte // the packet or train stands at headroom
+	arena []byte
+	used  int // bytes of arena
+	next  int // the first train that was not sent yet
+	n     int // trains
+	open  bool
+	train [maxTrains]udpio.Train
+	reply []byte        // an ICMP error to be
+	quiet time.Duration // no ICMP error before this long after the engine's start
+}
+
+func (o *outbox) init() {
+	o.src = make([]byte, headroom+maxPacket+tailroom)
+	o.arena = make([]byte, arenaSize)
+	o.reply = make([]byte, 0, headroom+ip.MinMTUv6)
+}
+
+// pending says whether something waits for room in the socket.
+func (o *outbox) pending() bool { return o.next < o.n }
+
+// reset forgets what was sent.
+func (o *outbox) reset() { o.used, o.next, o.n, o.open = 0, 0, 0, false }
+
+// outbound takes what waits in the queue, up to a turn, and sends it. A packet that comes alone is
+// sent alone: nothing waits for company.
+func (w *worker) outbound() (did bool, err error) {
+	o := &w.out
+	if o.pending() {
+		if did, err = w.flush(); err != nil || o.pending() {
+			return did, err
+		}
 	}
-	out := make([][]byte, 0, n)
-	for {
-		k, err := e.c.Device.Read(bufs, sizes, headroom)
+	for range turnReads {
+		h, n, err := w.port.Queue.Read(o.src, headroom)
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			return fmt.Errorf("reading from %s: %w", e.c.Device.Name(), err)
+			return did, err
 		}
-		routes := e.table.Routes()
-		var to netip.AddrPort
-		for i := range k {
-			pkt, dst := e.seal(routes, bufs[i], sizes[i])
-			if pkt == nil {
-				continue
-			}
-			if dst != to && len(out) > 0 {
-				e.write(out, to)
-				out = out[:0]
-			}
-			to, out = dst, append(out, pkt)
+		if n == 0 {
+			break
 		}
-		if len(out) > 0 {
-			e.write(out, to)
-			out = out[:0]
+		did = true
+		if err := w.carry(h, n); err != nil {
+			return did, err
 		}
+		if len(o.arena)-o.used < arenaLow {
+			if _, err := w.flush(); err != nil || o.pending() {
+				return did, err
+			}
+		}
+	}
+	_, err = w.flush()
+	return did, err
+}
+
+// flush sends what is sealed. What the socket has no room for stays pending.
+func (w *worker) flush() (did bool, err error) {
+	o := &w.out
+	if !o.pending() {
+		o.reset()
+		return false, nil
+	}
+	n, err := w.port.Conn.Send(o.train[o.next:o.n])
+	o.next += n
+	if err != nil {
+		if errors.Is(err, net.ErrClosed) {
+			return false, err
+		}
+		w.refused(err) // trouble with a destination is no failure
+	}
+	o.open = false
+	if !o.pending() {
+		o.reset()
+	}
+	return n > 0, nil
+}
+
+func (w *worker) refused(err error) {
+	w.e.drops.SendFailed.Add(1)
+	if p, ok := errors.AsType[*udpio.PathError](err); ok && p.TooBig() {
+		w.e.queueTo(w.e.strangers, message{kind: tooBig, from: p.To, mtu: p.MTU})
 	}
 }
 
-// seal puts the packet buf[headroom:headroom+n] into its call; nil: it was dropped and counted.
-func (e *Engine) seal(routes *calls.Routes, buf []byte, n int) ([]byte, netip.AddrPort) {
-	h, err := ip.Parse(buf[headroom : headroom+n])
+// carry seals the packet or train src[headroom:headroom+n] for its call, or drops and counts it.
+func (w *worker) carry(h gso.Header, n int) error {
+	o, d := &w.out, &w.e.drops
+	p, err := ip.Parse(o.src[headroom : headroom+n])
 	if err != nil {
-		e.drops.BadPacket.Add(1)
-		return nil, netip.AddrPort{}
+		d.BadPacket.Add(1)
+		return nil
 	}
-	src, dst := h.Src(), h.Dst()
-	c := routes.Lookup(src, dst)
+	src, dst := p.Src(), p.Dst()
+	c := w.e.table.Routes().Lookup(src, dst)
 	if c == nil {
-		e.drops.NoCall.Add(1)
+		d.NoCall.Add(1)
 		select {
-		case e.demand <- dst:
+		case w.e.demand <- dst:
 		default: // asked often enough
 		}
-		return nil, netip.AddrPort{}
+		return nil
 	}
 	if !c.MaySend(src) {
 		c.ForeignSource.Add(1)
-		return nil, netip.AddrPort{}
+		return nil
 	}
-	o := c.Out()
-	if o == nil {
-		e.drops.NotUp.Add(1)
-		return nil, netip.AddrPort{}
+	out := c.Out()
+	if out == nil {
+		d.NotUp.Add(1)
+		return nil
 	}
-	prefix := o.Prefix4
+	prefix, next := out.Prefix4, uint8(esp.NextIPv4)
 	if src.Is6() {
-		prefix = o.Prefix6
+		prefix, next = out.Prefix6, esp.NextIPv6
 	}
 	if len(prefix) == 0 {
-		e.drops.NotUp.Add(1)
-		return nil, netip.AddrPort{}
+		d.NotUp.Add(1)
+		return nil
 	}
-	head := headroom - len(prefix)
-	copy(buf[head:], prefix)
-	binary.BigEndian.PutUint16(buf[head+udpLen:], uint16(len(prefix)+n))
-	pkt, err := o.SA.Seal(buf, head, len(prefix)+n, esp.NextUDP)
-	if err != nil {
-		e.drops.Exhausted.Add(1)
-		return nil, netip.AddrPort{}
+	if out.Bare {
+		prefix = nil
+	} else {
+		next = esp.NextUDP
 	}
-	c.TxPackets.Add(1)
-	c.TxBytes.Add(uint64(n))
-	return pkt, o.To
-}
-
-// write sends a batch to one destination. Trouble with a destination is no failure.
-func (e *Engine) write(out [][]byte, to netip.AddrPort) {
-	if err := e.c.Conn.Write(out, to); err != nil {
-		if _, transient := errors.AsType[*udpio.PathError](err); transient || !errors.Is(err, net.ErrClosed) {
-			e.drops.SendFailed.Add(1)
+	syn := p.Protocol() == ip.TCP && isSYN(p)
+	if err := o.split.Reset(h, o.src, headroom, p.Len(), syn || !out.LeaveChecksums); err != nil {
+		d.BadPacket.Add(1)
+		return nil
+	}
+	if out.MTU > 0 && o.split.Largest() > out.MTU {
+		return w.tooBig(p, out)
+	}
+	for {
+		at, n, ok := o.split.Next()
+		if !ok {
+			return nil
+		}
+		if syn && out.MTU > 0 {
+			ip.ClampMSS(p, out.MTU)
+		}
+		if err := w.seal(c, out, prefix, next, at, n); err != nil {
+			return err
 		}
 	}
+}
+
+// isSYN says whether p is a TCP segment that offers an MSS.
+func isSYN(p ip.Packet) bool {
+	const flags, syn = 13, 0x02
+	b := p.Payload()
+	return !p.Fragment() && len(b) > flags && b[flags]&syn != 0
+}
+
+// seal puts the packet src[at:at+n] behind the datagrams in the arena.
+func (w *worker) seal(c *calls.Call, out *calls.Outbound, prefix []byte, next uint8, at, n int) error {
+	o := &w.out
+	if o.n == maxTrains || len(o.arena)-o.used < n+headroom+tailroom {
+		if err := w.flushAll(); err != nil {
+			return err
+		}
+	}
+	head := at - len(prefix)
+	if len(prefix) > 0 {
+		copy(o.src[head:], prefix)
+		binary.BigEndian.PutUint16(o.src[head+udpLen:], uint16(len(prefix)+n)) //nolint:gosec // a packet is at most 64 KiB
+	}
+	pkt, err := out.SA.SealTo(o.arena[o.used:], o.src[head:], len(prefix)+n, next)
+	if err != nil {
+		w.e.drops.Exhausted.Add(1)
+		return nil
+	}
+	c.TxPackets.Add(1)
+	c.TxBytes.Add(uint64(n)) //nolint:gosec // a length
+	if !o.join(len(pkt), out) {
+		o.train[o.n] = udpio.Train{Buf: o.arena[o.used:], N: len(pkt), Size: len(pkt), Addr: out.To}
+		o.n++
+		o.open = true
+	}
+	o.used += len(pkt)
+	return nil
+}
+
+// join adds the next n bytes of the arena to the last train, if they are a datagram that fits there.
+func (o *outbox) join(n int, out *calls.Outbound) bool {
+	if !o.open {
+		return false
+	}
+	t := &o.train[o.n-1]
+	if t.Addr != out.To || n > t.Size || t.N+n > udpio.MaxTrain || t.N >= t.Size*udpio.MaxDatagrams {
+		return false
+	}
+	t.N += n
+	o.open = n == t.Size // a shorter one ends it
+	return true
+}
+
+// flushAll sends what is sealed, however long it takes: what is being taken apart needs the room.
+func (w *worker) flushAll() error {
+	for {
+		if _, err := w.flush(); err != nil || !w.out.pending() {
+			return err
+		}
+		if _, err := w.port.Wait.Wait([]bool{false, false}, []bool{false, true}); err != nil {
+			return err
+		}
+	}
+}
+
+// tooBig drops a packet or train that the path does not carry and tells its sender. The answer comes
+// from where the packet was to go: an address of our own would be refused as it comes in on the TUN
+// interface, and senders believe any router on the way (RFC 1191 section 3).
+func (w *worker) tooBig(p ip.Packet, out *calls.Outbound) error {
+	w.e.drops.TooBig.Add(1)
+	o := &w.out
+	if now := w.heard(); now < o.quiet {
+		return nil
+	} else {
+		o.quiet = now + replyPause
+	}
+	reply, err := ip.AppendTooBig(o.reply[:headroom], p.Dst(), p, out.MTU)
+	if err != nil {
+		return nil // the rules forbid an answer
+	}
+	if err := w.port.Queue.Write(gso.Header{}, reply, headroom); errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }

@@ -29,10 +29,15 @@ type File struct {
 	Renewal   Renewal   `yaml:"renewal" doc:"When certificates are renewed."`
 }
 
+// maxQueues is what the kernel lets a TUN interface have.
+const maxQueues = 256
+
 // Tun is the part of File on the interface.
 type Tun struct {
-	Name string `yaml:"name" doc:"Name of the interface." default:"twinkey0"`
-	MTU  int    `yaml:"mtu" doc:"Largest private packet in bytes; 0: what fits a path of 1500 bytes with any of the suites that are allowed." default:"0"`
+	Name   string `yaml:"name" doc:"Name of the interface." default:"twinkey0"`
+	Device string `yaml:"device" doc:"How packets are exchanged with the kernel: offload (whole trains of segments), water (one by one), or auto: offload where the kernel has it." default:"auto"`
+	Queues int    `yaml:"queues" doc:"Queues of the interface and sockets, each with a thread of its own; 0: one for each core." default:"0"`
+	MTU    int    `yaml:"mtu" doc:"Largest private packet in bytes; 0: what fits a path of 1500 bytes with any of the suites that are allowed." default:"0"`
 }
 
 // Site is the part of File on prefixes and links.
@@ -136,6 +141,12 @@ func (s *Settings) checkSite() error {
 			return fmt.Errorf("site.prefixes: %s overlaps %s", prefix, s.Prefixes[i])
 		}
 		s.Prefixes = append(s.Prefixes, prefix)
+	}
+	if d := s.Tun.Device; d != "auto" && d != "offload" && d != "water" {
+		return fmt.Errorf("tun.device: %q is none of auto, offload, water", d)
+	}
+	if s.Tun.Queues < 0 || s.Tun.Queues > maxQueues {
+		return fmt.Errorf("tun.queues: %d is not between 0 and %d", s.Tun.Queues, maxQueues)
 	}
 	if s.Site.Links != "start" && s.Site.Links != "demand" {
 		return fmt.Errorf("site.links: %q is neither start nor demand", s.Site.Links)

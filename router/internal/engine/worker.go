@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"time"
+
+	"twinkey/pkg/poller"
+	"twinkey/pkg/tun"
+	"twinkey/pkg/udpio"
+)
+
+// Port is what one worker serves. The engine closes all of it.
+type Port struct {
+	Queue tun.Queue
+	Conn  udpio.Conn
+	// Wait waits for the queue, its first place, and the socket, its second.
+	Wait Waiter
+}
+
+// Waiter is a poller.Poller, or stands for one.
+type Waiter interface {
+	Wait(read, write []bool) ([]poller.Events, error)
+	Close() error
+	Free() error
+}
+
+// Turns of a worker. One direction hands over to the other after so much, so that neither starves
+// the other, and a reply does not wait behind a bulk transfer.
+const (
+	turnReads    = 64 // packets or trains from the TUN interface
+	turnReceives = 4  // batches from the socket
+)
+
+// worker carries packets both ways between one queue and one socket.
+type worker struct {
+	e    *Engine
+	port Port
+	out  outbox
+	in   inbox
+}
+
+func newWorker(e *Engine, p Port) *worker {
+	w := &worker{e: e, port: p}
+	w.out.init()
+	w.in.init()
+	return w
+}
+
+// run carries packets until the port is closed. It keeps a thread to itself: the scheduler then has
+// nothing to move.
+func (w *worker) run() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	read, write := []bool{true, true}, []bool{false, false}
+	for {
+		sent, err := w.outbound()
+		if err != nil {
+			return w.ended(err)
+		}
+		received, err := w.inbound()
+		if err != nil {
+			return w.ended(err)
+		}
+		if sent || received {
+			continue
+		}
+		// A socket that is full holds up what comes from the LAN and nothing else.
+		full := w.out.pending()
+		read[0], write[1] = !full, full
+		events, err := w.port.Wait.Wait(read, write)
+		if err != nil {
+			return w.ended(err)
+		}
+		if events[1].Error {
+			w.trouble()
+		}
+	}
+}
+
+func (w *worker) ended(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return fmt.Errorf("carrying packets: %w", err)
+}
+
+// trouble passes on what ICMP says of our datagrams.
+func (w *worker) trouble() {
+	for range udpio.BatchSize {
+		t := w.port.Conn.Trouble()
+		if t == nil {
+			return
+		}
+		w.e.drops.PathErrors.Add(1)
+		if t.TooBig() {
+			w.e.queueTo(w.e.strangers, message{kind: tooBig, from: t.To, mtu: t.MTU})
+		}
+	}
+}
+
+// heard is the time since the engine's start.
+func (w *worker) heard() time.Duration { return time.Since(w.e.epoch) }
