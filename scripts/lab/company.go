@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,6 +34,7 @@ type Site struct {
 	LAN               netip.Prefix // bridged by the site link
 	Users             netip.Prefix // on the same cable, for users who log in: certified, and not bridged
 	Router, Host, WAN netip.Addr
+	Scope             string // whose keys the router may ask for; empty: those of UserGroup
 }
 
 // Ports of the services, and of the tunnels.
@@ -232,7 +234,7 @@ func (c *Company) routerHost(s Site) *netlab.Host {
 // StartRouter enrols the router of a site, writes its configuration and starts it. extra is more YAML for the configuration.
 func (c *Company) StartRouter(ctx context.Context, s Site, extra string) error {
 	h := c.routerHost(s)
-	token, err := c.token(ctx, "router", "token", s.Name, "--prefix", s.LAN.String(), "--prefix", s.Users.String(), "--scope", "group:"+UserGroup)
+	token, err := c.token(ctx, "router", "token", s.Name, "--prefix", s.LAN.String(), "--prefix", s.Users.String(), "--scope", cmp.Or(s.Scope, "group:"+UserGroup))
 	if err != nil {
 		return err
 	}

@@ -56,6 +56,9 @@ func start(ctx context.Context, h *netlab.Host, dir, name string, argv ...string
 // Exited is closed when the process has ended, for whatever reason.
 func (p *Process) Exited() <-chan struct{} { return p.done }
 
+// PID is its number, under which /proc tells what it takes.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Stop asks the process to stop and waits. A process that has to be killed (netlab.StopGrace), or that ends with an
 // error, is an error. Stopping twice is none.
 func (p *Process) Stop() error {
