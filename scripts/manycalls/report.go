@@ -1,0 +1,137 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// sample is what one round has found.
+type sample struct {
+	TCP        float64 `json:"tcp_gbits"`       // through all calls
+	UDP        float64 `json:"udp_gbits"`       // as it was received
+	CPU        float64 `json:"cpu_s_per_gb"`    // of both routers, TCP
+	NearIdle   float64 `json:"near_idle_mib"`   // resident memory of the router where the users are, before the first load
+	FarIdle    float64 `json:"far_idle_mib"`    // of the other
+	NearLoaded float64 `json:"near_loaded_mib"` // the most, TCP or UDP
+	FarLoaded  float64 `json:"far_loaded_mib"`
+}
+
+// row is one number of calls.
+type row struct {
+	Calls   int      `json:"calls"`
+	Tunnels int      `json:"tunnels"`
+	Samples []sample `json:"samples"`
+}
+
+func (r *row) name() string {
+	calls := fmt.Sprintf("%d calls", r.Calls)
+	if r.Calls == 1 {
+		calls = "1 call"
+	}
+	if r.Tunnels == 1 {
+		return calls + " in 1 tunnel"
+	}
+	return fmt.Sprintf("%s in %d tunnels", calls, r.Tunnels)
+}
+
+// report is what a run has found.
+type report struct {
+	Machine string  `json:"machine"`
+	Rounds  int     `json:"rounds"`
+	Seconds float64 `json:"seconds"` // of each kind of traffic
+	Rows    []*row  `json:"rows"`
+}
+
+// column is a figure of the table.
+type column struct {
+	name   string
+	digits int
+	of     func(sample) float64
+}
+
+var columns = []column{
+	{"TCP, Gbit/s", 2, func(s sample) float64 { return s.TCP }},
+	{"UDP 1,300 B, Gbit/s", 2, func(s sample) float64 { return s.UDP }},
+	{"CPU s/GB, TCP, both", 2, func(s sample) float64 { return s.CPU }},
+	{"ra idle, MiB", 1, func(s sample) float64 { return s.NearIdle }},
+	{"rb idle, MiB", 1, func(s sample) float64 { return s.FarIdle }},
+	{"ra loaded, MiB", 1, func(s sample) float64 { return s.NearLoaded }},
+	{"rb loaded, MiB", 1, func(s sample) float64 { return s.FarLoaded }},
+}
+
+// spread is the median, the least and the largest of a row's samples.
+type spread struct{ median, min, max float64 }
+
+func (r *row) spread(of func(sample) float64) spread {
+	v := make([]float64, 0, len(r.Samples))
+	for _, s := range r.Samples {
+		v = append(v, of(s))
+	}
+	if len(v) == 0 {
+		return spread{math.NaN(), math.NaN(), math.NaN()}
+	}
+	slices.Sort(v)
+	return spread{(v[(len(v)-1)/2] + v[len(v)/2]) / 2, v[0], v[len(v)-1]}
+}
+
+func (r *row) cells() []string {
+	cells := []string{r.name()}
+	for _, c := range columns {
+		s := r.spread(c.of)
+		cells = append(cells, fmt.Sprintf("%.*f (%.*f-%.*f)", c.digits, s.median, c.digits, s.min, c.digits, s.max))
+	}
+	return cells
+}
+
+// table is for a terminal.
+func (r report) table() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, c := range columns {
+		fmt.Fprintf(w, "\t%s", c.name)
+	}
+	fmt.Fprintln(w)
+	for _, row := range r.Rows {
+		fmt.Fprintln(w, strings.Join(row.cells(), "\t"))
+	}
+	_ = w.Flush() // a Builder takes everything
+	return b.String()
+}
+
+// markdown is for the documentation.
+func (r report) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Many calls\n\nWritten by `make bench-calls` (see `scripts/manycalls`): two routers, all traffic from hosta to hostb through all calls at once. "+
+		"Every call has an SA pair of its own, which was checked at both ends.\n\n"+
+		"%s, which both routers and both hosts share. Medians of %d rounds of %g s each, all rows in turn, with minimum and maximum.\n\n"+
+		"![throughput and memory against the number of calls](calls.svg)\n\n|", r.Machine, r.Rounds, r.Seconds)
+	for _, c := range columns {
+		fmt.Fprintf(&b, " | %s", c.name)
+	}
+	b.WriteString(" |\n|---" + strings.Repeat("|---", len(columns)) + "|\n")
+	for _, row := range r.Rows {
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(row.cells(), " | "))
+	}
+	b.WriteString("\nTCP is one stream a call. UDP is offered as fast as one thread can send, and counted where it arrives. " +
+		"Memory is resident: idle after the logins and before the first packet, loaded the most that was seen.\n")
+	return b.String()
+}
+
+// machine says on what it was measured.
+func machine() string {
+	model := runtime.GOARCH
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%s, %d cores", model, runtime.NumCPU())
+}
