@@ -88,6 +88,10 @@ bench-compare: ## this tree against REF: both alternate COUNT times, then benchs
 	done; \
 	$(TOOL) benchstat "before=$$old/before.txt" "after=$$old/after.txt"
 
+.PHONY: bench-calls
+bench-calls: build ## throughput and memory of two routers with 1, 100, 1,000 calls and 100 tunnels: docs/bench/calls.md
+	TWINKEY_BIN=$(CURDIR)/bin $(GO) run ./scripts/manycalls -out docs/bench $(CALLS)
+
 .PHONY: bench-floor
 bench-floor: ## what this machine takes for copies, ciphers, UDP, TUN and bare forwarding: docs/bench/floor.md
 	$(GO) run ./scripts/floor -markdown docs/bench/floor.md $(FLOOR)

@@ -38,7 +38,7 @@ func resident(p *lab.Process) (float64, error) {
 			return kib * 1024, err
 		}
 	}
-	return 0, fmt.Errorf("asking the memory of %s: %w", p.Name, errNoMemory)
+	return 0, fmt.Errorf("asking the memory of %s: /proc does not tell VmRSS", p.Name)
 }
 
 // cpu is the processor time of both routers.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -238,5 +237,3 @@ func (st status) pairs(users, groups int) (map[string]pair, error) {
 	}
 	return of, nil
 }
-
-var errNoMemory = errors.New("/proc does not tell")

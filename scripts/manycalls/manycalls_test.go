@@ -1,0 +1,195 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"twinkey/pkg/netlab"
+	"twinkey/scripts/lab"
+)
+
+var errPrepare error
+
+func TestMain(m *testing.M) {
+	errPrepare = lab.Prepare()
+	if errPrepare != nil && !errors.Is(errPrepare, netlab.ErrPrivileges) {
+		fmt.Fprintln(os.Stderr, errPrepare)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ends are both routers' views of two users in one tunnel, as they should be; change spoils them.
+func ends(change func(a, b *status)) (a, b status) {
+	type tunnels = []struct {
+		Group string `json:"group"`
+		State string `json:"state"`
+		Calls int    `json:"calls"`
+	}
+	type calls = []struct {
+		Kind      string `json:"kind"`
+		User      string `json:"user"`
+		State     string `json:"state"`
+		SPIIn     string `json:"spi_in"`
+		SPIOut    string `json:"spi_out"`
+		RxPackets uint64 `json:"rx_packets"`
+		TxPackets uint64 `json:"tx_packets"`
+	}
+	a = status{
+		Tunnels: tunnels{{"", "up", 1}, {"g", "up", 2}}, // the first is that of the site link
+		Calls:   calls{{"site", "", "up", "0x01", "0x02", 0, 0}, {"user", "u1", "up", "0x03", "0x04", 3, 3}, {"user", "u2", "up", "0x05", "0x06", 3, 3}},
+	}
+	b = status{
+		Tunnels: tunnels{{"", "up", 1}, {"g", "up", 2}},
+		Calls:   calls{{"site", "", "up", "0x02", "0x01", 0, 0}, {"user", "u1", "up", "0x04", "0x03", 3, 3}, {"user", "u2", "up", "0x06", "0x05", 3, 3}},
+	}
+	change(&a, &b)
+	return a, b
+}
+
+func TestEachCallHasItsOwnSAPair(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(a, b *status)
+		want   string
+	}{
+		{"as it should be", func(_, _ *status) {}, ""},
+		{"a user without a call", func(a, _ *status) { a.Calls = a.Calls[:2] }, "1 users have calls, not 2"},
+		{"two calls with one SA", func(_, b *status) { b.Calls[2].SPIIn = b.Calls[1].SPIIn }, "share SPI in 0x04"},
+		{"a call with the site link's SA", func(a, _ *status) { a.Calls[2].SPIOut = a.Calls[0].SPIOut }, "share SPI out 0x02"},
+		{"ends that do not fit", func(a, _ *status) { a.Calls[1].SPIOut = "0x07" }, "u1 has the SPIs"},
+		{"a call that nothing went through", func(a, _ *status) { a.Calls[1].TxPackets = 0 }, "sent 0"},
+		{"a second tunnel", func(a, _ *status) { a.Tunnels = append(a.Tunnels, a.Tunnels[1]) }, "2 tunnels of groups, not 1"},
+		{"a tunnel that is not up", func(_, b *status) { b.Tunnels[1].State = "setting up" }, "0 tunnels of groups, not 1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a, b := ends(tt.change)
+			err := checkPairs(a, b, 2, 1)
+			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want []int
+	}{
+		{"1,100,1000", []int{1, 100, 1000}},
+		{"", []int{}}, // none of this kind
+		{"0", nil},
+		{"10001", nil},
+		{"many", nil},
+	} {
+		var got []int
+		err := numbers(&got)(tt.in)
+		if (err == nil) != (tt.want != nil) || err == nil && !slices.Equal(got, tt.want) {
+			t.Errorf("%q: %v, %v", tt.in, got, err)
+		}
+	}
+}
+
+// example is a report with known figures.
+func example() report {
+	at := func(v float64) sample { return sample{v, v / 4, 1.5, 20 * v, 10 * v, 30 * v, 15 * v} }
+	return report{Machine: "A machine", Rounds: 3, Seconds: 2, Rows: []*row{
+		{1, 1, []sample{at(3), at(1), at(2)}},
+		{1000, 1, []sample{at(2)}},
+		{100, 100, []sample{at(2.5)}},
+	}}
+}
+
+func TestMarkdown(t *testing.T) {
+	const want = "| 1 call in 1 tunnel | 2.00 (1.00-3.00) | 0.50 (0.25-0.75) | 1.50 (1.50-1.50) | 40.0 (20.0-60.0) | 20.0 (10.0-30.0) | 60.0 (30.0-90.0) | 30.0 (15.0-45.0) |\n" +
+		"| 1000 calls in 1 tunnel |"
+	if got := example().markdown(); !strings.Contains(got, want) || !strings.Contains(got, "| 100 calls in 100 tunnels |") {
+		t.Errorf("got\n%s\nwant in it\n%s", got, want)
+	}
+}
+
+// The chart is well-formed, shows every figure of every row, and nothing outside of its frame.
+func TestChart(t *testing.T) {
+	svg := example().chart()
+	d := xml.NewDecoder(strings.NewReader(svg))
+	for {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := strings.Count(svg, "<circle"), 3*(len(panels[0].lines)+len(panels[1].lines)); got != want {
+		t.Errorf("%d points, want %d", got, want)
+	}
+	for _, bad := range []string{"NaN", "Inf", `="-`} {
+		if strings.Contains(svg, bad) {
+			t.Errorf("%s in\n%s", bad, svg)
+		}
+	}
+}
+
+func TestTicks(t *testing.T) {
+	for _, tt := range []struct{ top, want float64 }{{1, 0.2}, {7.5, 1}, {9.5, 2}, {19, 5}, {64, 10}, {335, 50}, {0, 1}} {
+		if got := tick(tt.top); got != tt.want {
+			t.Errorf("up to %g in steps of %g, want %g", tt.top, got, tt.want)
+		}
+	}
+}
+
+// A small company: three users in one tunnel, both kinds of traffic arrive, memory is told.
+func TestMeasure(t *testing.T) {
+	s := company(t, 3, 1)
+	got, err := s.measure(t.Context(), 100*time.Millisecond)
+	check(t, err)
+	for _, c := range columns {
+		if !(c.of(got) > 0) && c.digits != 2 { // a fast machine may need no hundredth of a second
+			t.Errorf("%s: %v", c.name, c.of(got))
+		}
+	}
+	if got.TCP <= 0 || got.UDP <= 0 {
+		t.Errorf("throughput: %+v", got)
+	}
+}
+
+func TestTunnelsByGroup(t *testing.T) {
+	s := company(t, 2, 2)
+	a, err := s.status(t.Context(), s.siteA)
+	check(t, err)
+	if got := len(a.Tunnels); got != 3 {
+		t.Errorf("%d tunnels for two groups and the site link", got)
+	}
+}
+
+func company(t *testing.T, users, groups int) *set {
+	t.Helper()
+	switch {
+	case errPrepare != nil && os.Getenv("TWINKEY_NO_SKIP") == "1":
+		t.Fatal("needs root:", errPrepare)
+	case errPrepare != nil:
+		t.Skip("needs root:", errPrepare)
+	}
+	s, err := newSet(t.Context(), users, groups, t.Logf)
+	if s != nil {
+		t.Cleanup(func() { check(t, s.Close()) })
+	}
+	check(t, err)
+	return s
+}
