@@ -18,7 +18,8 @@
 //
 // The table has medians over the rounds with minimum and maximum.
 //
-//	manycalls [-calls 1,100,1000] [-tunnels 100] [-rounds N] [-time D] [-json FILE] [-out DIR]
+//	manycalls [-calls 1,100,1000] [-tunnels 100] [-rounds N] [-time D] [-settle D] [-json FILE] [-out DIR]
 //
-// Logins take most of the time before: Argon2id, once at the CA and once at the router for each user.
+// Logins take most of the time before: Argon2id, once at the CA and once at the router for each user. It takes 64 MiB there, which the
+// router's process keeps for a while, so the table has the peak of the logins apart and the rest after a pause.
 package main

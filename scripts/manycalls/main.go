@@ -31,6 +31,7 @@ func main() {
 	flag.Func("tunnels", "numbers of tunnels with one call each (default 100)", numbers(&o.tunnels))
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each is measured")
 	flag.DurationVar(&o.time, "time", 3*time.Second, "how long each is measured in a round, TCP and UDP")
+	flag.DurationVar(&o.settle, "settle", 3*time.Minute, "how long the routers are left alone after the logins: what Argon2id took goes back to the kernel when the Go runtime next collects, at the latest after two minutes")
 	flag.StringVar(&o.json, "json", "", "write all samples to this file")
 	flag.StringVar(&o.out, "out", "", "write calls.md and calls.svg into this directory")
 	flag.Parse()
@@ -67,7 +68,7 @@ func numbers(to *[]int) func(string) error {
 type options struct {
 	calls, tunnels []int
 	rounds         int
-	time           time.Duration
+	time, settle   time.Duration
 	json, out      string
 }
 
@@ -100,7 +101,8 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	for _, s := range sets {
 		r.Rows = append(r.Rows, &row{Calls: s.users, Tunnels: s.groups})
 	}
-	if err := rest(ctx, settleTime); err != nil { // what the logins left behind goes back to the kernel
+	say("%v for the routers to settle", o.settle)
+	if err := rest(ctx, o.settle); err != nil {
 		return err
 	}
 	for round := range o.rounds {
@@ -116,9 +118,6 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	}
 	return r.write(o, out)
 }
-
-// settleTime is how long the routers are left alone between the last login and the first measurement.
-const settleTime = 10 * time.Second
 
 // rest waits, unless ctx ends.
 func rest(ctx context.Context, d time.Duration) error {

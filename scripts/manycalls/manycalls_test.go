@@ -109,7 +109,7 @@ func TestNumbers(t *testing.T) {
 
 // example is a report with known figures.
 func example() report {
-	at := func(v float64) sample { return sample{v, v / 4, 1.5, 20 * v, 10 * v, 30 * v, 15 * v} }
+	at := func(v float64) sample { return sample{v, v / 4, 1.5, 50 * v, 20 * v, 10 * v, 30 * v, 15 * v} }
 	return report{Machine: "A machine", Rounds: 3, Seconds: 2, Rows: []*row{
 		{1, 1, []sample{at(3), at(1), at(2)}},
 		{1000, 1, []sample{at(2)}},
@@ -118,7 +118,7 @@ func example() report {
 }
 
 func TestMarkdown(t *testing.T) {
-	const want = "| 1 call in 1 tunnel | 2.00 (1.00-3.00) | 0.50 (0.25-0.75) | 1.50 (1.50-1.50) | 40.0 (20.0-60.0) | 20.0 (10.0-30.0) | 60.0 (30.0-90.0) | 30.0 (15.0-45.0) |\n" +
+	const want = "| 1 call in 1 tunnel | 2.00 (1.00-3.00) | 0.50 (0.25-0.75) | 1.50 (1.50-1.50) | 100 (50-150) | 40.0 (20.0-60.0) | 20.0 (10.0-30.0) | 60.0 (30.0-90.0) | 30.0 (15.0-45.0) |\n" +
 		"| 1000 calls in 1 tunnel |"
 	if got := example().markdown(); !strings.Contains(got, want) || !strings.Contains(got, "| 100 calls in 100 tunnels |") {
 		t.Errorf("got\n%s\nwant in it\n%s", got, want)

@@ -19,26 +19,32 @@ type memory struct{ near, far float64 }
 
 func (m memory) max(n memory) memory { return memory{max(m.near, n.near), max(m.far, n.far)} }
 
-func (s *set) memory() (m memory, err error) {
-	if m.near, err = resident(s.Routers[s.siteA.Name]); err == nil {
-		m.far, err = resident(s.Routers[s.siteB.Name])
+// Lines of /proc/PID/status (proc(5)).
+const (
+	residentNow  = "VmRSS:"
+	residentPeak = "VmHWM:"
+)
+
+func (s *set) memory(what string) (m memory, err error) {
+	if m.near, err = resident(s.Routers[s.siteA.Name], what); err == nil {
+		m.far, err = resident(s.Routers[s.siteB.Name], what)
 	}
 	return m, err
 }
 
-// resident reads VmRSS, in bytes (proc(5)).
-func resident(p *lab.Process) (float64, error) {
+// resident reads one of the lines above, in bytes.
+func resident(p *lab.Process, what string) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		return 0, fmt.Errorf("asking the memory of %s: %w", p.Name, err)
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, what); ok {
 			kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 64)
 			return kib * 1024, err
 		}
 	}
-	return 0, fmt.Errorf("asking the memory of %s: /proc does not tell VmRSS", p.Name)
+	return 0, fmt.Errorf("asking the memory of %s: /proc does not tell %s", p.Name, what)
 }
 
 // cpu is the processor time of both routers.
@@ -79,7 +85,7 @@ const memoryEvery = 50 * time.Millisecond
 // watch returns the largest memory until ctx ends.
 func (s *set) watch(ctx context.Context) (most memory, err error) {
 	for {
-		m, err := s.memory()
+		m, err := s.memory(residentNow)
 		if err != nil {
 			return most, err
 		}

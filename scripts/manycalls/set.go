@@ -34,7 +34,7 @@ type set struct {
 	siteA, siteB  lab.Site
 	users, groups int
 	addresses     []netip.Addr
-	idle          memory // before anything was sent
+	idle, login   memory // before anything was sent, and the most until then
 }
 
 func userName(i int) string  { return fmt.Sprintf("u%05d", i) }

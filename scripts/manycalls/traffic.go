@@ -43,7 +43,10 @@ func (l load) gigabits() float64 { return l.bytes * 8 / 1e9 / l.took.Seconds() }
 func (s *set) measure(ctx context.Context, d time.Duration) (sample, error) {
 	if s.idle == (memory{}) { // before the first load: afterwards it is that of a router that was busy once
 		var err error
-		if s.idle, err = s.memory(); err != nil {
+		if s.idle, err = s.memory(residentNow); err != nil {
+			return sample{}, err
+		}
+		if s.login, err = s.memory(residentPeak); err != nil {
 			return sample{}, err
 		}
 	}
@@ -58,7 +61,7 @@ func (s *set) measure(ctx context.Context, d time.Duration) (sample, error) {
 	most := tcp.most.max(udp.most)
 	return sample{
 		TCP: tcp.gigabits(), UDP: udp.gigabits(), CPU: tcp.cpu.Seconds() / (tcp.bytes / 1e9),
-		NearIdle: s.idle.near / mebi, FarIdle: s.idle.far / mebi, NearLoaded: most.near / mebi, FarLoaded: most.far / mebi,
+		NearLogin: s.login.near / mebi, NearIdle: s.idle.near / mebi, FarIdle: s.idle.far / mebi, NearLoaded: most.near / mebi, FarLoaded: most.far / mebi,
 	}, nil
 }
 
