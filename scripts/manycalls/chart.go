@@ -56,6 +56,7 @@ func (r report) chart() string {
 	for _, p := range panels {
 		p.draw(&b, r.Rows)
 	}
+	fmt.Fprintf(&b, `<text x="%d" y="%d">Filled: all calls in one tunnel. Rings: a tunnel for each call. Bars: minimum to maximum of the rounds.</text>`+"\n", firstPanel, chartHeight-8)
 	b.WriteString("</svg>\n")
 	return b.String()
 }
