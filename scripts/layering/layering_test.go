@@ -91,6 +91,7 @@ var doors = []door{
 	{"github.com/songgao/water/...", []string{"pkg/tun/..."}, "one device interface, several back ends"},
 	{"golang.zx2c4.com/wireguard/...", []string{"pkg/tun/..."}, "one device interface, several back ends"},
 	{"github.com/vishvananda/netlink/...", []string{"pkg/netcfg/...", "pkg/netlab/..."}, "what is set must be planned and undone in one place"},
+	{"github.com/safchain/ethtool/...", []string{"pkg/netcfg/..."}, "what is set must be undone in one place"},
 	{"github.com/vishvananda/netns/...", []string{"pkg/netcfg/...", "pkg/netlab/..."}, "threads that change their namespace stay in one place"},
 	{"github.com/flynn/noise/...", []string{"proto/handshake/..."}, "one handshake, one place to audit"},
 }

@@ -23,6 +23,7 @@ type File struct {
 	CA        string `yaml:"ca" doc:"URL of the CA; empty: the one that enrolment used." example:"https://hq.example:8700"`
 
 	Tun       Tun       `yaml:"tun" doc:"The interface that carries private packets."`
+	Lan       Lan       `yaml:"lan" doc:"The interfaces that have an address within site.prefixes."`
 	Site      Site      `yaml:"site" doc:"What this box bridges."`
 	Security  Security  `yaml:"security" doc:"Suites, rekeying and what happens when nothing is heard of revocations."`
 	Keepalive Keepalive `yaml:"keepalive" doc:"How silence is noticed."`
@@ -38,6 +39,11 @@ type Tun struct {
 	Device string `yaml:"device" doc:"How packets are exchanged with the kernel: offload (whole trains of segments), water (one by one), or auto: offload where the kernel has it." default:"auto"`
 	Queues int    `yaml:"queues" doc:"Queues of the interface and sockets, each with a thread of its own; 0: one for each core." default:"0"`
 	MTU    int    `yaml:"mtu" doc:"Largest private packet in bytes; 0: what fits a path of 1500 bytes with any of the suites that are allowed." default:"0"`
+}
+
+// Lan is the part of File on the other side of the box.
+type Lan struct {
+	Offload bool `yaml:"offload" doc:"Have these interfaces join what they receive into trains (rx-gro, rx-udp-gro-forwarding) while the router runs." default:"true"`
 }
 
 // Site is the part of File on prefixes and links.
