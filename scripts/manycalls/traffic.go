@@ -143,7 +143,7 @@ func (s *set) streams(ctx context.Context, received *atomic.Int64) error {
 
 // flows are the goroutines of one kind of traffic.
 type flows struct {
-	ctx   context.Context //nolint:containedctx // it lives as long as the traffic
+	ctx   context.Context // of the traffic, which the goroutines outlive by no more than an error
 	group sync.WaitGroup
 	mu    sync.Mutex
 	close []func() error
