@@ -40,6 +40,7 @@ type worker struct {
 	port Port
 	out  outbox
 	in   inbox
+	rest rest
 }
 
 func newWorker(e *Engine, p Port) *worker {
@@ -64,16 +65,18 @@ func (w *worker) run() error {
 		if err != nil {
 			return w.ended(err)
 		}
-		if sent || received {
+		if w.rest.worked(sent, received) || w.rest.linger() {
 			continue
 		}
 		// A socket that is full holds up what comes from the LAN and nothing else.
 		full := w.out.pending()
 		read[0], write[1] = !full, full
+		w.rest.sleeps()
 		events, err := w.port.Wait.Wait(read, write)
 		if err != nil {
 			return w.ended(err)
 		}
+		w.rest.woke()
 		if events[1].Error {
 			w.trouble()
 		}
