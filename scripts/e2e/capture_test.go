@@ -24,8 +24,9 @@ func TestTsharkReadsACallWithItsOwnKeysAlone(t *testing.T) {
 	keylog := filepath.Join(c.Dir, "esp_sa")
 	check(t, c.StartCA(ctx))
 	check(t, c.StartDirectory(ctx))
-	check(t, c.StartRouter(ctx, lab.SiteA, ""))
-	check(t, c.StartRouter(ctx, lab.SiteB, ""))
+	const full = "data:\n  headers: full\n" // it is L2TP that is to be read
+	check(t, c.StartRouter(ctx, lab.SiteA, full))
+	check(t, c.StartRouter(ctx, lab.SiteB, full))
 	check(t, c.Routers[lab.SiteA.Name].Stop()) // it comes back with a key log
 	wan := filepath.Join(c.Dir, "wan.pcap")
 	capture, err := c.WAN.Capture(wan)

@@ -23,6 +23,7 @@ import (
 	"twinkey/proto/handshake"
 	"twinkey/proto/secret"
 	"twinkey/router/internal/admin"
+	"twinkey/router/internal/calls"
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/keylog"
 	"twinkey/router/internal/native"
@@ -128,7 +129,7 @@ func (a *Appliance) open(s *settings.Settings) (err error) {
 		Device: a.dev, Ports: a.ports, Trust: a.trust, Log: a.log, Name: a.id.Name(), Install: a.install,
 		Native: native.Config{
 			Rand: rand.Reader, KeyLog: a.keyLog,
-			Suites: s.Suites, Hybrid: s.Security.PostQuantum, MRU: uint16(MTU(s)),
+			Suites: s.Suites, Hybrid: s.Security.PostQuantum, Capabilities: capabilities(s, a.dev), MRU: uint16(MTU(s)),
 			Hello: s.Keepalive.Hello, Echo: s.Keepalive.Echo, NAT: s.Keepalive.NAT,
 			RekeyTime: s.Security.RekeyTime, RekeyBytes: s.Security.RekeyBytes, RekeyPackets: s.Security.RekeyPackets, RekeyGrace: s.Security.RekeyGrace,
 		},
@@ -149,6 +150,17 @@ func openDevice(s *settings.Settings) (tun.Device, error) {
 		return tun.OpenOffload(s.Tun.Name, queues)
 	}
 	return tun.Open(s.Tun.Name, queues)
+}
+
+// capabilities are what peers may send us. Only a device with virtio-net headers completes checksums.
+func capabilities(s *settings.Settings, dev tun.Device) (c calls.Capabilities) {
+	if s.Data.Headers == "compact" {
+		c |= calls.Bare
+	}
+	if dev.Kind() == "offload" {
+		c |= calls.Checksums
+	}
+	return c
 }
 
 func (a *Appliance) close() error {

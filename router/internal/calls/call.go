@@ -25,6 +25,18 @@ func (k Kind) String() string {
 	return "site"
 }
 
+// Capabilities are ways of sending data that both ends of a call must know of.
+type Capabilities uint32
+
+// The capabilities.
+const (
+	Bare      Capabilities = 1 << iota // IP packets without inner UDP, L2TP and PPP around them
+	Checksums                          // transport checksums that are left to the receiver
+)
+
+// Has says whether c holds all of d.
+func (c Capabilities) Has(d Capabilities) bool { return c&d == d }
+
 // Outbound is everything that sealing one data packet of a call needs. It is immutable:
 // a rekey or a peer that moved publishes a new one.
 type Outbound struct {
@@ -70,9 +82,8 @@ type Call struct {
 	LocalTunnel, LocalSession uint16 // IDs that the peer writes into data headers
 	PeerTunnel, PeerSession   uint16 // IDs that we write
 
-	// Bare and Completes are what we have told the peer that we take in this call: bare
-	// packets, and checksums that are left to us.
-	Bare, Completes bool
+	// Takes is what we have told the peer that it may send in this call.
+	Takes Capabilities
 
 	Counters
 

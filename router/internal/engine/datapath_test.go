@@ -3,12 +3,15 @@ package engine
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"testing"
 
 	"twinkey/pkg/udpio"
+	"twinkey/pkg/udpio/udptest"
 	"twinkey/proto/gso"
 	"twinkey/proto/ip"
+	"twinkey/router/internal/calls"
 )
 
 // wire is everything around two workers but the kernel: what is put into it is read from the
@@ -23,6 +26,7 @@ type wire struct {
 	room   []byte
 	got    []byte
 	count  int
+	size   int // of the datagrams sent last
 }
 
 // end is the wire's end in an interface; the wire itself is the socket.
@@ -45,7 +49,7 @@ func (w *wire) Send(ts []udpio.Train) (int, error) {
 	for _, t := range ts {
 		t.Buf = room[:copy(room, t.Buf[:t.N])]
 		room = room[t.N:]
-		w.sent = append(w.sent, t)
+		w.sent, w.size = append(w.sent, t), t.Size
 	}
 	return len(ts), nil
 }
@@ -60,8 +64,9 @@ func (w *wire) Receive(ts []udpio.Train) (n int, err error) {
 }
 
 // path is the way of packets from ra's LAN to rb's, workers and all.
-func path(t testing.TB) (w *wire, pass func()) {
-	c := newCompany(t)
+func path(t testing.TB) (w *wire, pass func()) { return pathOf(t, newCompany(t)) }
+
+func pathOf(t testing.TB, c *company) (w *wire, pass func()) {
 	c.linked()
 	w = &wire{Conn: c.ra.c.Ports[0].Conn, room: make([]byte, 256<<10), got: make([]byte, 0, 64<<10)}
 	a, b := newWorker(c.ra.Engine, Port{Queue: end{w}, Conn: w}), newWorker(c.rb.Engine, Port{Queue: end{w}, Conn: w})
@@ -101,6 +106,39 @@ func TestTrainThroughBothRouters(t *testing.T) {
 	pass()
 	if w.count != 1 || !bytes.Equal(w.got, train) {
 		t.Errorf("%d writes, %d bytes of %d, or not the same", w.count, len(w.got), len(train))
+	}
+}
+
+// Each end sends as the other takes it: an old peer, or one that wants full headers, gets full headers
+// and complete checksums.
+func TestCapabilities(t *testing.T) {
+	const bare, sums = calls.Bare, calls.Checksums
+	for _, tt := range []struct {
+		ra, rb     calls.Capabilities
+		bare, left bool
+		size       int // of the first datagram: 1,340 bytes of payload, headers 52, ESP 36
+	}{
+		{bare | sums, bare | sums, true, true, 1340 + 52 + 36},
+		{bare | sums, 0, false, false, 1340 + 52 + 36 + 16},
+		{0, bare | sums, false, true, 1340 + 52 + 36 + 16},
+		{bare, bare, true, false, 1340 + 52 + 36},
+		{bare | 1<<31, bare | 1<<31, true, false, 1340 + 52 + 36},
+	} {
+		n := udptest.NewNetwork()
+		c := newCompanyThat(t, &company{net: n, takes: [2]calls.Capabilities{tt.ra, tt.rb}, listen: func(i int) udpio.Conn {
+			return must(n.Listen(netip.MustParseAddrPort(fmt.Sprintf("198.18.0.%d:1701", i))))
+		}})
+		w, pass := pathOf(t, c)
+		o := c.ra.calls(t)[0].Active.Call.Out()
+		if o.Bare != tt.bare || o.LeaveChecksums != tt.left {
+			t.Errorf("ra takes %b, rb %b: bare %v, left %v", tt.ra, tt.rb, o.Bare, o.LeaveChecksums)
+		}
+		h, train := tcpTrain(1340, 10*1340)
+		w.header, w.train = h, train
+		pass()
+		if !bytes.Equal(w.got, train) || w.size < tt.size || w.size > tt.size+3 {
+			t.Errorf("ra takes %b, rb %b: datagrams of %d bytes, %d bytes came out", tt.ra, tt.rb, w.size, len(w.got))
+		}
 	}
 }
 

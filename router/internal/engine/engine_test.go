@@ -24,6 +24,7 @@ import (
 	"twinkey/proto/esp"
 	"twinkey/proto/handshake"
 	"twinkey/proto/secret"
+	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
 	"twinkey/router/internal/trust"
@@ -38,6 +39,7 @@ type company struct {
 	net    *udptest.Network
 	listen func(i int) udpio.Conn
 	hybrid bool
+	takes  [2]calls.Capabilities // of ra and rb
 	ra, rb *site
 }
 
@@ -69,7 +71,11 @@ func newCompany(t testing.TB) *company {
 
 // newCompanyOver is a company whose routers listen where listen says.
 func newCompanyOver(t testing.TB, n *udptest.Network, hybrid bool, listen func(i int) udpio.Conn) *company {
-	c := &company{t: t, key: must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), net: n, hybrid: hybrid, listen: listen}
+	return newCompanyThat(t, &company{net: n, hybrid: hybrid, listen: listen, takes: [2]calls.Capabilities{calls.Bare | calls.Checksums, calls.Bare | calls.Checksums}})
+}
+
+func newCompanyThat(t testing.TB, c *company) *company {
+	c.t, c.key = t, must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
@@ -130,7 +136,7 @@ func (c *company) site(name string, n int) *site {
 		Device: s.dev, Ports: []Port{port(s.dev, conn)}, Trust: s.trust, Log: slog.New(slog.DiscardHandler), Name: name,
 		Install: func([]netip.Prefix) error { return nil },
 		Native: native.Config{
-			Rand: rand.Reader, Suites: []esp.Suite{esp.AES256GCM}, MRU: 1400, Hybrid: c.hybrid,
+			Rand: rand.Reader, Suites: []esp.Suite{esp.AES256GCM}, MRU: 1400, Hybrid: c.hybrid, Capabilities: c.takes[n-1],
 			Hello: 15 * time.Second, RekeyTime: 10 * time.Minute, RekeyGrace: 30 * time.Second,
 		},
 	}))

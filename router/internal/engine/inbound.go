@@ -149,7 +149,7 @@ func (w *worker) open(datagram []byte, from netip.AddrPort, heard time.Duration)
 		join.Drop()
 		return nil
 	}
-	done, ok := join.Put(pkt, lead == w.in.lead, in.Call.Completes)
+	done, ok := join.Put(pkt, lead == w.in.lead, in.Call.Takes.Has(calls.Checksums))
 	w.in.lead = lead
 	return w.deliver(done, ok)
 }
@@ -180,7 +180,7 @@ func (e *Engine) unwrap(in *calls.Inbound, payload []byte, next uint8) (pkt []by
 			return nil, 0
 		}
 		v4, pkt = proto == ppp.ProtoIPv4, rest
-	case c.Bare && (next == esp.NextIPv4 || next == esp.NextIPv6):
+	case c.Takes.Has(calls.Bare) && (next == esp.NextIPv4 || next == esp.NextIPv6):
 		v4, pkt = next == esp.NextIPv4, payload
 	default:
 		c.Malformed.Add(1)

@@ -7,6 +7,7 @@ import (
 
 	"twinkey/proto/handshake"
 	"twinkey/proto/l2tp"
+	"twinkey/router/internal/calls"
 )
 
 // Vendor-specific message types (see the package's documentation).
@@ -25,6 +26,7 @@ const (
 	avpSession
 	avpGeneration
 	avpPadding
+	avpCapabilities
 )
 
 // maxPart is the largest part of a flight in one AVP: with the other AVPs of an SCCRQ
@@ -71,6 +73,22 @@ func sessionAVP(id uint16) l2tp.AVP {
 
 func generationAVP(g uint32) l2tp.AVP {
 	return vendorAVP(avpGeneration, binary.BigEndian.AppendUint32(nil, g))
+}
+
+// capabilitiesAVP says what we take in a call. A peer that does not know it may pass over it.
+func capabilitiesAVP(c calls.Capabilities) l2tp.AVP {
+	a := vendorAVP(avpCapabilities, binary.BigEndian.AppendUint32(nil, uint32(c)))
+	a.Mandatory = false
+	return a
+}
+
+// getCapabilities is what the sender of m takes; nothing if it does not say.
+func getCapabilities(m *l2tp.Message) calls.Capabilities {
+	b, ok := m.Vendor(avpCapabilities)
+	if !ok || len(b) != 4 {
+		return 0
+	}
+	return calls.Capabilities(binary.BigEndian.Uint32(b))
 }
 
 func getSession(m *l2tp.Message) (uint16, error) {

@@ -10,8 +10,8 @@
 //	SCCCN  {Flight: -> s, se; twin certificate, router certificate, signature, SPI} ──►
 //	- - - - - - - - - - - - from here everything in the control SA - - - - - - - - - - -
 //	       ◄────────  Ready                       the terminator holds the keys: tunnel up
-//	ICRQ   {Flight: Noise IK over the data keys}  ────────►
-//	       ◄────────  ICRP   {Flight}             data SA pair of this call
+//	ICRQ   {Flight: Noise IK over the data keys, Capabilities}  ────────►
+//	       ◄────────  ICRP   {Flight, Capabilities}   data SA pair of this call
 //	ICCN                                          ────────►
 //	PPP: LCP, IPCP, IPV6CP in the data SA; then packets
 //
@@ -37,7 +37,15 @@
 //	5 Cookie        come again with this     {Cookie}
 //
 // Vendor-specific AVPs: 1 Flight (a part, see handshake.Split), 2 Cookie, 3 Session (the
-// sender's session ID, 0 the tunnel), 4 Generation (uint32), 5 Padding.
+// sender's session ID, 0 the tunnel), 4 Generation (uint32), 5 Padding, 6 Capabilities.
+//
+// Capabilities is a mask of 32 bits, what its sender takes in this call. Who does not say takes nothing; bits
+// that are not known are passed over. It travels in the control SA, so nobody can take any away.
+//
+//	1  IP packets may come bare, ESP next header 4 or 41, without inner UDP, L2TP and PPP:
+//	   the association belongs to one session, so they say nothing that the SPI does not
+//	2  TCP and UDP checksums may come as a kernel leaves them to its network card, the sum of
+//	   the pseudo-header; ESP's ICV covers the way, and the sender of the packet has been believed so far
 //
 // In the clear only SCCRQ, SCCRP, SCCCN, their More parts, the acknowledgements between
 // them, Cookie and a StopCCN that refuses are sent or heard. Once a tunnel is keyed

@@ -69,7 +69,8 @@ type Config struct {
 
 	Suites       []esp.Suite
 	Hybrid       bool
-	MRU          uint16 // largest PPP payload we receive, bytes
+	Capabilities calls.Capabilities // what peers may send us in calls
+	MRU          uint16             // largest PPP payload we receive, bytes
 	Hello        time.Duration
 	Echo         time.Duration
 	NAT          time.Duration

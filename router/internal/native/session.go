@@ -19,7 +19,8 @@ import (
 // session is one call, from ICRQ to its end.
 type session struct {
 	t           *tunnelState
-	local, peer uint16 // session IDs
+	local, peer uint16             // session IDs
+	takes       calls.Capabilities // of the far end
 	initiator   bool
 	key         links.Key // initiator: whose wish it fulfils
 	cert        *twincert.Certificate
@@ -66,6 +67,7 @@ func (t *tunnelState) newSession(now time.Time) (*session, error) {
 	}
 	t.e.nextCall++
 	s.call = calls.New(t.e.nextCall, calls.SiteLink, calls.Bounds{})
+	s.call.Takes = t.e.c.Capabilities
 	t.sessions[s.local] = s
 	t.e.byCall[s.call.ID] = s
 	return s, nil
@@ -111,7 +113,7 @@ func (s *session) ask(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := s.t.m.OpenSession(now, s.local, first...); err != nil {
+	if err := s.t.m.OpenSession(now, s.local, append(first, capabilitiesAVP(s.call.Takes))...); err != nil {
 		return fmt.Errorf("placing a call: %w", err)
 	}
 	if err := s.t.sendMore(now, more); err != nil {
@@ -142,7 +144,7 @@ func (t *tunnelState) incoming(now time.Time, ev tunnel.Event) {
 		refuse(err)
 		return
 	}
-	s.peer = ev.PeerSession
+	s.peer, s.takes = ev.PeerSession, getCapabilities(ev.Message)
 	t.byPeer[s.peer] = s
 	s.cred = t.cred // whom the caller knows from the tunnel's handshake, also if we were renewed since
 	c := s.callConfig(handshake.CallSetup, 0, s.spi)
@@ -235,7 +237,7 @@ func (s *session) accept(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := s.t.m.AcceptSession(now, s.peer, s.local, first...); err != nil {
+	if err := s.t.m.AcceptSession(now, s.peer, s.local, append(first, capabilitiesAVP(s.call.Takes))...); err != nil {
 		return fmt.Errorf("answering ICRQ: %w", err)
 	}
 	return s.t.sendMore(now, more)
@@ -384,7 +386,7 @@ func (s *session) ppp(now time.Time, frame []byte) {
 func (s *session) handle(now time.Time, ev tunnel.Event) {
 	switch ev.Kind {
 	case tunnel.ICRPReceived:
-		s.peer = ev.PeerSession
+		s.peer, s.takes = ev.PeerSession, getCapabilities(ev.Message)
 		s.t.byPeer[s.peer] = s
 		s.part(now, ev.Message)
 	case tunnel.ICCNReceived:
@@ -462,7 +464,9 @@ func (s *session) publish() {
 		s.call.Publish(nil)
 		return
 	}
-	o := &calls.Outbound{SA: s.data.out, To: s.t.to}
+	// What we do not take we do not send either: both are for captures that can be read.
+	both := s.takes & s.call.Takes
+	o := &calls.Outbound{SA: s.data.out, To: s.t.to, Bare: both.Has(calls.Bare), LeaveChecksums: s.takes.Has(calls.Checksums)}
 	if s.v4 {
 		o.Prefix4 = s.prefix(ppp.ProtoIPv4)
 	}

@@ -24,6 +24,7 @@ type File struct {
 
 	Tun       Tun       `yaml:"tun" doc:"The interface that carries private packets."`
 	Lan       Lan       `yaml:"lan" doc:"The interfaces that have an address within site.prefixes."`
+	Data      Data      `yaml:"data" doc:"How packets travel in calls."`
 	Site      Site      `yaml:"site" doc:"What this box bridges."`
 	Security  Security  `yaml:"security" doc:"Suites, rekeying and what happens when nothing is heard of revocations."`
 	Keepalive Keepalive `yaml:"keepalive" doc:"How silence is noticed."`
@@ -39,6 +40,11 @@ type Tun struct {
 	Device string `yaml:"device" doc:"How packets are exchanged with the kernel: offload (whole trains of segments), water (one by one), or auto: offload where the kernel has it." default:"auto"`
 	Queues int    `yaml:"queues" doc:"Queues of the interface and sockets, each with a thread of its own; 0: one for each core." default:"0"`
 	MTU    int    `yaml:"mtu" doc:"Largest private packet in bytes; 0: what fits a path of 1500 bytes with any of the suites that are allowed." default:"0"`
+}
+
+// Data is the part of File on how packets travel in calls.
+type Data struct {
+	Headers string `yaml:"headers" doc:"compact: leave inner UDP, L2TP and PPP headers out where the peer agrees, 16 bytes less a packet; full: send and take them always, for captures that tools can read." default:"compact"`
 }
 
 // Lan is the part of File on the other side of the box.
@@ -150,6 +156,9 @@ func (s *Settings) checkSite() error {
 	}
 	if d := s.Tun.Device; d != "auto" && d != "offload" && d != "water" {
 		return fmt.Errorf("tun.device: %q is none of auto, offload, water", d)
+	}
+	if h := s.Data.Headers; h != "compact" && h != "full" {
+		return fmt.Errorf("data.headers: %q is neither compact nor full", h)
 	}
 	if s.Tun.Queues < 0 || s.Tun.Queues > maxQueues {
 		return fmt.Errorf("tun.queues: %d is not between 0 and %d", s.Tun.Queues, maxQueues)
