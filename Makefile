@@ -88,6 +88,16 @@ bench-compare: ## this tree against REF: both alternate COUNT times, then benchs
 	done; \
 	$(TOOL) benchstat "before=$$old/before.txt" "after=$$old/after.txt"
 
+.PHONY: bench-peers
+bench-peers: build ## all suites beside the peers that are installed, in one run: docs/bench/peers.md (half an hour)
+	PATH="$(CURDIR)/bin/peers:$$PATH" TWINKEY_BIN=$(CURDIR)/bin $(GO) run ./scripts/peers -out docs/bench $(PEERS)
+
+.PHONY: bench-peers-deps
+bench-peers-deps: ## installs the peers: Debian's packages, and what is written in Go into bin/peers
+	apt-get install -y iperf3 ethtool iputils-ping openssl wireguard-tools openvpn tinc fastd
+	GOBIN=$(CURDIR)/bin/peers $(GO) install golang.zx2c4.com/wireguard@v0.0.0-20260522210424-ecfc5a8d5446
+	GOBIN=$(CURDIR)/bin/peers $(GO) install github.com/slackhq/nebula/cmd/nebula@v1.11.2 github.com/slackhq/nebula/cmd/nebula-cert@v1.11.2
+
 .PHONY: bench-calls
 bench-calls: build ## throughput and memory of two routers with 1, 100, 1,000 calls and 100 tunnels: docs/bench/calls.md
 	TWINKEY_BIN=$(CURDIR)/bin $(GO) run ./scripts/manycalls -out docs/bench $(CALLS)

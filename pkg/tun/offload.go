@@ -66,7 +66,11 @@ func (d *offloadDevice) attach(q *queue) error {
 	if err != nil {
 		return &OpenError{Name: d.name, Err: err}
 	}
-	req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE)
+	flags := uint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE)
+	if len(d.queues) == 0 {
+		flags |= unix.IFF_TUN_EXCL // or we would take queues, and packets, of another process's interface
+	}
+	req.SetUint16(flags)
 	if err := unix.IoctlIfreq(q.fd, unix.TUNSETIFF, req); err != nil {
 		return explain(d.name, err)
 	}

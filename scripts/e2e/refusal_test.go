@@ -37,7 +37,7 @@ func TestRefusals(t *testing.T) {
 	}
 	t.Run("a second router on the same state", func(t *testing.T) {
 		out, err := up()
-		expect(t, out, err, "address already in use")
+		expect(t, out, err, "in use by another process")
 	})
 	t.Run("a prefix that no certificate covers, on reload", func(t *testing.T) {
 		bad := strings.Replace(string(good), lab.SiteA.LAN.String(), "10.66.0.0/24", 1)
