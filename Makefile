@@ -96,7 +96,7 @@ bench-peers: build ## all suites beside the peers that are installed, in one run
 bench-peers-deps: ## installs the peers: Debian's packages, and what is written in Go into bin/peers
 	apt-get install -y iperf3 ethtool iputils-ping openssl wireguard-tools openvpn tinc fastd
 	GOBIN=$(CURDIR)/bin/peers $(GO) install golang.zx2c4.com/wireguard@v0.0.0-20260522210424-ecfc5a8d5446
-	GOBIN=$(CURDIR)/bin/peers $(GO) install github.com/slackhq/nebula/cmd/nebula@v1.11.2 github.com/slackhq/nebula/cmd/nebula-cert@v1.11.2
+	GOBIN=$(CURDIR)/bin/peers $(GO) install github.com/slackhq/nebula/cmd/nebula@v1.10.3 github.com/slackhq/nebula/cmd/nebula-cert@v1.10.3
 
 .PHONY: bench-calls
 bench-calls: build ## throughput and memory of two routers with 1, 100, 1,000 calls and 100 tunnels: docs/bench/calls.md
