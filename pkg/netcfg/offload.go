@@ -11,9 +11,10 @@ import (
 	"github.com/safchain/ethtool"
 )
 
-// receiveOffloads make an interface join what it receives into trains: TCP segments, and UDP datagrams that
-// are only passing through (linux/netdev_features.h).
-var receiveOffloads = []string{"rx-gro", "rx-udp-gro-forwarding"}
+// receiveOffloads make an interface that joins TCP segments into trains (rx-gro, which network cards have on by
+// themselves) do so with UDP datagrams that
+// only pass through (linux/netdev_features.h).
+var receiveOffloads = []string{"rx-udp-gro-forwarding"}
 
 // JoinTrains switches on receive offloads of the interfaces that have an address within prefixes, where they
 // are off, and returns their names. undo switches off what was switched on. An interface that has no such

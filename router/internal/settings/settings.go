@@ -49,7 +49,7 @@ type Data struct {
 
 // Lan is the part of File on the other side of the box.
 type Lan struct {
-	Offload bool `yaml:"offload" doc:"Have these interfaces join what they receive into trains (rx-gro, rx-udp-gro-forwarding) while the router runs." default:"true"`
+	Offload bool `yaml:"offload" doc:"Have these interfaces join UDP datagrams that they receive into trains, as they do with TCP (rx-udp-gro-forwarding) while the router runs." default:"true"`
 }
 
 // Site is the part of File on prefixes and links.
