@@ -74,6 +74,7 @@ func (w *worker) inbound() (did bool, err error) {
 		heard := w.heard()
 		for i := range n {
 			t := &w.in.train[i]
+			w.rest.moved += t.N
 			for b := t.Buf[:t.N]; len(b) > 0; b = b[min(len(b), t.Size):] {
 				if err := w.open(b[:min(len(b), t.Size)], t.Addr, heard); err != nil {
 					return did, err

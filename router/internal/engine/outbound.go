@@ -76,6 +76,7 @@ func (w *worker) outbound() (did bool, err error) {
 			break
 		}
 		did = true
+		w.rest.moved += n
 		if err := w.carry(h, n); err != nil {
 			return did, err
 		}

@@ -13,6 +13,9 @@ const (
 	lingerMost  = 80 * time.Microsecond
 	// lingerNever is a sleep so long that it was right.
 	lingerNever = 4 * lingerMost
+	// lingerLoad is how many bytes make it a bulk transfer: nobody waits for one packet of it, and
+	// whoever shares the core has better use for the time.
+	lingerLoad = 8 << 10
 	// lingerLooks bounds the looks where the clock does not tell: each takes about 1 us.
 	lingerLooks = 160
 )
@@ -25,10 +28,12 @@ const (
 //	up to 80 us        twice as long, 10 us at first, 80 us at the most
 //	over 320 us        half as long, or not at all
 //
+// In a bulk transfer it sleeps at once.
 // Whoever else can run on the core goes first, at every look.
 type rest struct {
 	polls [4]time.Duration // by what was done last
 	did   int
+	moved int // bytes since it slept
 	looks int
 	since time.Time // when it had nothing to do; valid if it has looked again
 	slept time.Time
@@ -53,7 +58,7 @@ func (r *rest) worked(sent, received bool) bool {
 // linger says whether to look once more before sleeping.
 func (r *rest) linger() bool {
 	most := r.polls[r.did]
-	if most == 0 {
+	if most == 0 || r.moved > lingerLoad {
 		return false
 	}
 	if r.looks++; r.looks == 1 {
@@ -67,7 +72,7 @@ func (r *rest) linger() bool {
 
 func (r *rest) sleeps() {
 	r.slept = time.Now()
-	r.looks = 0
+	r.looks, r.moved = 0, 0
 }
 
 func (r *rest) woke() {
