@@ -70,3 +70,37 @@ func TestOutOfPlaceRefusesTooLittleRoom(t *testing.T) {
 		}
 	})
 }
+
+// A packet with an implicit IV is the one with an explicit IV, but for the IV: both ends that wrote
+// the sequence number there can leave it out.
+func TestImplicitIV(t *testing.T) {
+	for _, s := range []esp.Suite{esp.AES256GCM, esp.ChaCha20Poly1305, esp.AES128GCM} {
+		with, _ := pair(t, s, esp.Limits{})
+		without, in := pair2(t, s, s.ImplicitIV())
+		a := seal(t, with, []byte("payload"), esp.NextIPv4)
+		b := seal(t, without, []byte("payload"), esp.NextIPv4)
+		if !bytes.Equal(append(bytes.Clone(a[:8]), a[16:]...), b) {
+			t.Errorf("%v: % x\nwithout IV % x", s, a, b)
+		}
+		if got, _, err := in.Open(b); err != nil || string(got) != "payload" {
+			t.Errorf("%v: opened %q, %v", s, got, err)
+		}
+	}
+	if esp.AES256CBCSHA256.ImplicitIV() != esp.AES256CBCSHA256 {
+		t.Error("CBC needs an IV that nobody can predict")
+	}
+}
+
+// pair2 is a pair of one suite with the key of another.
+func pair2(t *testing.T, key, s esp.Suite) (*esp.Outbound, *esp.Inbound) {
+	t.Helper()
+	out, err := esp.NewOutbound(testSPI, s, testKey(key), esp.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := esp.NewInbound(testSPI, s, testKey(key), esp.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out, in
+}

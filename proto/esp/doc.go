@@ -31,10 +31,12 @@
 //	AES256CBCSHA256   RFC 3602, 4868         32+0+32        16     16   16  2^40 octets
 //	TripleDESSHA1     RFC 2451, 2404         24+0+20         8      8   12  2^30 octets
 //	NullSHA256        RFC 2410, 4868          0+0+32         0      4   16  2^56 octets
+//	...IIV            RFC 8750, of the AEADs  as theirs      0      4   16  as theirs
 //
 // # Initialization vectors
 //
 // The AEAD suites use the 64-bit extended sequence number as IV, which can never repeat under one key.
+// Two ends that know this of each other need not send it (RFC 8750).
 // AES-CBC and 3DES-CBC need one that nobody can predict: the sequence number encrypted by
 // AES under a key of its own, derived from the key material (the first method of NIST SP 800-38A
 // appendix C, with the keys kept apart; cut to 8 octets for 3DES). A reader of random bytes would

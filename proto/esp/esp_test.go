@@ -56,7 +56,7 @@ func seal(t testing.TB, out *esp.Outbound, payload []byte, next uint8) []byte {
 
 // eachSuite runs f as a subtest of every suite.
 func eachSuite(t *testing.T, f func(t *testing.T, s esp.Suite)) {
-	for _, s := range esp.Suites() {
+	for _, s := range append(esp.Suites(), esp.AES256GCMIIV, esp.ChaCha20Poly1305IIV, esp.AES128GCMIIV) {
 		t.Run(s.String(), func(t *testing.T) { f(t, s) })
 	}
 }
@@ -261,7 +261,7 @@ func TestNewRefusesBadArguments(t *testing.T) {
 		want  error
 	}{
 		{"no suite", testSPI, 0, testKey(esp.AES256GCM), esp.ErrSuite},
-		{"unknown suite", testSPI, 7, testKey(esp.AES256GCM), esp.ErrSuite},
+		{"unknown suite", testSPI, 200, testKey(esp.AES256GCM), esp.ErrSuite},
 		{"the non-ESP marker", 0, esp.AES256GCM, testKey(esp.AES256GCM), esp.ErrSPI},
 		{"reserved SPI", 255, esp.AES256GCM, testKey(esp.AES256GCM), esp.ErrSPI},
 		{"short key", testSPI, esp.AES256GCM, testKey(esp.AES128GCM), esp.ErrKey},

@@ -28,6 +28,12 @@ const (
 	AES256CBCSHA256  Suite = 4 // RFC 3602 with HMAC-SHA-256-128, RFC 4868
 	TripleDESSHA1    Suite = 5 // legacy: RFC 2451 with HMAC-SHA-1-96, RFC 2404
 	NullSHA256       Suite = 6 // legacy: RFC 2410 with HMAC-SHA-256-128; encrypts nothing
+
+	// The forms whose IV is not sent but is the extended sequence number (RFC 8750). They are
+	// not offered: who has agreed on a suite may agree on its form, see ImplicitIV.
+	AES256GCMIIV        Suite = 7
+	ChaCha20Poly1305IIV Suite = 8
+	AES128GCMIIV        Suite = 9
 )
 
 // spec is what the rest of the package knows of a suite. Sizes are in octets.
@@ -40,6 +46,7 @@ type spec struct {
 	align     int // payload, padding and the two trailer octets fill a multiple of this
 	icv       int
 	legacy    bool
+	implicit  bool   // the IV is the sequence number, and iv is 0
 	bound     Limits // no SA may have more than these
 	aead      func(key []byte) (cipher.AEAD, error)
 	block     func(key []byte) (cipher.Block, error) // CBC; nil for AEAD and NULL
@@ -87,9 +94,28 @@ var specs = [...]spec{
 		icv: cutSHA1, legacy: true, bound: smallBound, block: newTripleDES, mac: sha1.New},
 	NullSHA256: {name: "null-sha256", authKey: sha256.Size, align: align32, icv: cutSHA256,
 		legacy: true, bound: freeBound, mac: sha256.New},
+	AES256GCMIIV: {name: "aes256-gcm-iiv", cipherKey: 32, salt: 4, align: align32, icv: 16,
+		implicit: true, bound: blockBound, aead: newGCM},
+	ChaCha20Poly1305IIV: {name: "chacha20-poly1305-iiv", cipherKey: chacha20poly1305.KeySize, salt: 4, align: align32,
+		icv: chacha20poly1305.Overhead, implicit: true, bound: freeBound, aead: chacha20poly1305.New},
+	AES128GCMIIV: {name: "aes128-gcm-iiv", cipherKey: 16, salt: 4, align: align32, icv: 16,
+		implicit: true, bound: blockBound, aead: newGCM},
 }
 
-// Suites returns every suite, strongest first.
+// ImplicitIV is the form of s that does not send the IV, 8 octets less a packet; s itself if it has none.
+func (s Suite) ImplicitIV() Suite {
+	switch s {
+	case AES256GCM:
+		return AES256GCMIIV
+	case ChaCha20Poly1305:
+		return ChaCha20Poly1305IIV
+	case AES128GCM:
+		return AES128GCMIIV
+	}
+	return s
+}
+
+// Suites returns every suite that may be agreed on, strongest first.
 func Suites() []Suite {
 	return []Suite{AES256GCM, ChaCha20Poly1305, AES128GCM, AES256CBCSHA256, TripleDESSHA1, NullSHA256}
 }

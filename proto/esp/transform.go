@@ -168,7 +168,9 @@ func (t *transform) seal(seq uint64, pkt, plain []byte) error {
 	binary.BigEndian.PutUint32(pkt[spiSize:], uint32(seq))
 	iv := pkt[headerSize : headerSize+t.iv]
 	if t.aead != nil {
-		binary.BigEndian.PutUint64(iv, seq)
+		if !t.implicit {
+			binary.BigEndian.PutUint64(iv, seq)
+		}
 	} else if t.block != nil {
 		binary.BigEndian.PutUint64(l.iv[:], seq)
 		clear(l.iv[8:])
@@ -184,7 +186,7 @@ func (t *transform) seal(seq uint64, pkt, plain []byte) error {
 func (t *transform) sealIV(l *lane, seq uint64, pkt, plain []byte) {
 	start, end := headerSize+t.iv, len(pkt)-t.icv
 	if t.aead != nil {
-		l.prepare(pkt, seq)
+		l.prepare(pkt, seq, t.implicit)
 		t.aead.Seal(pkt[start:start], l.nonce[:], plain, l.aad[:])
 		return
 	}
@@ -204,7 +206,7 @@ func (t *transform) open(seq uint64, plain, pkt []byte) (ok bool, err error) {
 	}
 	start, end := headerSize+t.iv, len(pkt)-t.icv
 	if t.aead != nil {
-		l.prepare(pkt, seq)
+		l.prepare(pkt, seq, t.implicit)
 		_, bad := t.aead.Open(plain[:0], l.nonce[:], pkt[start:], l.aad[:])
 		ok = bad == nil
 	} else if ok = subtle.ConstantTimeCompare(l.authenticate(pkt[:end], seq)[:t.icv], pkt[end:]) == 1; ok {
@@ -219,9 +221,14 @@ func (t *transform) open(seq uint64, plain, pkt []byte) (ok bool, err error) {
 	return ok, nil
 }
 
-// prepare sets nonce and associated data from the packet's SPI and IV and the full sequence number.
-func (l *lane) prepare(pkt []byte, seq uint64) {
-	copy(l.nonce[nonceSize-8:], pkt[headerSize:headerSize+8])
+// prepare sets nonce and associated data from the packet's SPI and IV and the full sequence number, which
+// is the IV where none is sent.
+func (l *lane) prepare(pkt []byte, seq uint64, implicit bool) {
+	if implicit {
+		binary.BigEndian.PutUint64(l.nonce[nonceSize-8:], seq)
+	} else {
+		copy(l.nonce[nonceSize-8:], pkt[headerSize:headerSize+8])
+	}
 	copy(l.aad[:spiSize], pkt)
 	binary.BigEndian.PutUint64(l.aad[spiSize:], seq)
 }
