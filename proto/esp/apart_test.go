@@ -104,3 +104,17 @@ func pair2(t *testing.T, key, s esp.Suite) (*esp.Outbound, *esp.Inbound) {
 	}
 	return out, in
 }
+
+func TestFitsIsTheInverseOfOverhead(t *testing.T) {
+	eachSuite(t, func(t *testing.T, s esp.Suite) {
+		for size := range 2000 {
+			n := s.Fits(size)
+			if n > 0 && n+s.Overhead(n) > size {
+				t.Errorf("%d octets do not fit %d", n, size)
+			}
+			if n+1+s.Overhead(n+1) <= size {
+				t.Errorf("%d octets would fit %d, too", n+1, size)
+			}
+		}
+	})
+}

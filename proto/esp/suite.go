@@ -171,6 +171,12 @@ func (s Suite) Tailroom(n int) int {
 // Overhead is what Seal adds to a payload of n octets: Headroom and Tailroom.
 func (s Suite) Overhead(n int) int { return s.Headroom() + s.Tailroom(n) }
 
+// Fits is the longest payload in octets whose packet has at most size octets; 0 if there is none.
+func (s Suite) Fits(size int) int {
+	p := s.spec()
+	return max(0, (size-s.Headroom()-p.icv)&^(p.align-1)-trailer)
+}
+
 // Bound returns the limits that no SA of this suite can exceed.
 func (s Suite) Bound() Limits { return s.spec().bound }
 

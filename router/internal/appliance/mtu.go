@@ -14,28 +14,27 @@ const (
 	smallest = 1280      // IPv6 asks for no less
 )
 
-// MTU is the largest private packet, in bytes: what the configuration says, or what fits
-// a path of 1,500 bytes whichever of the allowed suites is agreed on.
+// MTU is the largest private packet, in bytes: what the configuration says, or the most that any of the allowed
+// suites carries on a path of 1,500 bytes. A call that carries less says so to senders by itself.
 func MTU(s *settings.Settings) int {
 	if s.Tun.MTU != 0 {
 		return s.Tun.MTU
 	}
 	outer := ipv4UDP
-	if s.Listen.Addr().Is6() {
+	if s.Listen.Addr().Is6() && !s.Listen.Addr().IsUnspecified() {
 		outer = ipv6UDP
 	}
-	n := pathMTU
+	n := smallest
 	for _, suite := range s.Suites {
-		n = min(n, fits(suite, pathMTU-outer))
+		n = max(n, fits(suite, pathMTU-outer, s.Data.Headers == "compact"))
 	}
-	return max(n, smallest)
+	return n
 }
 
 // fits is the largest private packet that a suite carries in a datagram of size bytes.
-func fits(s esp.Suite, size int) int {
-	n := size
-	for n > 0 && inner+n+s.Overhead(inner+n) > size {
-		n--
+func fits(s esp.Suite, size int, compact bool) int {
+	if compact {
+		return s.ImplicitIV().Fits(size)
 	}
-	return n
+	return s.Fits(size) - inner
 }

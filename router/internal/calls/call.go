@@ -30,8 +30,9 @@ type Capabilities uint32
 
 // The capabilities.
 const (
-	Bare      Capabilities = 1 << iota // IP packets without inner UDP, L2TP and PPP around them
-	Checksums                          // transport checksums that are left to the receiver
+	Bare       Capabilities = 1 << iota // IP packets without inner UDP, L2TP and PPP around them
+	Checksums                           // transport checksums that are left to the receiver
+	ImplicitIV                          // suites that have such a form leave the IV out (RFC 8750)
 )
 
 // Has says whether c holds all of d.

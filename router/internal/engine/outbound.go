@@ -34,21 +34,23 @@ const (
 // outbox is the sending half of a worker: one packet or train as it came, and the sealed
 // datagrams that go next.
 type outbox struct {
-	split gso.Splitter
-	src   []byte // the packet or train stands at headroom
-	arena []byte
-	used  int // bytes of arena
-	next  int // the first train that was not sent yet
-	n     int // trains
-	open  bool
-	train [maxTrains]udpio.Train
-	reply []byte        // an ICMP error to be
-	quiet time.Duration // no ICMP error before this long after the engine's start
+	split    gso.Splitter
+	src      []byte // the packet or train stands at headroom
+	arena    []byte
+	used     int // bytes of arena
+	next     int // the first train that was not sent yet
+	n        int // trains
+	open     bool
+	train    [maxTrains]udpio.Train
+	fragment []byte        // stands at headroom
+	reply    []byte        // an ICMP error to be
+	quiet    time.Duration // no ICMP error before this long after the engine's start
 }
 
 func (o *outbox) init() {
 	o.src = make([]byte, headroom+maxPacket+tailroom)
 	o.arena = make([]byte, arenaSize)
+	o.fragment = make([]byte, headroom+maxPacket+tailroom)
 	o.reply = make([]byte, 0, headroom+ip.MinMTUv6)
 }
 
@@ -160,11 +162,14 @@ func (w *worker) carry(h gso.Header, n int) error {
 		next = esp.NextUDP
 	}
 	syn := p.Protocol() == ip.TCP && isSYN(p)
-	if err := o.split.Reset(h, o.src, headroom, p.Len(), syn || !out.LeaveChecksums); err != nil {
+	// A checksum that we change, or that a fragment cuts off from what it sums, is completed first.
+	cut := out.MTU > 0 && !p.DontFragment()
+	if err := o.split.Reset(h, o.src, headroom, p.Len(), syn || cut || !out.LeaveChecksums); err != nil {
 		d.BadPacket.Add(1)
 		return nil
 	}
-	if out.MTU > 0 && o.split.Largest() > out.MTU {
+	long := out.MTU > 0 && o.split.Largest() > out.MTU
+	if long && !cut {
 		return w.tooBig(p, out)
 	}
 	for {
@@ -175,10 +180,31 @@ func (w *worker) carry(h gso.Header, n int) error {
 		if syn && out.MTU > 0 {
 			ip.ClampMSS(p, out.MTU)
 		}
-		if err := w.seal(c, out, prefix, next, at, n); err != nil {
+		if long && n > out.MTU {
+			err = w.fragments(c, out, prefix, next, o.src[at:at+n])
+		} else {
+			err = w.seal(c, out, prefix, next, o.src, at, n)
+		}
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// fragments seals the fragments of an IPv4 packet that is too long for its path and may be cut.
+func (w *worker) fragments(c *calls.Call, out *calls.Outbound, prefix []byte, next uint8, pkt []byte) error {
+	p, err := ip.Parse(pkt)
+	if err != nil {
+		w.e.drops.BadPacket.Add(1)
+		return nil
+	}
+	buf := w.out.fragment
+	for f := range ip.Fragment(p, out.MTU, buf[headroom:headroom+out.MTU]) {
+		if err := w.seal(c, out, prefix, next, buf, headroom, len(f)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // isSYN says whether p is a TCP segment that offers an MSS.
@@ -189,7 +215,7 @@ func isSYN(p ip.Packet) bool {
 }
 
 // seal puts the packet src[at:at+n] behind the datagrams in the arena.
-func (w *worker) seal(c *calls.Call, out *calls.Outbound, prefix []byte, next uint8, at, n int) error {
+func (w *worker) seal(c *calls.Call, out *calls.Outbound, prefix []byte, next uint8, src []byte, at, n int) error {
 	o := &w.out
 	if o.n == maxTrains || len(o.arena)-o.used < n+headroom+tailroom {
 		if err := w.flushAll(); err != nil {
@@ -198,10 +224,10 @@ func (w *worker) seal(c *calls.Call, out *calls.Outbound, prefix []byte, next ui
 	}
 	head := at - len(prefix)
 	if len(prefix) > 0 {
-		copy(o.src[head:], prefix)
-		binary.BigEndian.PutUint16(o.src[head+udpLen:], uint16(len(prefix)+n)) //nolint:gosec // a packet is at most 64 KiB
+		copy(src[head:], prefix)
+		binary.BigEndian.PutUint16(src[head+udpLen:], uint16(len(prefix)+n)) //nolint:gosec // a packet is at most 64 KiB
 	}
-	pkt, err := out.SA.SealTo(o.arena[o.used:], o.src[head:], len(prefix)+n, next)
+	pkt, err := out.SA.SealTo(o.arena[o.used:], src[head:], len(prefix)+n, next)
 	if err != nil {
 		w.e.drops.Exhausted.Add(1)
 		return nil

@@ -14,6 +14,7 @@ import (
 type association struct {
 	generation uint32
 	suite      esp.Suite
+	implicit   bool // IVs are left out
 	hybrid     bool
 	since      time.Time
 	rekeys     uint64
@@ -51,17 +52,21 @@ type keys struct {
 // install makes the pair of k the present one. The first pair seals at once.
 func (a *association) install(now time.Time, e *Endpoint, k keys) error {
 	lim := esp.Limits{SoftBytes: e.c.RekeyBytes, SoftPackets: e.c.RekeyPackets}
-	out, err := esp.NewOutbound(k.remote, k.suite, k.out, lim)
+	form := k.suite
+	if a.implicit {
+		form = form.ImplicitIV()
+	}
+	out, err := esp.NewOutbound(k.remote, form, k.out, lim)
 	if err != nil {
 		return fmt.Errorf("making the outbound SA: %w", err)
 	}
-	sa, err := esp.NewInbound(k.local, k.suite, k.in, esp.Limits{})
+	sa, err := esp.NewInbound(k.local, form, k.in, esp.Limits{})
 	if err != nil {
 		return fmt.Errorf("making the inbound SA: %w", err)
 	}
 	if e.c.KeyLog != nil {
-		e.c.KeyLog(k.local, k.suite, k.in)
-		e.c.KeyLog(k.remote, k.suite, k.out)
+		e.c.KeyLog(k.local, form, k.in)
+		e.c.KeyLog(k.remote, form, k.out)
 	}
 	in := &calls.Inbound{SPI: k.local, SA: sa, Call: k.call, Tunnel: k.tunnel}
 	e.c.Table.Install(in)

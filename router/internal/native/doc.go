@@ -46,6 +46,9 @@
 //	   the association belongs to one session, so they say nothing that the SPI does not
 //	2  TCP and UDP checksums may come as a kernel leaves them to its network card, the sum of
 //	   the pseudo-header; ESP's ICV covers the way, and the sender of the packet has been believed so far
+//	4  in the suites that have such a form the IV is left out of data packets (RFC 8750)
+//
+// 1 and 4 are in force where both ends take them, 2 in each direction by itself.
 //
 // In the clear only SCCRQ, SCCRP, SCCCN, their More parts, the acknowledgements between
 // them, Cookie and a StopCCN that refuses are sent or heard. Once a tunnel is keyed

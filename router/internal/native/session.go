@@ -309,6 +309,7 @@ func (s *session) keyed(now time.Time) error {
 	c.LocalTunnel, c.LocalSession, c.PeerTunnel, c.PeerSession = s.t.id, s.local, s.t.m.PeerID(), s.peer
 	c.SetBounds(s.bounds())
 	k := keys{suite: r.Suite, hybrid: r.Hybrid, local: r.LocalSPI, remote: r.RemoteSPI, in: r.In, out: r.Out, call: c, tunnel: s.t.id}
+	s.data.implicit = s.agreed().Has(calls.ImplicitIV)
 	if err := s.data.install(now, s.t.e, k); err != nil {
 		return err
 	}
@@ -464,16 +465,41 @@ func (s *session) publish() {
 		s.call.Publish(nil)
 		return
 	}
-	// What we do not take we do not send either: both are for captures that can be read.
-	both := s.takes & s.call.Takes
-	o := &calls.Outbound{SA: s.data.out, To: s.t.to, Bare: both.Has(calls.Bare), LeaveChecksums: s.takes.Has(calls.Checksums)}
+	o := &calls.Outbound{SA: s.data.out, To: s.t.to, Bare: s.agreed().Has(calls.Bare), LeaveChecksums: s.takes.Has(calls.Checksums)}
 	if s.v4 {
 		o.Prefix4 = s.prefix(ppp.ProtoIPv4)
 	}
 	if s.v6 {
 		o.Prefix6 = s.prefix(ppp.ProtoIPv6)
 	}
+	lead := 0
+	if !o.Bare {
+		lead = max(len(o.Prefix4), len(o.Prefix6))
+	}
+	o.MTU = s.fits(o.To.Addr(), lead)
 	s.call.Publish(o)
+}
+
+// agreed is what both ends take. What we do not take we do not send either: captures can be read in both directions or
+// in none.
+func (s *session) agreed() calls.Capabilities { return s.takes & s.call.Takes }
+
+// pathMTU is what every path is taken to carry, in bytes of IP packet.
+const pathMTU = 1500
+
+// fits is the longest private packet in bytes that leaves in one datagram to an address, behind prefix bytes of
+// inner headers, and that the peer's PPP takes.
+func (s *session) fits(to netip.Addr, prefix int) int {
+	const v4, v6 = 20 + udpHeader, 40 + udpHeader
+	outer := v6
+	if to.Unmap().Is4() {
+		outer = v4
+	}
+	form := s.data.suite
+	if s.data.implicit {
+		form = form.ImplicitIV()
+	}
+	return min(form.Fits(pathMTU-outer)-prefix, int(s.link.PeerMRU()))
 }
 
 func (s *session) prefix(p ppp.Protocol) []byte {
