@@ -65,9 +65,11 @@ func (o *outbox) reset() { o.used, o.next, o.n, o.open = 0, 0, 0, false }
 func (w *worker) outbound() (did bool, err error) {
 	o := &w.out
 	if o.pending() {
-		if did, err = w.flush(); err != nil || o.pending() {
-			return did, err
+		done, err := w.flush()
+		if err != nil || !done {
+			return false, err
 		}
+		did = true
 	}
 	for range turnReads {
 		h, n, err := w.port.Queue.Read(o.src, headroom)
@@ -82,8 +84,8 @@ func (w *worker) outbound() (did bool, err error) {
 		if err := w.carry(h, n); err != nil {
 			return did, err
 		}
-		if len(o.arena)-o.used < arenaLow {
-			if _, err := w.flush(); err != nil || o.pending() {
+		if o.n > 1 || len(o.arena)-o.used < arenaLow {
+			if done, err := w.flushFull(); err != nil || !done {
 				return did, err
 			}
 		}
@@ -92,26 +94,46 @@ func (w *worker) outbound() (did bool, err error) {
 	return did, err
 }
 
-// flush sends what is sealed. What the socket has no room for stays pending.
-func (w *worker) flush() (did bool, err error) {
+// flushFull sends the trains that are full, and keeps the last one for what the next read brings: a train
+// from the interface, sealed, is somewhat longer than a message may be, and its end would go as a message of its
+// own. done: the socket had room.
+func (w *worker) flushFull() (done bool, err error) {
 	o := &w.out
-	if !o.pending() {
-		o.reset()
-		return false, nil
+	if !o.open || o.n == 1 {
+		return w.flush()
 	}
-	n, err := w.port.Conn.Send(o.train[o.next:o.n])
-	o.next += n
-	if err != nil {
-		if errors.Is(err, net.ErrClosed) {
-			return false, err
+	last := o.train[o.n-1]
+	o.n--
+	if done, err = w.flush(); err != nil || !done {
+		o.train[o.n] = last
+		o.n++
+		return done, err
+	}
+	o.used = copy(o.arena, last.Buf[:last.N])
+	last.Buf = o.arena
+	o.train[0], o.n, o.open = last, 1, true
+	return true, nil
+}
+
+// flush sends what is sealed. What the socket has no room for stays pending, and done is false.
+func (w *worker) flush() (done bool, err error) {
+	o := &w.out
+	for o.pending() {
+		n, err := w.port.Conn.Send(o.train[o.next:o.n])
+		o.next += n
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return false, err
+			}
+			w.refused(err) // trouble with a destination is no failure
 		}
-		w.refused(err) // trouble with a destination is no failure
+		if n == 0 {
+			o.open = false
+			return false, nil
+		}
 	}
-	o.open = false
-	if !o.pending() {
-		o.reset()
-	}
-	return n > 0, nil
+	o.reset()
+	return true, nil
 }
 
 func (w *worker) refused(err error) {
@@ -260,7 +282,7 @@ func (o *outbox) join(n int, out *calls.Outbound) bool {
 // flushAll sends what is sealed, however long it takes: what is being taken apart needs the room.
 func (w *worker) flushAll() error {
 	for {
-		if _, err := w.flush(); err != nil || !w.out.pending() {
+		if done, err := w.flush(); err != nil || done {
 			return err
 		}
 		if _, err := w.port.Wait.Wait([]bool{false, false}, []bool{false, true}); err != nil {
