@@ -55,12 +55,21 @@ func (c *call) point(i int, b []byte, name int, namelen uint32) *unix.Msghdr {
 	return h
 }
 
+// await makes message i ready to be filled. Most often it is as the last call left it, and only what the kernel
+// has written is to be undone.
+func (c *call) await(i int, b []byte) {
+	h := &c.msgs[i].hdr
+	if c.iovs[i].Base != unsafe.SliceData(b) || c.iovs[i].Len != uint64(len(b)) || h.Iov == nil {
+		c.point(i, b, i, 0)
+		c.room(i)
+	}
+	h.Namelen = uint32(len(c.names[i]))
+	h.SetControllen(int(unsafe.Sizeof(c.controls[i])))
+}
+
 // room lets the kernel say how long the datagrams of message i are.
 func (c *call) room(i int) {
-	h := &c.msgs[i].hdr
-	c.controls[i] = rawControl{}
-	h.Control = (*byte)(unsafe.Pointer(&c.controls[i])) //nolint:gosec // a fixed array of c
-	h.SetControllen(int(unsafe.Sizeof(c.controls[i])))
+	c.msgs[i].hdr.Control = (*byte)(unsafe.Pointer(&c.controls[i])) //nolint:gosec // a fixed array of c
 }
 
 // segment tells the kernel to cut message i into datagrams of size bytes.

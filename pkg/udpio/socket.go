@@ -204,8 +204,7 @@ func (s *socket) Receive(ts []Train) (int, error) {
 		return 0, nil
 	}
 	for i := range limit {
-		c.point(i, ts[i].Buf, i, uint32(len(c.names[i])))
-		c.room(i)
+		c.await(i, ts[i].Buf)
 	}
 	n, err := s.receive(c, limit)
 	for i := range n {
@@ -215,7 +214,6 @@ func (s *socket) Receive(ts []Train) (int, error) {
 			t.Size = t.N
 		}
 	}
-	c.release()
 	return n, err
 }
 

@@ -12,7 +12,7 @@ import (
 type Conn interface {
 	// Receive fills ts[i] for i < n with what waits in the socket: at most len(ts[i].Buf) bytes
 	// each, which should hold 64 KiB; a datagram that is longer is cut. It sets N, Size and
-	// Addr. 0 and no error: nothing waits. IPv4 senders come as IPv4, never as mapped IPv6.
+	// Addr. The buffers are held until the next Receive. 0 and no error: nothing waits. IPv4 senders come as IPv4, never as mapped IPv6.
 	Receive(ts []Train) (n int, err error)
 	// Send sends ts in order and returns how many were sent or refused; fewer than len(ts): the
 	// socket is full, and the next train has been shortened to what is left of it. A refusal

@@ -56,11 +56,16 @@ func (w *worker) run() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	read, write := []bool{true, true}, []bool{false, false}
+	fromLAN := true
 	for {
-		sent, err := w.outbound()
-		if err != nil {
-			return w.ended(err)
+		var sent bool
+		var err error
+		if fromLAN { // a packet that woke us from the other side goes first
+			if sent, err = w.outbound(); err != nil {
+				return w.ended(err)
+			}
 		}
+		fromLAN = true
 		received, err := w.inbound()
 		if err != nil {
 			return w.ended(err)
@@ -77,6 +82,7 @@ func (w *worker) run() error {
 			return w.ended(err)
 		}
 		w.rest.woke()
+		fromLAN = events[0].Read || events[1].Write
 		if events[1].Error {
 			w.trouble()
 		}
