@@ -12,7 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
+
+	"golang.org/x/sys/unix"
 
 	"twinkey/pkg/netlab"
 	"twinkey/pkg/udpio"
@@ -34,32 +35,79 @@ func check(t testing.TB, err error) {
 
 func listen(t testing.TB, addr string) udpio.Conn {
 	t.Helper()
-	c, err := udpio.Listen(t.Context(), netip.MustParseAddrPort(addr), udpio.Options{RcvBuf: 4 << 20, SndBuf: 4 << 20})
-	check(t, err)
-	t.Cleanup(func() { check(t, c.Close()) })
-	return c
+	return listenAs(t, addr, udpio.Options{RcvBuf: 4 << 20, SndBuf: 4 << 20})[0]
 }
 
-// batch is room for n datagrams.
+func listenAs(t testing.TB, addr string, o udpio.Options) []udpio.Conn {
+	t.Helper()
+	cs, err := udpio.Listen(netip.MustParseAddrPort(addr), o)
+	check(t, err)
+	for _, c := range cs {
+		t.Cleanup(func() { check(t, c.Close()) })
+	}
+	return cs
+}
+
+// wait is until c can be read, or has trouble.
+func wait(t testing.TB, c udpio.Conn) {
+	t.Helper()
+	fds := []unix.PollFd{{Fd: int32(c.FD()), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, 10_000)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		check(t, err)
+		if n == 0 {
+			t.Fatal("nothing within 10 s")
+		}
+		return
+	}
+}
+
+// batch is room for n trains, and the datagrams that came.
 type batch struct {
-	bufs  [][]byte
-	sizes []int
-	from  []netip.AddrPort
+	trains []udpio.Train
+	got    [][]byte
+	from   []netip.AddrPort
 }
 
 func newBatch(n int) *batch {
-	b := &batch{make([][]byte, n), make([]int, n), make([]netip.AddrPort, n)}
-	for i := range b.bufs {
-		b.bufs[i] = make([]byte, 2048)
+	b := &batch{trains: make([]udpio.Train, n)}
+	for i := range b.trains {
+		b.trains[i].Buf = make([]byte, 1<<16)
 	}
 	return b
 }
 
+// read waits for datagrams and takes trains apart.
 func (b *batch) read(t testing.TB, c udpio.Conn) int {
 	t.Helper()
-	n, err := c.Read(b.bufs, b.sizes, b.from)
-	check(t, err)
-	return n
+	b.got, b.from = b.got[:0], b.from[:0]
+	for len(b.got) == 0 {
+		wait(t, c)
+		n, err := c.Receive(b.trains)
+		check(t, err)
+		for _, tr := range b.trains[:n] {
+			for d := tr.Buf[:tr.N]; ; d = d[tr.Size:] {
+				b.got, b.from = append(b.got, d[:min(tr.Size, len(d))]), append(b.from, tr.Addr)
+				if len(d) <= tr.Size {
+					break
+				}
+			}
+		}
+	}
+	return len(b.got)
+}
+
+// train is n datagrams of size bytes, the last shorter, each of its own byte.
+func train(n, size, last int, to netip.AddrPort) udpio.Train {
+	var b []byte
+	for i := range n {
+		b = append(b, slices.Repeat([]byte{byte(i + 1)}, size)...)
+	}
+	b = b[:len(b)-size+last]
+	return udpio.Train{Buf: b, N: len(b), Size: size, Addr: to}
 }
 
 func TestBatchesBothFamilies(t *testing.T) {
@@ -85,7 +133,7 @@ func TestBatchesBothFamilies(t *testing.T) {
 			for i := 0; i < len(bufs); {
 				n := in.read(t, b)
 				for k := range n {
-					if got := in.bufs[k][:in.sizes[k]]; !slices.Equal(got, bufs[i]) {
+					if got := in.got[k]; !slices.Equal(got, bufs[i]) {
 						t.Fatalf("datagram %d: % x", i, got)
 					}
 					if in.from[k] != netip.AddrPortFrom(netip.MustParseAddr(c.from), a.LocalAddr().Port()) {
@@ -94,8 +142,8 @@ func TestBatchesBothFamilies(t *testing.T) {
 					i++
 				}
 			}
-			check(t, b.Write([][]byte{[]byte("answer")}, in.from[0])) // what Read said is good for Write
-			if n := in.read(t, a); n != 1 || string(in.bufs[0][:in.sizes[0]]) != "answer" {
+			check(t, b.Write([][]byte{[]byte("answer")}, in.from[0])) // what Receive said is good for Write
+			if n := in.read(t, a); n != 1 || string(in.got[0]) != "answer" {
 				t.Error("no answer")
 			}
 		})
@@ -108,31 +156,46 @@ func TestEmptyAndLongDatagrams(t *testing.T) {
 	in := newBatch(2)
 	for got := 0; got < 2; {
 		for k := range in.read(t, b) {
-			if want := []int{0, 2048}[got]; in.sizes[k] != want {
-				t.Errorf("datagram %d: %d bytes, want %d", got, in.sizes[k], want)
+			if want := []int{0, 3000}[got]; len(in.got[k]) != want {
+				t.Errorf("datagram %d: %d bytes, want %d", got, len(in.got[k]), want)
 			}
 			got++
 		}
 	}
 }
 
-func TestCloseUnblocksRead(t *testing.T) {
+func TestClose(t *testing.T) {
 	c := listen(t, "127.0.0.1:0")
-	done := make(chan error)
-	go func() {
-		in := newBatch(1)
-		_, err := c.Read(in.bufs, in.sizes, in.from)
-		done <- err
-	}()
-	time.Sleep(10 * time.Millisecond) // so that Read is usually blocked; either order must work
 	check(t, c.Close())
-	if err := <-done; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("Read: %v", err)
+	if _, err := c.Receive(newBatch(1).trains); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Receive: %v", err)
 	}
 	if err := c.Write([][]byte{{1}}, netip.MustParseAddrPort("127.0.0.1:9")); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Write: %v", err)
 	}
+	if _, err := c.Send([]udpio.Train{train(1, 1, 1, netip.MustParseAddrPort("127.0.0.1:9"))}); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Send: %v", err)
+	}
+	if c.Trouble() != nil {
+		t.Error("trouble of a closed socket")
+	}
 	check(t, c.Close())
+}
+
+// trouble waits for an ICMP error.
+func trouble(t testing.TB, c udpio.Conn) *udpio.PathError {
+	t.Helper()
+	for range 1000 {
+		wait(t, c)
+		if n, err := c.Receive(newBatch(1).trains); n != 0 || err != nil {
+			t.Fatalf("received %d, %v", n, err)
+		}
+		if pe := c.Trouble(); pe != nil {
+			return pe
+		}
+	}
+	t.Fatal("no trouble")
+	return nil
 }
 
 // An ICMP error names the destination that it is about and leaves the socket in working order, also
@@ -146,16 +209,15 @@ func TestRefusedIsTransient(t *testing.T) {
 	check(t, a.Write([][]byte{{1}}, dead))
 	check(t, a.Write([][]byte{{2}}, b.LocalAddr())) // meets the pending error first
 	in := newBatch(4)
-	_, err := a.Read(in.bufs, in.sizes, in.from)
-	pe, ok := errors.AsType[*udpio.PathError](err)
-	if !ok || pe.To != dead || !pe.Refused() || !pe.ICMP || pe.TooBig() || !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Fatalf("got %+v", err)
+	pe := trouble(t, a)
+	if pe.To != dead || !pe.Refused() || !pe.ICMP || pe.TooBig() || !errors.Is(pe, syscall.ECONNREFUSED) {
+		t.Fatalf("got %+v", pe)
 	}
-	if n := in.read(t, b); n != 1 || in.bufs[0][0] != 2 {
+	if n := in.read(t, b); n != 1 || in.got[0][0] != 2 {
 		t.Error("the datagram to the other destination is lost")
 	}
 	check(t, b.Write([][]byte{{3}}, a.LocalAddr()))
-	if n := in.read(t, a); n != 1 || in.bufs[0][0] != 3 {
+	if n := in.read(t, a); n != 1 || in.got[0][0] != 3 {
 		t.Error("the socket does not read on")
 	}
 }
@@ -171,14 +233,9 @@ func TestTooBigForTheInterface(t *testing.T) {
 	}
 	// The kernel's own refusal comes to the reader as well, with the interface's MTU; then the answer to the
 	// datagram that did fit, which nobody listens to.
-	in := newBatch(1)
 	var mtu int
 	for range 2 {
-		_, err = a.Read(in.bufs, in.sizes, in.from)
-		if pe, ok = errors.AsType[*udpio.PathError](err); !ok {
-			t.Fatalf("got %v", err)
-		}
-		mtu = max(mtu, pe.MTU)
+		mtu = max(mtu, trouble(t, a).MTU)
 	}
 	if mtu != 1500 {
 		t.Errorf("MTU %d", mtu)
@@ -201,14 +258,13 @@ func TestTooBigForThePath(t *testing.T) {
 	in := newBatch(1)
 	for range 2 { // with DO the second one would be refused by our own kernel
 		check(t, ca.Write([][]byte{make([]byte, 1400)}, cb.LocalAddr()))
-		_, err := ca.Read(in.bufs, in.sizes, in.from)
-		pe, ok := errors.AsType[*udpio.PathError](err)
-		if !ok || !pe.TooBig() || !pe.ICMP || pe.MTU != 1300 || pe.To != cb.LocalAddr() {
-			t.Fatalf("got %+v", err)
+		pe := trouble(t, ca)
+		if !pe.TooBig() || !pe.ICMP || pe.MTU != 1300 || pe.To != cb.LocalAddr() {
+			t.Fatalf("got %+v", pe)
 		}
 	}
 	check(t, ca.Write([][]byte{make([]byte, 1272)}, cb.LocalAddr()))
-	if n := in.read(t, cb); n != 1 || in.sizes[0] != 1272 {
+	if n := in.read(t, cb); n != 1 || len(in.got[0]) != 1272 {
 		t.Error("what fits does not arrive")
 	}
 }
@@ -220,10 +276,10 @@ func TestRefusedDestinations(t *testing.T) {
 			t.Errorf("%v: no PathError", to)
 		}
 	}
-	if _, err := udpio.Listen(t.Context(), netip.AddrPort{}, udpio.Options{}); err == nil {
+	if _, err := udpio.Listen(netip.AddrPort{}, udpio.Options{}); err == nil {
 		t.Error("listening on nothing")
 	}
-	if _, err := udpio.Listen(t.Context(), c4.LocalAddr(), udpio.Options{}); !errors.Is(err, syscall.EADDRINUSE) {
+	if _, err := udpio.Listen(c4.LocalAddr(), udpio.Options{}); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("listening twice: %v", err)
 	}
 }
@@ -238,89 +294,217 @@ func TestBuffers(t *testing.T) {
 	}
 }
 
-func TestManyWritersAndReaders(t *testing.T) {
+// Control messages and packets leave by one socket at once; none is lost, each train stays in order.
+func TestSendersAtOnce(t *testing.T) {
 	a, b := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
-	const writers, each = 4, 100
-	var writing, reading sync.WaitGroup
-	for range writers {
-		writing.Go(func() {
+	const each = 100
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
 			for range each {
-				if err := a.Write([][]byte{{1}, {2}}, b.LocalAddr()); err != nil {
+				if err := a.Write([][]byte{{0}, {0}}, b.LocalAddr()); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
-	var mu sync.Mutex
-	sum := 0
-	for range 2 {
-		reading.Go(func() {
-			in := newBatch(16)
-			for {
-				n, err := b.Read(in.bufs, in.sizes, in.from)
-				if err != nil {
-					return
+	wg.Go(func() {
+		for range each {
+			if n, err := a.Send([]udpio.Train{train(10, 100, 50, b.LocalAddr())}); n != 1 || err != nil {
+				t.Errorf("sent %d, %v", n, err)
+			}
+		}
+	})
+	wg.Wait()
+	in, next := newBatch(16), 1
+	for got := 0; got < 3*each*2+each*10; {
+		got += in.read(t, b)
+		for _, d := range in.got {
+			if d[0] == 0 {
+				continue
+			}
+			if int(d[0]) != next {
+				t.Fatalf("datagram %d where %d was due", d[0], next)
+			}
+			next = next%10 + 1
+		}
+	}
+}
+
+// A train arrives as its datagrams, and as a train where the kernel keeps it together; likewise where the
+// device cannot, in either direction.
+func TestTrains(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		off         []string // of the sender's device
+		noOffload   bool
+		whole, sent bool // received as one train; Offload afterwards
+	}{
+		{"whole", nil, false, true, true},
+		{"segmented by the kernel", []string{"tx-udp-segmentation", "gso"}, false, false, true},
+		{"the device sums no checksums", []string{"tx-checksumming"}, false, false, true},
+		{"switched off", nil, true, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ha, hb := twoHosts(t, 1500)
+			for _, f := range c.off {
+				if out, err := ha.Command(t.Context(), "ethtool", "-K", "eth0", f, "off").CombinedOutput(); err != nil {
+					t.Fatalf("%v: %s", err, out)
 				}
-				mu.Lock()
-				sum += n
-				mu.Unlock()
+			}
+			a, b := listenOn(t, ha, "10.0.0.1:0", udpio.Options{NoOffload: c.noOffload}), listenOn(t, hb, "10.0.0.2:0", udpio.Options{RcvBuf: 8 << 20})
+			for _, shape := range [][3]int{{44, 1472, 1472}, {44, 1472, 1}, {64, 100, 50}, {2, 1, 1}, {1, 1400, 1400}} {
+				n, err := a.Send([]udpio.Train{train(shape[0], shape[1], shape[2], b.LocalAddr())})
+				if n != 1 || err != nil {
+					t.Fatalf("%v: sent %d, %v", shape, n, err)
+				}
+				in := newBatch(64)
+				for i := 0; i < shape[0]; {
+					k := in.read(t, b)
+					if c.whole && k != shape[0] {
+						t.Errorf("%v: %d datagrams at once", shape, k)
+					}
+					for _, d := range in.got {
+						want := shape[1]
+						if i == shape[0]-1 {
+							want = shape[2]
+						}
+						if len(d) != want || d[0] != byte(i+1) || d[want-1] != byte(i+1) {
+							t.Fatalf("%v: datagram %d: %d bytes of %d", shape, i, len(d), d[0])
+						}
+						i++
+					}
+				}
+			}
+			if a.Offload() != c.sent {
+				t.Errorf("offload: %v", a.Offload())
 			}
 		})
 	}
-	writing.Wait()
-	for start := time.Now(); time.Since(start) < 5*time.Second; time.Sleep(time.Millisecond) {
-		mu.Lock()
-		done := sum == writers*each*2
-		mu.Unlock()
-		if done {
-			break
+}
+
+// A full socket takes a part. What it took and what it has left are all, in order.
+func TestFullSocket(t *testing.T) {
+	for _, noOffload := range []bool{false, true} {
+		ha, hb := twoHosts(t, 1500)
+		check(t, ha.Shape("eth0", 20<<20))
+		a := listenOn(t, ha, "10.0.0.1:0", udpio.Options{SndBuf: 64 << 10, NoOffload: noOffload})
+		b := listenOn(t, hb, "10.0.0.2:0", udpio.Options{RcvBuf: 8 << 20})
+		var trains []udpio.Train
+		for range 20 {
+			trains = append(trains, train(40, 1000, 1000, b.LocalAddr()))
+		}
+		full, refused := 0, 0
+		for left := trains; len(left) > 0; {
+			n, err := a.Send(left)
+			if err != nil { // the shaper's queue is short, too
+				refused++
+			}
+			if left = left[n:]; len(left) > 0 && n == 0 {
+				full++
+				_, err := unix.Poll([]unix.PollFd{{Fd: int32(a.FD()), Events: unix.POLLOUT}}, 1000)
+				check(t, err)
+			}
+		}
+		if full == 0 {
+			t.Error("it was never full")
+		}
+		if refused > 0 {
+			t.Logf("%d refusals", refused)
+			continue // what the queue behind the socket drops is lost
+		}
+		in, next := newBatch(64), 0
+		for got := 0; got < 20*40; {
+			got += in.read(t, b)
+			for _, d := range in.got {
+				if int(d[0]) != next%40+1 {
+					t.Fatalf("datagram %d where %d was due", d[0], next%40+1)
+				}
+				next++
+			}
 		}
 	}
-	check(t, b.Close())
-	reading.Wait()
-	if sum != writers*each*2 {
-		t.Errorf("%d of %d datagrams", sum, writers*each*2)
+}
+
+// Sockets that share a port: the low half of the first word decides, whoever sends; what has none reaches the first.
+func TestSteering(t *testing.T) {
+	conns := listenAs(t, "127.0.0.1:0", udpio.Options{Sockets: 3})
+	to := conns[0].LocalAddr()
+	for _, c := range conns {
+		if c.LocalAddr() != to {
+			t.Fatalf("%v, %v", c.LocalAddr(), to)
+		}
+	}
+	in := newBatch(8)
+	for _, tt := range []struct {
+		data []byte
+		want int
+	}{
+		{[]byte{0xaa, 1, 0, 0, 9}, 0}, {[]byte{0xbb, 2, 0, 1, 9}, 1}, {[]byte{0, 3, 0, 5, 9}, 2}, {[]byte{7, 7, 1, 0, 9}, 256 % 3},
+		{[]byte{0, 0, 0, 0, 0xc8, 2}, 0}, {[]byte{0xff}, 0}, {[]byte{1, 2, 3}, 0}, {nil, 0},
+	} {
+		for range 3 {
+			from := listen(t, "127.0.0.1:0")
+			check(t, from.Write([][]byte{tt.data}, to))
+			if n := in.read(t, conns[tt.want]); n != 1 || !slices.Equal(in.got[0], tt.data) {
+				t.Errorf("% x: % x", tt.data, in.got)
+			}
+		}
+	}
+	if _, err := udpio.Listen(to, udpio.Options{}); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("somebody else listens there too: %v", err)
 	}
 }
 
 func TestNoAllocations(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
 		a, b := listen(t, addr), listen(t, addr)
-		out := [][]byte{make([]byte, 1400), make([]byte, 1400)}
-		in := newBatch(2)
-		to := b.LocalAddr()
+		in := newBatch(2).trains
+		out := []udpio.Train{train(20, 1000, 10, b.LocalAddr()), train(1, 1000, 1000, b.LocalAddr())}
 		round := func() {
-			check(t, a.Write(out, to))
-			for got := 0; got < len(out); {
-				n, err := b.Read(in.bufs, in.sizes, in.from)
+			if n, err := a.Send(out); n != 2 || err != nil {
+				t.Fatal(n, err)
+			}
+			for got := 0; got < 20*1000-990+1000; {
+				n, err := b.Receive(in)
 				check(t, err)
-				got += n
+				for _, tr := range in[:n] {
+					got += tr.N
+				}
 			}
 		}
 		if n := testing.AllocsPerRun(200, round); n != 0 {
-			t.Errorf("%s: %v allocations for two datagrams there", addr, n)
+			t.Errorf("%s: %v allocations for two trains there", addr, n)
 		}
 	}
 }
 
-func BenchmarkWriteRead(b *testing.B) {
-	for _, n := range []int{1, 8, udpio.BatchSize} {
-		b.Run(fmt.Sprintf("batch=%d", n), func(b *testing.B) {
-			x, y := listen(b, "127.0.0.1:0"), listen(b, "127.0.0.1:0")
-			out, in := make([][]byte, n), newBatch(n)
-			for i := range out {
-				out[i] = make([]byte, 1400)
-			}
-			to := y.LocalAddr()
-			b.SetBytes(int64(1400 * n))
-			b.ReportAllocs()
-			for b.Loop() {
-				check(b, x.Write(out, to))
-				for got := 0; got < n; {
-					got += in.read(b, y)
+// BenchmarkSendReceive is bytes over loopback, by trains and by datagrams.
+func BenchmarkSendReceive(b *testing.B) {
+	for _, n := range []int{1, 8, 44} {
+		for _, noOffload := range []bool{false, true} {
+			b.Run(fmt.Sprintf("datagrams=%d/offload=%v", n, !noOffload), func(b *testing.B) {
+				o := udpio.Options{RcvBuf: 4 << 20, SndBuf: 4 << 20, NoOffload: noOffload}
+				x, y := listenAs(b, "127.0.0.1:0", o)[0], listenAs(b, "127.0.0.1:0", o)[0]
+				whole := train(n, 1400, 1400, y.LocalAddr())
+				in := newBatch(udpio.BatchSize).trains
+				b.SetBytes(int64(whole.N))
+				b.ReportAllocs()
+				for b.Loop() {
+					out := [1]udpio.Train{whole}
+					if _, err := x.Send(out[:]); err != nil {
+						b.Fatal(err)
+					}
+					for got := 0; got < whole.N; {
+						k, err := y.Receive(in)
+						check(b, err)
+						for _, tr := range in[:k] {
+							got += tr.N
+						}
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
 
@@ -354,12 +538,13 @@ func twoHosts(t *testing.T, mtu int) (a, b *netlab.Host) {
 	return a, b
 }
 
-func listenOn(t *testing.T, h *netlab.Host, addr string) (c udpio.Conn) {
+func listenOn(t *testing.T, h *netlab.Host, addr string, o ...udpio.Options) udpio.Conn {
 	t.Helper()
+	var cs []udpio.Conn
 	check(t, h.Do(func() (err error) {
-		c, err = udpio.Listen(t.Context(), netip.MustParseAddrPort(addr), udpio.Options{})
+		cs, err = udpio.Listen(netip.MustParseAddrPort(addr), append(o, udpio.Options{})[0])
 		return err
 	}))
-	t.Cleanup(func() { check(t, c.Close()) })
-	return c
+	t.Cleanup(func() { check(t, cs[0].Close()) })
+	return cs[0]
 }

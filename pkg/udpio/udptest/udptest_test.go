@@ -41,22 +41,37 @@ func send(t *testing.T, c udpio.Conn, to netip.AddrPort, n int) {
 }
 
 // receive reads what arrives within d of virtual time, then closes c.
-func receive(t *testing.T, c udpio.Conn, d time.Duration) (got []byte) {
+func receive(t *testing.T, c *udptest.Conn, d time.Duration) (got []byte) {
 	t.Helper()
 	time.AfterFunc(d, func() { _ = c.Close() })
-	bufs, sizes, from := [][]byte{make([]byte, 10), make([]byte, 10)}, make([]int, 2), make([]netip.AddrPort, 2)
+	in := []udpio.Train{{Buf: make([]byte, 10)}, {Buf: make([]byte, 10)}}
 	for {
-		n, err := c.Read(bufs, sizes, from)
+		n, err := c.Receive(in)
 		if errors.Is(err, net.ErrClosed) {
 			return got
 		}
-		for i := range n {
-			if sizes[i] != 1 || from[i] != left {
-				t.Fatalf("%d bytes from %v", sizes[i], from[i])
+		for _, tr := range in[:n] {
+			if tr.N != 1 || tr.Size != 1 || tr.Addr != left {
+				t.Fatalf("%+v", tr)
 			}
-			got = append(got, bufs[i][0])
+			got = append(got, tr.Buf[0])
+		}
+		if n == 0 {
+			<-c.Ready()
 		}
 	}
+}
+
+func TestTrainsArriveAsDatagrams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := pair(t, udptest.NewNetwork())
+		if n, err := a.Send([]udpio.Train{{Buf: []byte{1, 2, 3}, N: 3, Size: 1, Addr: right}}); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		if got := receive(t, b, time.Second); !slices.Equal(got, []byte{1, 2, 3}) {
+			t.Error(got)
+		}
+	})
 }
 
 func TestFairWeather(t *testing.T) {
