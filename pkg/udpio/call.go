@@ -45,14 +45,13 @@ type call struct {
 }
 
 // point aims message i at a buffer.
-func (c *call) point(i int, b []byte, name int, namelen uint32) *unix.Msghdr {
+func (c *call) point(i int, b []byte, name int, namelen uint32) {
 	c.iovs[i].Base = unsafe.SliceData(b)
 	c.iovs[i].SetLen(len(b))
 	h := &c.msgs[i].hdr
 	*h = unix.Msghdr{Name: &c.names[name][0], Namelen: namelen, Iov: &c.iovs[i]}
 	h.SetIovlen(1)
 	c.used = max(c.used, i+1)
-	return h
 }
 
 // await makes message i ready to be filled. Most often it is as the last call left it, and only what the kernel

@@ -207,7 +207,7 @@ func (s *socket) Receive(ts []Train) (int, error) {
 		c.await(i, ts[i].Buf)
 	}
 	n, err := s.receive(c, limit)
-	for i := range n {
+	for i := range ts[:n] {
 		t := &ts[i]
 		t.N, t.Size, t.Addr = int(c.msgs[i].len), c.segmentSize(i), parseName(&c.names[i])
 		if t.Size == 0 || t.Size > t.N {

@@ -111,8 +111,9 @@ func (s Suite) ImplicitIV() Suite {
 		return ChaCha20Poly1305IIV
 	case AES128GCM:
 		return AES128GCMIIV
+	default:
+		return s
 	}
-	return s
 }
 
 // Suites returns every suite that may be agreed on, strongest first.

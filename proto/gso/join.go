@@ -303,6 +303,7 @@ func Plain(pkt []byte) (l4 int, proto ip.Protocol, ok bool) {
 		return l4, proto, n >= tcpMin && l4+n <= len(pkt)
 	case ip.UDP:
 		return l4, proto, len(pkt) >= l4+udpLen
+	default:
+		return 0, 0, false
 	}
-	return 0, 0, false
 }

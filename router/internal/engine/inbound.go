@@ -22,7 +22,6 @@ type message struct {
 	from netip.AddrPort
 	in   *calls.Inbound
 	next uint8  // of a sealedControl
-	mtu  int    // of a tooBig; 0: not said
 	data []byte // owned
 }
 
@@ -34,7 +33,6 @@ const (
 	pppFrame                  // PPP frame of a call that is no network packet
 	firstUse                  // first packet of a new association
 	peerMoved                 // authentic packets come from another address
-	tooBig                    // a datagram to this address did not fit its path, says somebody
 )
 
 const (

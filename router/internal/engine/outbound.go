@@ -125,7 +125,7 @@ func (w *worker) flush() (done bool, err error) {
 			if errors.Is(err, net.ErrClosed) {
 				return false, err
 			}
-			w.refused(err) // trouble with a destination is no failure
+			w.e.drops.SendFailed.Add(1) // trouble with a destination is no failure
 		}
 		if n == 0 {
 			o.open = false
@@ -134,13 +134,6 @@ func (w *worker) flush() (done bool, err error) {
 	}
 	o.reset()
 	return true, nil
-}
-
-func (w *worker) refused(err error) {
-	w.e.drops.SendFailed.Add(1)
-	if p, ok := errors.AsType[*udpio.PathError](err); ok && p.TooBig() {
-		w.e.queueTo(w.e.strangers, message{kind: tooBig, from: p.To, mtu: p.MTU})
-	}
 }
 
 // carry seals the packet or train src[headroom:headroom+n] for its call, or drops and counts it.

@@ -96,17 +96,13 @@ func (w *worker) ended(err error) error {
 	return fmt.Errorf("carrying packets: %w", err)
 }
 
-// trouble passes on what ICMP says of our datagrams.
+// trouble counts what ICMP says of our datagrams. It may be forged, and decides nothing.
 func (w *worker) trouble() {
 	for range udpio.BatchSize {
-		t := w.port.Conn.Trouble()
-		if t == nil {
+		if w.port.Conn.Trouble() == nil {
 			return
 		}
 		w.e.drops.PathErrors.Add(1)
-		if t.TooBig() {
-			w.e.queueTo(w.e.strangers, message{kind: tooBig, from: t.To, mtu: t.MTU})
-		}
 	}
 }
 
