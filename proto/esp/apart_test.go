@@ -118,3 +118,38 @@ func TestFitsIsTheInverseOfOverhead(t *testing.T) {
 		}
 	})
 }
+
+// Packets that are sealed together are what they would have been one by one.
+func TestTogether(t *testing.T) {
+	alone, _ := pair(t, esp.TripleDESSHA1, esp.Limits{})
+	out, in := pair(t, esp.TripleDESSHA1, esp.Limits{})
+	if !out.Together() {
+		t.Fatal("3DES works on one packet at a time")
+	}
+	for round := range 12 {
+		var ps []esp.Pending
+		var want [][]byte
+		for i := range round {
+			payload := bytes.Repeat([]byte{byte(i)}, 100+i%3*37)
+			p, err := out.Prepare(make([]byte, 400), payload, len(payload), esp.NextIPv4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ps, want = append(ps, p), append(want, seal(t, alone, payload, esp.NextIPv4))
+		}
+		if err := out.Finish(ps); err != nil {
+			t.Fatal(err)
+		}
+		for i, p := range ps {
+			if !bytes.Equal(p.Pkt, want[i]) {
+				t.Fatalf("packet %d of %d", i, round)
+			}
+			if _, _, err := in.Open(p.Pkt); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := out.Prepare(make([]byte, 20), make([]byte, 100), 100, esp.NextIPv4); err != esp.ErrRoom {
+		t.Errorf("too little room: %v", err)
+	}
+}

@@ -3,7 +3,6 @@ package esp
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/des" // RFC 2451, offered only where an operator allows legacy suites
 	"crypto/sha1"
 	"crypto/sha256"
 	"errors"
@@ -11,6 +10,8 @@ import (
 	"hash"
 
 	"golang.org/x/crypto/chacha20poly1305"
+
+	"twinkey/proto/esp/tripledes" // RFC 2451, offered only where an operator allows legacy suites
 )
 
 // ErrSuite says that a suite is not one of Suites.
@@ -49,7 +50,7 @@ type spec struct {
 	implicit  bool   // the IV is the sequence number, and iv is 0
 	bound     Limits // no SA may have more than these
 	aead      func(key []byte) (cipher.AEAD, error)
-	block     func(key []byte) (cipher.Block, error) // CBC; nil for AEAD and NULL
+	block     func(key []byte) (cipher.Block, error) // AES-CBC
 	mac       func() hash.Hash                       // nil for AEAD
 }
 
@@ -90,8 +91,8 @@ var specs = [...]spec{
 		bound: blockBound, aead: newGCM},
 	AES256CBCSHA256: {name: "aes256-cbc-sha256", cipherKey: 32, authKey: sha256.Size, iv: aes.BlockSize, align: aes.BlockSize,
 		icv: cutSHA256, bound: blockBound, block: aes.NewCipher, mac: sha256.New},
-	TripleDESSHA1: {name: "3des-cbc-sha1", cipherKey: 24, authKey: sha1.Size, iv: des.BlockSize, align: des.BlockSize,
-		icv: cutSHA1, legacy: true, bound: smallBound, block: newTripleDES, mac: sha1.New},
+	TripleDESSHA1: {name: "3des-cbc-sha1", cipherKey: tripledes.KeySize, authKey: sha1.Size, iv: tripledes.BlockSize, align: tripledes.BlockSize,
+		icv: cutSHA1, legacy: true, bound: smallBound, mac: sha1.New},
 	NullSHA256: {name: "null-sha256", authKey: sha256.Size, align: align32, icv: cutSHA256,
 		legacy: true, bound: freeBound, mac: sha256.New},
 	AES256GCMIIV: {name: "aes256-gcm-iiv", cipherKey: 32, salt: 4, align: align32, icv: 16,

@@ -3,7 +3,6 @@ package esp
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/des"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -13,6 +12,7 @@ import (
 	"hash"
 	"sync/atomic"
 
+	"twinkey/proto/esp/tripledes"
 	"twinkey/proto/secret"
 )
 
@@ -34,7 +34,8 @@ type transform struct {
 	spi     uint32
 	salt    [4]byte
 	aead    cipher.AEAD  // or
-	block   cipher.Block // nil for AEAD and NULL
+	block   cipher.Block // or, of AES-CBC
+	triple  *tripledes.Cipher
 	ivBlock cipher.Block // makes CBC IVs; Outbound only
 	mac     hash.Cloner  // keyed, never written to: lanes are cloned from it
 	decrypt bool
@@ -53,6 +54,8 @@ type lane struct {
 	sum   [sha256.Size]byte
 	mac   hash.Hash
 	cbc   blockMode
+	side  [tripledes.Lanes][]byte // of 3DES
+	ivs   [tripledes.Lanes]uint64
 }
 
 // blockMode is the CBC mode of the standard library: it takes a new IV without being made anew.
@@ -92,8 +95,8 @@ func (t *transform) expand(material []byte) (err error) {
 		t.aead, err = t.spec.aead(key)
 		return err
 	}
-	if t.spec.block != nil {
-		if t.block, err = t.spec.block(key); err != nil {
+	if t.spec.iv > 0 {
+		if err := t.newBlock(key); err != nil {
 			return err
 		}
 		h := hmac.New(sha256.New, material)
@@ -108,6 +111,16 @@ func (t *transform) expand(material []byte) (err error) {
 	}
 	t.mac = mac
 	return nil
+}
+
+// newBlock makes the cipher that is used in CBC mode.
+func (t *transform) newBlock(key []byte) (err error) {
+	if t.spec.block == nil {
+		t.triple, err = newTripleDES(key)
+		return err
+	}
+	t.block, err = t.spec.block(key)
+	return err
 }
 
 func (t *transform) newLane() (*lane, error) {
@@ -164,6 +177,14 @@ func (t *transform) seal(seq uint64, pkt, plain []byte) error {
 	if err != nil {
 		return err
 	}
+	t.head(l, seq, pkt)
+	t.sealIV(l, seq, pkt, plain)
+	t.put(l)
+	return nil
+}
+
+// head writes SPI, sequence number and IV.
+func (t *transform) head(l *lane, seq uint64, pkt []byte) {
 	binary.BigEndian.PutUint32(pkt, t.spi)
 	binary.BigEndian.PutUint32(pkt[spiSize:], uint32(seq))
 	iv := pkt[headerSize : headerSize+t.iv]
@@ -171,13 +192,40 @@ func (t *transform) seal(seq uint64, pkt, plain []byte) error {
 		if !t.implicit {
 			binary.BigEndian.PutUint64(iv, seq)
 		}
-	} else if t.block != nil {
+	} else if t.ivBlock != nil {
 		binary.BigEndian.PutUint64(l.iv[:], seq)
 		clear(l.iv[8:])
 		t.ivBlock.Encrypt(l.iv[:], l.iv[:])
 		copy(iv, l.iv[:])
 	}
-	t.sealIV(l, seq, pkt, plain)
+}
+
+// finish seals packets whose heads and plaintexts stand in place, as many side by side as the cipher works on.
+func (t *transform) finish(ps []Pending) error {
+	l, err := t.take()
+	if err != nil {
+		return err
+	}
+	start := headerSize + t.iv
+	for rest := ps; len(rest) > 0; {
+		n := min(len(rest), tripledes.Lanes)
+		if n < tripledes.Lanes {
+			for _, p := range rest {
+				t.triple.Encrypt(p.Pkt[start:len(p.Pkt)-t.icv], binary.BigEndian.Uint64(p.Pkt[headerSize:]))
+			}
+		} else {
+			for i, p := range rest[:n] {
+				l.side[i], l.ivs[i] = p.Pkt[start:len(p.Pkt)-t.icv], binary.BigEndian.Uint64(p.Pkt[headerSize:])
+			}
+			t.triple.EncryptLanes(&l.side, &l.ivs)
+			clear(l.side[:])
+		}
+		rest = rest[n:]
+	}
+	for _, p := range ps {
+		end := len(p.Pkt) - t.icv
+		copy(p.Pkt[end:], l.authenticate(p.Pkt[:end], p.seq))
+	}
 	t.put(l)
 	return nil
 }
@@ -193,6 +241,8 @@ func (t *transform) sealIV(l *lane, seq uint64, pkt, plain []byte) {
 	if l.cbc != nil {
 		l.cbc.SetIV(pkt[headerSize:start])
 		l.cbc.CryptBlocks(pkt[start:end], pkt[start:end])
+	} else if t.triple != nil {
+		t.triple.Encrypt(pkt[start:end], binary.BigEndian.Uint64(pkt[headerSize:]))
 	}
 	copy(pkt[end:], l.authenticate(pkt[:end], seq))
 }
@@ -210,10 +260,13 @@ func (t *transform) open(seq uint64, plain, pkt []byte) (ok bool, err error) {
 		_, bad := t.aead.Open(plain[:0], l.nonce[:], pkt[start:], l.aad[:])
 		ok = bad == nil
 	} else if ok = subtle.ConstantTimeCompare(l.authenticate(pkt[:end], seq)[:t.icv], pkt[end:]) == 1; ok {
-		if l.cbc != nil {
+		switch {
+		case l.cbc != nil:
 			l.cbc.SetIV(pkt[headerSize:start])
 			l.cbc.CryptBlocks(plain, pkt[start:end])
-		} else {
+		case t.triple != nil:
+			t.triple.Decrypt(plain, pkt[start:end], binary.BigEndian.Uint64(pkt[headerSize:]))
+		default:
 			copy(plain, pkt[start:end])
 		}
 	}
@@ -244,11 +297,11 @@ func (l *lane) authenticate(p []byte, seq uint64) []byte {
 }
 
 // newTripleDES refuses keys that make 3DES a single DES (RFC 2451 section 2.3).
-func newTripleDES(key []byte) (cipher.Block, error) {
+func newTripleDES(key []byte) (*tripledes.Cipher, error) {
 	if sameDESKey(key[:8], key[8:16]) || sameDESKey(key[8:16], key[16:]) {
 		return nil, fmt.Errorf("%w: two equal parts make 3DES a single DES", ErrKey)
 	}
-	return des.NewTripleDESCipher(key)
+	return tripledes.New(key)
 }
 
 // sameDESKey compares without the parity bits, which DES ignores.

@@ -42,6 +42,8 @@ type outbox struct {
 	n        int // trains
 	open     bool
 	train    [maxTrains]udpio.Train
+	together *esp.Outbound // whose packets wait
+	waiting  []esp.Pending
 	fragment []byte        // stands at headroom
 	reply    []byte        // an ICMP error to be
 	quiet    time.Duration // no ICMP error before this long after the engine's start
@@ -50,6 +52,7 @@ type outbox struct {
 func (o *outbox) init() {
 	o.src = make([]byte, headroom+maxPacket+tailroom)
 	o.arena = make([]byte, arenaSize)
+	o.waiting = make([]esp.Pending, 0, udpio.MaxDatagrams)
 	o.fragment = make([]byte, headroom+maxPacket+tailroom)
 	o.reply = make([]byte, 0, headroom+ip.MinMTUv6)
 }
@@ -118,6 +121,7 @@ func (w *worker) flushFull() (done bool, err error) {
 // flush sends what is sealed. What the socket has no room for stays pending, and done is false.
 func (w *worker) flush() (done bool, err error) {
 	o := &w.out
+	w.seals()
 	for o.pending() {
 		n, err := w.port.Conn.Send(o.train[o.next:o.n])
 		o.next += n
@@ -242,20 +246,54 @@ func (w *worker) seal(c *calls.Call, out *calls.Outbound, prefix []byte, next ui
 		copy(src[head:], prefix)
 		binary.BigEndian.PutUint16(src[head+udpLen:], uint16(len(prefix)+n)) //nolint:gosec // a packet is at most 64 KiB
 	}
-	pkt, err := out.SA.SealTo(o.arena[o.used:], src[head:], len(prefix)+n, next)
+	size, err := w.put(out.SA, o.arena[o.used:], src[head:], len(prefix)+n, next)
 	if err != nil {
 		w.e.drops.Exhausted.Add(1)
 		return nil
 	}
 	c.TxPackets.Add(1)
 	c.TxBytes.Add(uint64(n)) //nolint:gosec // a length
-	if !o.join(len(pkt), out) {
-		o.train[o.n] = udpio.Train{Buf: o.arena[o.used:], N: len(pkt), Size: len(pkt), Addr: out.To}
+	if !o.join(size, out) {
+		o.train[o.n] = udpio.Train{Buf: o.arena[o.used:], N: size, Size: size, Addr: out.To}
 		o.n++
 		o.open = true
 	}
-	o.used += len(pkt)
+	o.used += size
 	return nil
+}
+
+// put seals src[:n] into dst, or has it wait for others where the cipher works on several packets together.
+func (w *worker) put(sa *esp.Outbound, dst, src []byte, n int, next uint8) (size int, err error) {
+	o := &w.out
+	if !sa.Together() {
+		pkt, err := sa.SealTo(dst, src, n, next)
+		return len(pkt), err
+	}
+	if o.together != sa || len(o.waiting) == cap(o.waiting) {
+		w.seals()
+	}
+	p, err := sa.Prepare(dst, src, n, next)
+	if err != nil {
+		return 0, err
+	}
+	o.together, o.waiting = sa, append(o.waiting, p)
+	return len(p.Pkt), nil
+}
+
+// seals seals what waits for others. It comes before anything is sent.
+func (w *worker) seals() {
+	o := &w.out
+	if len(o.waiting) == 0 {
+		return
+	}
+	if err := o.together.Finish(o.waiting); err != nil {
+		for _, p := range o.waiting { // what could not be sealed must not leave
+			clear(p.Pkt)
+		}
+		w.e.drops.Exhausted.Add(uint64(len(o.waiting)))
+	}
+	clear(o.waiting)
+	o.together, o.waiting = nil, o.waiting[:0]
 }
 
 // join adds the next n bytes of the arena to the last train, if they are a datagram that fits there.
