@@ -66,9 +66,12 @@ func (r *rest) linger() bool {
 	} else if r.looks > lingerLooks || time.Since(r.since) >= most {
 		return false
 	}
-	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	r.yield()
 	return true
 }
+
+// yield lets whoever else can run on the core go first.
+func (r *rest) yield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 
 func (r *rest) sleeps() {
 	r.slept = time.Now()
