@@ -273,17 +273,14 @@ func (s *socket) send(c *call, ts []Train) (done int, err error) {
 
 // whole sends trains, each as one message; 0 and no error: the socket is full.
 func (s *socket) whole(c *call, ts []Train) (int, error) {
-	limit := min(len(ts), BatchSize)
-	for i := range limit {
-		t := &ts[i]
+	limit := 0
+	for i, t := range ts[:min(len(ts), BatchSize)] {
 		if t.N > t.Size && !s.offload.Load() {
-			limit = i
 			break
 		}
 		namelen, err := c.address(i, t.Addr, s.v6)
 		if err != nil {
 			if i > 0 { // those before it first
-				limit = i
 				break
 			}
 			return 1, err
@@ -292,6 +289,7 @@ func (s *socket) whole(c *call, ts []Train) (int, error) {
 		if t.N > t.Size {
 			c.segment(i, t.Size)
 		}
+		limit++
 	}
 	for retried := false; ; retried = true {
 		n, errno := mmsg(unix.SYS_SENDMMSG, s.fd, c.msgs[:limit])

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"sync"
 	"syscall"
@@ -346,6 +347,9 @@ func TestTrains(t *testing.T) {
 		{"switched off", nil, true, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if _, err := exec.LookPath("ethtool"); err != nil && c.off != nil && os.Getenv("TWINKEY_NO_SKIP") != "1" {
+				t.Skip("needs ethtool (Debian: apt-get install ethtool)")
+			}
 			ha, hb := twoHosts(t, 1500)
 			for _, f := range c.off {
 				if out, err := ha.Command(t.Context(), "ethtool", "-K", "eth0", f, "off").CombinedOutput(); err != nil {
