@@ -89,8 +89,8 @@ bench-compare: ## this tree against REF: both alternate COUNT times, then benchs
 	$(TOOL) benchstat "before=$$old/before.txt" "after=$$old/after.txt"
 
 .PHONY: bench-peers
-bench-peers: build ## all suites beside the peers that are installed, in one run: docs/bench/peers.md (half an hour)
-	PATH="$(CURDIR)/bin/peers:$$PATH" TWINKEY_BIN=$(CURDIR)/bin $(GO) run ./scripts/peers -out docs/bench $(PEERS)
+bench-peers: build ## all suites beside the peers that are installed, in one run: docs/bench/peers.md (two hours; PEERS=-quick for a minute)
+	TWINKEY_BIN=$(CURDIR)/bin $(GO) run ./scripts/peers $(or $(PEERS),-json docs/bench/peers.json -out docs/bench)
 
 .PHONY: bench-peers-deps
 bench-peers-deps: ## installs the peers: Debian's packages, and what is written in Go into bin/peers

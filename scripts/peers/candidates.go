@@ -8,13 +8,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"twinkey/pkg/netlab"
 	"twinkey/scripts/lab"
 )
 
@@ -25,30 +22,43 @@ type candidate struct {
 	up   func(context.Context, *site) error
 }
 
-// site is the laboratory of one candidate and the processes that are its routers.
-type site struct {
-	*lab.Company
-	pids  [2]int
-	procs []*exec.Cmd
-}
+// Names that targets speak of.
+const (
+	none        = "none"
+	ours        = "twinkey " // and a suite
+	oursBest    = ours + "aes256-gcm"
+	ours3DES    = ours + "3des-cbc-sha1"
+	wireGuard   = "wireguard-go"
+	openVPN     = "openvpn aes-256-gcm"
+	openVPN3DES = "openvpn 3des-sha1"
+)
 
+// candidates are all of them, in the order of the table.
 func candidates() []candidate {
-	cs := []candidate{{name: "none", up: upNone}}
-	for _, s := range []string{"aes256-gcm", "chacha20-poly1305", "aes128-gcm", "aes256-cbc-sha256", "3des-cbc-sha1", "null-sha256"} {
-		cs = append(cs, candidate{"twinkey " + s, nil, func(ctx context.Context, s2 *site) error { return upTwinkey(ctx, s2, s) }})
+	cs := []candidate{{name: none, up: upNone}}
+	for _, suite := range []string{"aes256-gcm", "chacha20-poly1305", "aes128-gcm", "aes256-cbc-sha256", "3des-cbc-sha1", "null-sha256"} {
+		cs = append(cs, candidate{ours + suite, nil, func(ctx context.Context, s *site) error { return upTwinkey(ctx, s, suite) }})
 	}
 	return append(cs,
-		candidate{"wireguard-go", []string{"wireguard", "wg"}, upWireGuard},
-		candidate{"openvpn aes-256-gcm", []string{"openvpn"}, func(ctx context.Context, s *site) error {
+		candidate{wireGuard, []string{"wireguard", "wg"}, upWireGuard},
+		candidate{openVPN, []string{"openvpn"}, func(ctx context.Context, s *site) error {
 			return upOpenVPN(ctx, s, "--data-ciphers AES-256-GCM --cipher AES-256-GCM --sndbuf 0 --rcvbuf 0")
 		}},
-		candidate{"openvpn 3des-sha1", []string{"openvpn"}, func(ctx context.Context, s *site) error {
+		candidate{openVPN3DES, []string{"openvpn"}, func(ctx context.Context, s *site) error {
 			return upOpenVPN(ctx, s, "--data-ciphers DES-EDE3-CBC --cipher DES-EDE3-CBC --auth SHA1 --providers legacy default")
 		}},
 		candidate{"tinc", []string{"tincd", "openssl"}, upTinc},
 		candidate{"fastd", []string{"fastd"}, upFastd},
 		candidate{"nebula", []string{"nebula", "nebula-cert"}, upNebula},
 	)
+}
+
+// chosen are the candidates whose names begin with one of these, blanks and dashes aside; all of them if there are none.
+func chosen(names []string) []candidate {
+	bare := strings.NewReplacer(" ", "", "-", "").Replace
+	return slices.DeleteFunc(candidates(), func(c candidate) bool {
+		return len(names) > 0 && !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(bare(c.name), bare(n)) })
+	})
 }
 
 // missing is the first program that c needs and that is not there.
@@ -60,79 +70,6 @@ func (c candidate) missing() string {
 	}
 	return ""
 }
-
-func newSite(ctx context.Context) (*site, error) {
-	c, err := lab.New(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &site{Company: c}, nil
-}
-
-// close ends the candidate's processes and takes the network away.
-func (s *site) close() error {
-	for _, p := range s.procs {
-		_ = p.Process.Signal(unix.SIGTERM)
-	}
-	for _, p := range s.procs {
-		t := time.AfterFunc(3*time.Second, func() { _ = p.Process.Kill() })
-		_ = p.Wait()
-		t.Stop()
-	}
-	return s.Close()
-}
-
-func (s *site) host(i int) *netlab.Host { return []*netlab.Host{s.RA, s.RB}[i] }
-
-// start runs a candidate's router at one end; it is what is measured there.
-func (s *site) start(ctx context.Context, i int, argv ...string) error {
-	cmd := s.host(i).Command(context.WithoutCancel(ctx), argv[0], argv[1:]...)
-	log, err := os.Create(s.file(fmt.Sprintf("router%d.log", i)))
-	if err != nil {
-		return err
-	}
-	defer log.Close() //nolint:errcheck // the process has its own
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("starting %s: %w", argv[0], err)
-	}
-	s.procs, s.pids[i] = append(s.procs, cmd), cmd.Process.Pid
-	return nil
-}
-
-func (s *site) file(name string) string { return filepath.Join(s.Dir, name) }
-
-// logs are the last lines of what the routers said.
-func (s *site) logs() string {
-	var b strings.Builder
-	for i := range 2 {
-		text, err := os.ReadFile(s.file(fmt.Sprintf("router%d.log", i)))
-		if err != nil {
-			continue
-		}
-		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-		fmt.Fprintln(&b, strings.Join(lines[max(0, len(lines)-6):], "\n"))
-	}
-	return b.String()
-}
-
-func (s *site) sh(ctx context.Context, i int, format string, a ...any) error {
-	_, err := lab.Run(ctx, s.host(i), "sh", "-ec", fmt.Sprintf(format, a...))
-	return err
-}
-
-// routes leads each LAN's packets for the other into an interface, once it is there.
-func (s *site) routes(ctx context.Context, dev func(i int) string, up string) error {
-	for i, far := range []lab.Site{lab.SiteB, lab.SiteA} {
-		if err := s.sh(ctx, i, "for i in $(seq 100); do ip link show %[1]s >/dev/null 2>&1 && break; sleep .1; done; %[2]s ip link set %[1]s up; ip route replace %[3]s dev %[1]s",
-			dev(i), strings.ReplaceAll(up, "DEV", dev(i)), far.LAN); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func named(dev string) func(int) string { return func(int) string { return dev } }
 
 func upNone(ctx context.Context, s *site) error {
 	return errors.Join(
@@ -162,11 +99,11 @@ func upWireGuard(ctx context.Context, s *site) error {
 		if err := s.sh(ctx, i, "umask 077; wg genkey >%[1]s; wg pubkey <%[1]s >%[1]s.pub", s.file(dev(i))); err != nil {
 			return err
 		}
-		if err := s.start(ctx, i, "wireguard", "-f", dev(i)); err != nil {
+		if err := s.start(i, "wireguard", "-f", dev(i)); err != nil {
 			return err
 		}
 	}
-	if err := s.routes(ctx, dev, "ip link set DEV mtu 1420;"); err != nil {
+	if err := s.routes(ctx, dev, 1420); err != nil {
 		return err
 	}
 	time.Sleep(300 * time.Millisecond) // for the control sockets
@@ -193,11 +130,11 @@ openssl req -new -key $n.key -subj /CN=$n | openssl x509 -req -CA ca.crt -CAkey 
 		} else {
 			args += fmt.Sprintf(" --ifconfig 10.99.0.1 10.99.0.2 --tls-client --remote %s 5190", lab.SiteB.WAN)
 		}
-		if err := s.start(ctx, i, append([]string{"openvpn"}, strings.Fields(args)...)...); err != nil {
+		if err := s.start(i, append([]string{"openvpn"}, strings.Fields(args)...)...); err != nil {
 			return err
 		}
 	}
-	return s.routes(ctx, named("tun7"), "")
+	return s.routes(ctx, named("tun7"), 0)
 }
 
 func upTinc(ctx context.Context, s *site) error {
@@ -211,11 +148,11 @@ for n in ra rb; do openssl rsa -in $n/key -RSAPublicKey_out >>$n/hosts/$n; done;
 		return err
 	}
 	for i, n := range []string{"ra", "rb"} {
-		if err := s.start(ctx, i, "tincd", "-c", s.file(n), "-D", "--pidfile="+s.file(n+".pid")); err != nil {
+		if err := s.start(i, "tincd", "-c", s.file(n), "-D", "--pidfile="+s.file(n+".pid")); err != nil {
 			return err
 		}
 	}
-	return s.routes(ctx, named("tinc0"), "")
+	return s.routes(ctx, named("tinc0"), 0)
 }
 
 func upFastd(ctx context.Context, s *site) error {
@@ -244,11 +181,11 @@ func upFastd(ctx context.Context, s *site) error {
 		if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 			return err
 		}
-		if err := s.start(ctx, i, "fastd", "-c", path); err != nil {
+		if err := s.start(i, "fastd", "-c", path); err != nil {
 			return err
 		}
 	}
-	return s.routes(ctx, named("fst0"), "")
+	return s.routes(ctx, named("fst0"), 0)
 }
 
 func upNebula(ctx context.Context, s *site) error {
@@ -261,14 +198,14 @@ func upNebula(ctx context.Context, s *site) error {
 static_host_map: {"10.98.0.%[3]d": ["%[4]s:4242"]}
 lighthouse: {am_lighthouse: false}
 listen: {host: 0.0.0.0, port: 4242}
-tun: {dev: neb0, mtu: 1300, unsafe_routes: [{route: %[5]s, via: 10.98.0.%[3]d}]}
+tun: {dev: neb0, mtu: 1440, unsafe_routes: [{route: %[5]s, via: 10.98.0.%[3]d}]}
 firewall: {outbound: [{port: any, proto: any, host: any, local_cidr: 0.0.0.0/0}], inbound: [{port: any, proto: any, host: any, local_cidr: 0.0.0.0/0}]}
 `, s.Dir, i, 2-i, far.WAN, far.LAN)
 		path := s.file(fmt.Sprintf("nebula%d.yml", i))
 		if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 			return err
 		}
-		if err := s.start(ctx, i, "nebula", "-config", path); err != nil {
+		if err := s.start(i, "nebula", "-config", path); err != nil {
 			return err
 		}
 	}

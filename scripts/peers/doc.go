@@ -3,17 +3,32 @@
 //
 //	hosta ── ra ══ WAN ══ rb ── hostb        all on this machine, in network namespaces
 //
-// In every round each candidate is set up, measured and taken down again, in an order that
-// rotates, so that the drift of a machine meets all alike. Figures are medians over rounds:
+// In every round each candidate is set up, measured and taken down again before the next one, in an order that
+// rotates, so that the drift of a machine meets all alike. What comes out is the median over the rounds, with
+// the least and the most:
 //
-//	tcp1 rev tcp4   Gbit/s of iperf3, one stream, one the other way, four
-//	udp1300 udp64   what arrives of an unpaced sender, by the receiver's count, Mbit/s and 1,000 packets/s
-//	rtt             median of 400 pings, 2 ms apart, us; "added" is what remains without that of none
-//	cpu             CPU seconds of both routers' processes per GB of tcp1
-//	rss             the larger router's peak memory, MiB
+//	tcp1 tcp4        Gbit/s that arrive of one stream and of four (iperf3), from hosta to hostb
+//	rev1 rev4        the same, from hostb to hosta
+//	udp1300 udp64    what arrives of a sender that does not pace itself, Mbit/s of payload and 1,000 packets/s:
+//	                 the receiver's bytes over the receiver's time, whatever the sender believes
+//	rtt rtt99        median and 99th percentile of 400 pings, 2 ms apart, us; "added" is what remains without that of none
+//	cpu              CPU seconds of both routers' processes, all threads, per GB that arrived in tcp1. Work that the
+//	                 kernel does for them in interrupts is nobody's, for all candidates alike
+//	rss              the larger router's peak memory, MiB, after all that was sent
 //
-// Scenarios: on (the WAN's segmentation offloads as they are), off (switched off), 100M (the WAN shaped to
-// 100 Mbit/s: utilization in per cent).
+// Scenarios:
 //
-//	peers [-rounds 5] [-seconds 3] [-only none,wireguard-go] [-scenarios on,off,100M] [-out docs/bench]
+//	on     the WAN's segmentation offloads as they are
+//	off    switched off, on the routers' WAN interfaces, before the candidate starts
+//	100M   both ends of the WAN shaped to 100 Mbit/s by a token bucket: utilization is tcp1 in per cent of that
+//
+// The LAN's offloads are left alone: what a router wants there it does itself. The MTUs are what each project's own
+// tools choose, but for nebula's, whose 1300 would cut the UDP packets in two.
+//
+//	peers -out docs/bench -json docs/bench/peers.json     the whole of it: more than an hour
+//	peers -quick                                          four candidates, one round, for a first look
+//	peers -only twinkey-aes256,wireguard -figures tcp1    some of it
+//	peers -point tcp1 -only twinkey-aes256 -rounds 10     one figure again and again on one set-up, with what it
+//	                                                      cost each router: for tuning
+//	peers -from docs/bench/peers.json -out docs/bench     the report anew, without measuring
 package main

@@ -3,28 +3,56 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"twinkey/pkg/netlab"
 	"twinkey/scripts/lab"
 )
 
 // figures are the values of one candidate in one round, by name.
 type figures map[string]float64
 
+// order is that of a line of progress.
+var order = []string{"rtt", "rtt99", "tcp1", "rev1", "tcp4", "rev4", "udp1300", "udp64", "cpu", "rss"}
+
+func (f figures) String() string {
+	var parts []string
+	for _, n := range order {
+		if v, ok := f[n]; ok {
+			parts = append(parts, fmt.Sprintf("%s %.4g", n, v))
+		}
+	}
+	return strings.Join(parts, "  ")
+}
+
+// streams are the figures that iperf3 measures, with its arguments. The scale makes the figure's unit of bytes a second.
+var streams = map[string]struct {
+	args  []string
+	scale float64
+}{
+	"tcp1":    {nil, gbits},
+	"rev1":    {[]string{"-R"}, gbits},
+	"tcp4":    {[]string{"-P", "4"}, gbits},
+	"rev4":    {[]string{"-R", "-P", "4"}, gbits},
+	"udp1300": {[]string{"-u", "-b", "0", "-l", "1300"}, 8 / 1e6},
+	"udp64":   {[]string{"-u", "-b", "0", "-l", "64"}, 1 / 64. / 1e3},
+}
+
+const gbits = 8 / 1e9
+
 // scenario is a condition of the WAN and what is measured under it.
 type scenario struct {
 	name  string
-	what  []string
+	what  []string // streams, or rtt
 	apply func(context.Context, *site) error
 }
 
@@ -32,184 +60,179 @@ const shaped = 100e6 // bit/s
 
 func scenarios() []scenario {
 	return []scenario{
-		{"on", []string{"rtt", "tcp1", "rev", "tcp4", "udp1300", "udp64"}, func(context.Context, *site) error { return nil }},
-		{"off", []string{"tcp1", "tcp4"}, func(ctx context.Context, s *site) error {
-			for i := range 2 {
-				if err := s.sh(ctx, i, "for f in gso tso gro tx-udp-segmentation; do ethtool -K wan0 $f off; done"); err != nil {
-					return err
-				}
-			}
-			return nil
-		}},
-		{"100M", []string{"tcp1"}, func(_ context.Context, s *site) error {
+		{"on", []string{"rtt", "tcp1", "rev1", "tcp4", "rev4", "udp1300", "udp64"}, func(context.Context, *site) error { return nil }},
+		{"off", []string{"tcp1", "tcp4", "udp1300"}, offloadsOff},
+		{"100M", []string{"tcp1", "tcp4"}, func(_ context.Context, s *site) error {
 			return errors.Join(s.RA.Shape("wan0", shaped/8), s.RB.Shape("wan0", shaped/8))
 		}},
 	}
 }
 
-// measure runs a candidate in one scenario. It is set up anew and leaves nothing.
-func measure(ctx context.Context, c candidate, sc scenario, seconds int) (f figures, err error) {
-	s, err := newSite(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.close()) }()
-	if err := c.up(ctx, s); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, s.logs())
-	}
-	if err := sc.apply(ctx, s); err != nil {
-		return nil, err
-	}
-	if err := answers(ctx, s); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, s.logs())
-	}
-	server := s.HostB.Command(ctx, "iperf3", "-s", "--forceflush")
-	if err := server.Start(); err != nil {
-		return nil, fmt.Errorf("starting iperf3: %w", err)
-	}
-	defer func() { _ = server.Process.Kill(); _ = server.Wait() }()
-	time.Sleep(300 * time.Millisecond)
-	f = figures{}
-	for _, w := range sc.what {
-		if w == "rtt" {
-			if f["rtt"], err = rtt(ctx, s); err != nil {
-				return nil, err
-			}
-			continue
+// offloadsOff switches segmentation and reassembly off at both ends of the WAN. Not every kernel knows the last two.
+func offloadsOff(ctx context.Context, s *site) error {
+	for i := range 2 {
+		if err := s.sh(ctx, i, `for f in gso tso gro tx-udp-segmentation; do ethtool -K wan0 $f off; done
+			for f in rx-udp-gro-forwarding rx-gro-list; do ethtool -K wan0 $f off || true; done`); err != nil {
+			return err
 		}
-		if err := f.stream(ctx, s, w, seconds); err != nil {
-			return nil, fmt.Errorf("%s: %w", w, err)
-		}
-	}
-	if s.pids[0] != 0 {
-		f["rss"] = max(rss(s.pids[0]), rss(s.pids[1]))
-	}
-	return f, nil
-}
-
-// answers waits until a ping crosses.
-func answers(ctx context.Context, s *site) error {
-	for end := time.Now().Add(20 * time.Second); ; {
-		_, err := s.HostA.Ping(ctx, netlab.Ping{To: lab.SiteB.Host, Count: 1, Wait: time.Second})
-		if err == nil {
-			return nil
-		}
-		if time.Now().After(end) || ctx.Err() != nil {
-			return fmt.Errorf("no ping crosses: %w", err)
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
-}
-
-var pingTime = regexp.MustCompile(`time=([0-9.]+) ms`)
-
-// rtt is the median of many pings in us.
-func rtt(ctx context.Context, s *site) (float64, error) {
-	out, err := lab.Run(ctx, s.HostA, "ping", "-c", "400", "-i", "0.002", lab.SiteB.Host.String())
-	if err != nil {
-		return 0, err
-	}
-	var all []float64
-	for _, m := range pingTime.FindAllStringSubmatch(out, -1) {
-		ms, err := strconv.ParseFloat(m[1], 64)
-		if err != nil {
-			return 0, err
-		}
-		all = append(all, ms*1000)
-	}
-	return median(all), nil
-}
-
-var iperf = map[string][]string{
-	"tcp1": {}, "rev": {"-R"}, "tcp4": {"-P", "4"},
-	"udp1300": {"-u", "-b", "0", "-l", "1300"}, "udp64": {"-u", "-b", "0", "-l", "64"},
-}
-
-// stream is one run of iperf3.
-func (f figures) stream(ctx context.Context, s *site, what string, seconds int) error {
-	before := cpu(s.pids[0]) + cpu(s.pids[1])
-	args := append([]string{"iperf3", "-c", lab.SiteB.Host.String(), "-J", "--get-server-output", "-t", strconv.Itoa(seconds)}, iperf[what]...)
-	ctx, stop := context.WithTimeout(ctx, time.Duration(seconds+20)*time.Second)
-	defer stop()
-	out, err := lab.Run(ctx, s.HostA, args...)
-	if err != nil {
-		return err
-	}
-	spent := cpu(s.pids[0]) + cpu(s.pids[1]) - before
-	var r struct {
-		End struct {
-			Received struct {
-				Bytes   float64 `json:"bytes"`
-				Seconds float64 `json:"seconds"`
-				Packets float64 `json:"packets"`
-				Lost    float64 `json:"lost_packets"`
-			} `json:"sum_received"`
-		} `json:"end"`
-	}
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
-		return fmt.Errorf("reading what iperf3 says: %w", err)
-	}
-	e := r.End.Received
-	if e.Bytes == 0 || e.Seconds == 0 {
-		return errors.New("nothing arrived")
-	}
-	switch what {
-	case "udp1300":
-		f[what] = e.Bytes * 8 / e.Seconds / 1e6
-	case "udp64":
-		f[what] = e.Bytes / 64 / e.Seconds / 1e3
-	default:
-		f[what] = e.Bytes * 8 / e.Seconds / 1e9
-	}
-	if what == "tcp1" && s.pids[0] != 0 {
-		f["cpu"] = spent / (e.Bytes / 1e9)
 	}
 	return nil
 }
 
-// cpu is the CPU time of a process in seconds, all its threads; 0 if there is none.
-func cpu(pid int) float64 {
-	const user, system, ticks = 11, 12, 100 // fields behind the name in proc(5)'s stat, and its clock
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// measure runs a candidate in one scenario. It is set up anew and leaves nothing. Figures that could not be had are
+// missing, and the error says why.
+func measure(ctx context.Context, c candidate, sc scenario, seconds int) (f figures, err error) {
+	s, err := setUp(ctx, c, sc)
 	if err != nil {
-		return 0
+		return nil, err
 	}
-	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	var sum float64
-	for _, i := range []int{user, system} {
-		v, err := strconv.ParseFloat(fields[i], 64)
-		if err != nil {
-			return 0
+	defer func() { err = errors.Join(err, s.close()) }()
+	f = figures{}
+	for _, what := range sc.what {
+		if what == "rtt" {
+			err = errors.Join(err, f.pings(ctx, s))
+			continue
 		}
-		sum += v / ticks
-	}
-	return sum
-}
-
-// rss is the peak memory of a process in MiB.
-func rss(pid int) float64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 64)
-			if err == nil {
-				return kib / 1024
+		t, failed := transfer(ctx, s, what, seconds)
+		if failed != nil {
+			err = errors.Join(err, s.explain(fmt.Errorf("%s: %w", what, failed)))
+			if ctx.Err() != nil || s.ended() != nil {
+				break
 			}
+			continue
+		}
+		f[what] = t.rate * streams[what].scale
+		if what == "tcp1" && s.pids[0] != 0 {
+			f["cpu"] = t.ends[0].plus(t.ends[1]).cpu() / (t.bytes / 1e9)
 		}
 	}
-	return 0
+	if s.pids[0] != 0 && ctx.Err() == nil {
+		f["rss"] = max(peakMiB(s.pids[0]), peakMiB(s.pids[1]))
+	}
+	return f, err
 }
 
-func median(v []float64) float64 {
+// setUp makes a candidate's laboratory and waits until a packet crosses.
+func setUp(ctx context.Context, c candidate, sc scenario) (*site, error) {
+	s, err := newSite(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range []func(context.Context, *site) error{
+		sc.apply, c.up,
+		func(ctx context.Context, s *site) error { return s.answers(ctx) },
+	} {
+		if err := step(ctx, s); err != nil {
+			err = fmt.Errorf("setting up %s: %w", c.name, err)
+			return nil, errors.Join(s.explain(err), s.close())
+		}
+	}
+	return s, nil
+}
+
+var pingTime = regexp.MustCompile(`time=([0-9.]+) ms`)
+
+// pings measures the round trip.
+func (f figures) pings(ctx context.Context, s *site) error {
+	out, err := lab.Run(ctx, s.HostA, "ping", "-c", "400", "-i", "0.002", lab.SiteB.Host.String())
+	if err != nil {
+		return fmt.Errorf("rtt: %w", err)
+	}
+	var all []float64
+	for _, m := range pingTime.FindAllStringSubmatch(out, -1) {
+		all = append(all, number(m[1])*1000)
+	}
+	if len(all) == 0 {
+		return errors.New("rtt: no ping was answered")
+	}
+	f["rtt"], f["rtt99"] = quantile(all, 0.5), quantile(all, 0.99)
+	return nil
+}
+
+// transferred is what one run of iperf3 brought across.
+type transferred struct {
+	bytes, rate float64  // as the receiver counted; rate is a second of the receiver's time
+	ends        [2]spent // by the routers meanwhile
+	took        time.Duration
+}
+
+// transfer runs iperf3, with a server of its own, so that one that hangs spoils nothing after it.
+func transfer(ctx context.Context, s *site, what string, seconds int) (t transferred, err error) {
+	const slack = 20 * time.Second // to connect, and to hand results over behind a full queue
+	ctx, stop := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+slack)
+	defer stop()
+	server := s.HostB.Command(ctx, "iperf3", "-s", "-1", "--forceflush")
+	said, err := server.StdoutPipe()
+	if err != nil {
+		return t, fmt.Errorf("starting iperf3's server: %w", err)
+	}
+	if err := server.Start(); err != nil {
+		return t, fmt.Errorf("starting iperf3's server: %w", err)
+	}
+	defer func() {
+		_ = server.Process.Kill() // it ends by itself if all went well
+		_ = server.Wait()
+	}()
+	lines := bufio.NewScanner(said)
+	for lines.Scan() && !strings.Contains(lines.Text(), "listening") {
+	}
+	go func() { // lest the server waits for us
+		for lines.Scan() {
+		}
+	}()
+
+	before := [2]spent{used(s.pids[0]), used(s.pids[1])}
+	args := append([]string{"iperf3", "-c", lab.SiteB.Host.String(), "-J", "-t", strconv.Itoa(seconds)}, streams[what].args...)
+	start := time.Now()
+	out, err := lab.Run(ctx, s.HostA, args...)
+	t.took = time.Since(start)
+	for i := range t.ends {
+		t.ends[i] = used(s.pids[i]).minus(before[i])
+	}
+	if err != nil && out == "" { // otherwise the reason is in what it printed
+		return t, err
+	}
+	t.bytes, t.rate, err = received(out)
+	return t, err
+}
+
+// received reads what iperf3 says of the receiver.
+func received(out string) (bytes, rate float64, err error) {
+	var r struct {
+		Error string `json:"error"`
+		End   struct {
+			Received struct {
+				Bytes   float64 `json:"bytes"`
+				Seconds float64 `json:"seconds"`
+			} `json:"sum_received"`
+		} `json:"end"`
+	}
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		return 0, 0, fmt.Errorf("reading what iperf3 says: %w", err)
+	}
+	e := r.End.Received
+	switch {
+	case r.Error != "":
+		return 0, 0, errors.New("iperf3: " + r.Error)
+	case e.Bytes <= 0 || e.Seconds <= 0:
+		return 0, 0, errors.New("nothing arrived")
+	}
+	return e.Bytes, e.Bytes / e.Seconds, nil
+}
+
+// quantile is the value that a part q of the values does not exceed, between two of them in proportion; NaN of none.
+func quantile(v []float64, q float64) float64 {
 	if len(v) == 0 {
-		return 0
+		return math.NaN()
 	}
 	v = slices.Sorted(slices.Values(v))
-	if n := len(v); n%2 == 0 {
-		return (v[n/2-1] + v[n/2]) / 2
+	at := q * float64(len(v)-1)
+	low, part := math.Modf(at)
+	i := int(low)
+	if i+1 == len(v) {
+		return v[i]
 	}
-	return v[len(v)/2]
+	return v[i]*(1-part) + v[i+1]*part
 }
+
+func median(v []float64) float64 { return quantile(v, 0.5) }

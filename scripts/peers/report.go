@@ -3,209 +3,238 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
-	"html"
+	"io"
 	"os"
-	"runtime"
-	"slices"
+	"path/filepath"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// ours is what the targets are about.
-const ours = "twinkey aes256-gcm"
-
-// column is a figure in a scenario.
-type column struct{ scenario, figure, title, format string }
-
-var columns = []column{
-	{"on", "tcp1", "TCP 1, Gbit/s", "%.2f"}, {"on", "rev", "other way", "%.2f"}, {"on", "tcp4", "TCP 4", "%.2f"},
-	{"on", "udp1300", "UDP 1300 B, Mbit/s", "%.0f"}, {"on", "udp64", "UDP 64 B, kpps", "%.0f"}, {"on", "rtt", "round trip, us", "%.0f"},
-	{"on", "cpu", "CPU s/GB, both", "%.2f"}, {"on", "rss", "memory, MiB", "%.0f"},
-	{"off", "tcp1", "offload off: TCP 1", "%.2f"}, {"off", "tcp4", "TCP 4", "%.2f"}, {"off", "cpu", "CPU s/GB", "%.2f"},
-	{"100M", "tcp1", "100 Mbit/s: utilization, %", "%.1f"},
+// figure is a column of the report.
+type figure struct {
+	name, title, format string
+	less                bool // is better
 }
 
-// value is the median of a column for a candidate, in the column's unit.
-func (r *results) value(col column, candidate string) (mid, low, high float64, ok bool) {
-	v := r.values[key{col.scenario, candidate, col.figure}]
-	if len(v) == 0 {
-		return 0, 0, 0, false
-	}
-	scale := 1.0
-	if col.scenario == "100M" && col.figure == "tcp1" {
-		scale = 1e9 / shaped * 100
-	}
-	return median(v) * scale, slices.Min(v) * scale, slices.Max(v) * scale, true
+var (
+	tcp1    = figure{"tcp1", "TCP 1 stream, Gbit/s", "%.2f", false}
+	tcp4    = figure{"tcp4", "TCP 4, Gbit/s", "%.2f", false}
+	udp1300 = figure{"udp1300", "UDP 1300 B, Mbit/s", "%.0f", false}
+	udp64   = figure{"udp64", "UDP 64 B, 1,000 packets/s", "%.0f", false}
+	rtt     = figure{"rtt", "round trip, us", "%.0f", true}
+	added   = figure{"added", "added to the round trip, us", "%.0f", true}
+	cpu     = figure{"cpu", "CPU s/GB, both routers", "%.2f", true}
+	rss     = figure{"rss", "memory of a router, MiB", "%.1f", true}
+	use     = figure{"use", "utilization, %", "%.2f", false}
+)
+
+// table is what is printed of a scenario.
+type table struct {
+	scenario, title string
+	columns         []figure
 }
 
-func (r *results) markdown(o options, cs []candidate) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "# Beside the peers\n\nWritten by `make bench-peers` (see `scripts/peers`) on %s: %s, %d cores, Linux %s, %s; two routers, two hosts and, for twinkey, CA and directory on them. ",
-		time.Now().Format(time.DateOnly), processor(), runtime.NumCPU(), release(), runtime.Version())
-	fmt.Fprintf(&b, "%d rounds of all candidates in turn, streams of %d s; medians, in small the least and the most. UDP is sent as fast as the sender can and counted by the receiver. Memory is the larger router's peak.\n\n![chart](peers.svg)\n\n", o.rounds, o.seconds)
-	used := slices.DeleteFunc(slices.Clone(columns), func(c column) bool {
-		return !slices.ContainsFunc(cs, func(x candidate) bool { _, _, _, ok := r.value(c, x.name); return ok })
-	})
-	fmt.Fprint(&b, "| |")
-	for _, c := range used {
-		fmt.Fprintf(&b, " %s |", c.title)
+var tables = []table{
+	{"on", "WAN offload on", []figure{
+		tcp1, {"rev1", "the other way", "%.2f", false}, tcp4, {"rev4", "the other way", "%.2f", false}, udp1300, udp64,
+		rtt, added, {"rtt99", "99th percentile, us", "%.0f", true}, cpu, rss,
+	}},
+	{"off", "WAN offload off", []figure{tcp1, tcp4, udp1300, cpu, rss}},
+	{"100M", "WAN shaped to 100 Mbit/s", []figure{use, tcp1, tcp4, cpu}},
+}
+
+// aim is a ratio that was set before anything was measured.
+type aim struct {
+	what     string
+	scenario string
+	figure   figure
+	of       string // candidate
+	against  string // candidate; bestPeer; or empty: the value itself
+	least    bool   // or most
+	value    float64
+}
+
+const bestPeer = "best peer"
+
+// aims are the ratios that the project has set itself.
+func aims() []aim {
+	as := []aim{
+		{"TCP, one stream", "on", tcp1, oursBest, wireGuard, true, 2},
+		{"TCP, one stream, WAN offload off", "off", tcp1, oursBest, wireGuard, true, 1.5},
+		{"CPU seconds per GB", "on", cpu, oursBest, wireGuard, false, 0.5},
+		{"memory of a router at full load, MiB", "on", rss, oursBest, "", false, 64},
+		{"added to the round trip, us", "on", added, oursBest, openVPN, false, 1},
+		{"added to the round trip, us", "on", added, oursBest, wireGuard, false, 0.5},
+		{"UDP 64 B, 1,000 packets/s", "on", udp64, oursBest, bestPeer, true, 2},
+		{"UDP 1300 B, Mbit/s", "on", udp1300, oursBest, bestPeer, true, 2},
+		{"TCP, one stream, 3DES", "on", tcp1, ours3DES, openVPN3DES, true, 2},
 	}
-	fmt.Fprintf(&b, "\n|---|%s\n", strings.Repeat("---|", len(used)))
-	for _, x := range cs {
-		fmt.Fprintf(&b, "| %s |", x.name)
-		for _, c := range used {
-			mid, low, high, ok := r.value(c, x.name)
-			if !ok {
-				fmt.Fprint(&b, " |")
-				continue
-			}
-			fmt.Fprintf(&b, " "+c.format+" <sub>"+c.format+"–"+c.format+"</sub> |", mid, low, high)
+	for _, c := range candidates() {
+		if strings.HasPrefix(c.name, ours) && c.name != ours3DES {
+			as = append(as, aim{"100 Mbit/s, utilization, " + strings.TrimPrefix(c.name, ours), "100M", use, c.name, bestPeer, true, 1})
 		}
-		fmt.Fprintln(&b)
 	}
-	fmt.Fprintf(&b, "\n## What was aimed at\n\n%s with AES-256-GCM, unless another suite is named. A ratio is of medians of this run.\n\n| | is | aim | reached |\n|---|---|---|---|\n", "twinkey")
-	for _, t := range r.targets(cs) {
-		fmt.Fprintf(&b, "| %s | %.2f | %s %.2f | %s |\n", t.what, t.is, t.rel, t.aim, map[bool]string{true: "yes", false: "**no**"}[t.reached()])
+	return as
+}
+
+// outcome is what became of an aim.
+type outcome struct {
+	is, against float64
+	peer        string
+	ratio       float64
+	measured    bool
+	reached     bool
+}
+
+func (a aim) outcome(r *results) (o outcome) {
+	s, ok := r.spread(a.scenario, a.figure.name, a.of)
+	if !ok {
+		return o
 	}
-	for n, why := range r.absent {
-		fmt.Fprintf(&b, "\nLeft out: %s, %s.\n", n, why)
+	o.is, o.peer = s.mid, a.against
+	switch a.against {
+	case "":
+		o.ratio, o.measured = o.is, true
+	case bestPeer:
+		o.peer, o.against = r.best(a.scenario, a.figure)
+		o.measured = o.peer != ""
+	default:
+		s, o.measured = r.spread(a.scenario, a.figure.name, a.against)
+		o.against = s.mid
 	}
-	for _, f := range r.failed {
-		fmt.Fprintf(&b, "\nFailed: %s\n", strings.SplitN(f, "\n", 2)[0])
+	if a.against != "" {
+		// What is not more than nothing at the other side is no yardstick: one below the noise.
+		if o.measured = o.measured && o.against > 0; !o.measured {
+			return o
+		}
+		o.ratio = o.is / o.against
+	}
+	o.reached = a.least && o.ratio >= a.value || !a.least && o.ratio <= a.value
+	return o
+}
+
+// report writes the Markdown and the chart to where they are wanted.
+func (o *options) report(r *results, out io.Writer) error {
+	md := r.markdown()
+	if o.to == "" {
+		_, err := io.WriteString(out, md)
+		return err
+	}
+	for name, text := range map[string]string{"peers.md": md, "peers.svg": r.chart()} {
+		if err := os.WriteFile(filepath.Join(o.to, name), []byte(text), 0o644); err != nil { //nolint:gosec // documentation
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *results) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Beside the peers\n\nWritten by `make bench-peers` on %s: %s, which both routers and both hosts share. "+
+		"Rounds of all candidates in turn: %d; seconds a stream: %d. Medians, and in small the least and the most. "+
+		"Compare within one run. What each figure is and how each candidate is set up: `scripts/peers`.\n\n![the main figures as bars](peers.svg)\n", r.Date, r.Machine, r.Rounds, r.Seconds)
+	r.writeAims(&b)
+	for _, t := range tables {
+		r.writeTable(&b, t)
+	}
+	r.writeBest(&b)
+	for _, list := range []struct {
+		title string
+		lines []string
+	}{{"Left out", r.Absent}, {"What failed", r.Failed}} {
+		if len(list.lines) > 0 {
+			fmt.Fprintf(&b, "\n## %s\n\n", list.title)
+		}
+		for _, l := range list.lines {
+			fmt.Fprintf(&b, "    %s\n", strings.ReplaceAll(l, "\n", "\n    "))
+		}
 	}
 	return b.String()
 }
 
-// target is a figure that was set before anything was measured.
-type target struct {
-	what string
-	is   float64
-	rel  string // "≥" or "≤"
-	aim  float64
-}
-
-func (t target) reached() bool {
-	return t.rel == "≥" && t.is >= t.aim || t.rel == "≤" && t.is <= t.aim
-}
-
-// peers are the candidates that are neither ours nor nothing.
-func peers(cs []candidate) (names []string) {
-	for _, c := range cs {
-		if c.name != "none" && !strings.HasPrefix(c.name, "twinkey") {
-			names = append(names, c.name)
-		}
-	}
-	return names
-}
-
-func (r *results) targets(cs []candidate) (ts []target) {
-	get := func(scenario, figure, candidate string) float64 {
-		v, _, _, _ := r.value(column{scenario: scenario, figure: figure}, candidate)
-		return v
-	}
-	add := func(what string, a, b float64, rel string, aim float64) {
-		if a > 0 && b > 0 {
-			ts = append(ts, target{what, a / b, rel, aim})
-		}
-	}
-	best := func(scenario, figure string) (v float64) {
-		for _, p := range peers(cs) {
-			v = max(v, get(scenario, figure, p))
-		}
-		return v
-	}
-	const wg, ovpn, ovpn3 = "wireguard-go", "openvpn aes-256-gcm", "openvpn 3des-sha1"
-	add("TCP, one stream, of wireguard-go's", get("on", "tcp1", ours), get("on", "tcp1", wg), "≥", 2)
-	add("the same, WAN offload off", get("off", "tcp1", ours), get("off", "tcp1", wg), "≥", 1.5)
-	add("CPU seconds per GB, of wireguard-go's", get("on", "cpu", ours), get("on", "cpu", wg), "≤", 0.5)
-	add("memory of a router at full load, MiB", get("on", "rss", ours), 1, "≤", 64)
-	none := get("on", "rtt", "none")
-	add("round trip added, of OpenVPN's", get("on", "rtt", ours)-none, get("on", "rtt", ovpn)-none, "≤", 1)
-	add("round trip added, of wireguard-go's", get("on", "rtt", ours)-none, get("on", "rtt", wg)-none, "≤", 0.5)
-	add("UDP 64 B, of the best peer's", get("on", "udp64", ours), best("on", "udp64"), "≥", 2)
-	add("UDP 1300 B, of the best peer's", get("on", "udp1300", ours), best("on", "udp1300"), "≥", 2)
-	add("3DES, of OpenVPN's with 3DES", get("on", "tcp1", "twinkey 3des-cbc-sha1"), get("on", "tcp1", ovpn3), "≥", 2)
-	for _, c := range cs {
-		if s, ok := strings.CutPrefix(c.name, "twinkey "); ok && !strings.HasPrefix(s, "3des") {
-			add("100 Mbit/s: utilization of the best peer's, "+s, get("100M", "tcp1", c.name), best("100M", "tcp1"), "≥", 1)
-		}
-	}
-	return ts
-}
-
-// chart draws the main figures as bars.
-func (r *results) chart(cs []candidate) string {
-	const (
-		left, right, bar, gap, head = 190, 560, 16, 5, 44
-	)
-	panels := []column{columns[0], columns[8], columns[3], columns[4], columns[5], columns[6], columns[11]}
-	var body strings.Builder
-	y := 10
-	for _, p := range panels {
-		most := 0.0
-		for _, c := range cs {
-			v, _, _, _ := r.value(p, c.name)
-			most = max(most, v)
-		}
-		if most == 0 {
+func (r *results) writeAims(b *strings.Builder) {
+	fmt.Fprintf(b, "\n## What is aimed at\n\nTwinkey with AES-256-GCM unless another suite is named. Ratios are of medians of this run.\n\n"+
+		"| | twinkey | against | | ratio | aim | reached |\n|---|---|---|---|---|---|---|\n")
+	for _, a := range aims() {
+		o := a.outcome(r)
+		sign := map[bool]string{true: "≥", false: "≤"}[a.least]
+		if !o.measured {
+			fmt.Fprintf(b, "| %s | | | | | %s %.3g | not measured |\n", a.what, sign, a.value)
 			continue
 		}
-		title := p.title
-		if p.scenario == "off" {
-			title = "TCP 1, Gbit/s, WAN offload off"
+		against, ratio := "", fmt.Sprintf("%.3f", o.ratio)
+		if a.against == "" {
+			ratio = ""
+		} else {
+			against = fmt.Sprintf(a.figure.format, o.against)
 		}
-		fmt.Fprintf(&body, "<text x='%d' y='%d' class='t'>%s</text>\n", left, y+24, html.EscapeString(title))
-		y += head
-		for _, c := range cs {
-			v, low, high, ok := r.value(p, c.name)
-			if !ok {
+		fmt.Fprintf(b, "| %s | "+a.figure.format+" | %s | %s | %s | %s %.3g | %s |\n",
+			a.what, o.is, o.peer, against, ratio, sign, a.value, map[bool]string{true: "yes", false: "**no**"}[o.reached])
+	}
+}
+
+func (r *results) writeTable(b *strings.Builder, t table) {
+	var used []figure
+	for _, f := range t.columns {
+		for _, c := range r.Candidates {
+			if _, ok := r.spread(t.scenario, f.name, c); ok {
+				used = append(used, f)
+				break
+			}
+		}
+	}
+	if len(used) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n## %s\n\n|", t.title)
+	for _, f := range used {
+		fmt.Fprintf(b, " | %s", f.title)
+	}
+	fmt.Fprintf(b, " |\n|---%s|\n", strings.Repeat("|---", len(used)))
+	for _, c := range r.Candidates {
+		fmt.Fprintf(b, "| %s", c)
+		for _, f := range used {
+			if s, ok := r.spread(t.scenario, f.name, c); ok {
+				fmt.Fprintf(b, " | "+f.format+" <sub>"+f.format+"–"+f.format+"</sub>", s.mid, s.low, s.high)
+			} else {
+				fmt.Fprint(b, " |")
+			}
+		}
+		fmt.Fprintln(b, " |")
+	}
+}
+
+// writeBest sets every suite beside the best peer of each figure.
+func (r *results) writeBest(b *strings.Builder) {
+	var suites []string
+	for _, c := range r.Candidates {
+		if strings.HasPrefix(c, ours) {
+			suites = append(suites, c)
+		}
+	}
+	if len(suites) == 0 || len(r.peers()) == 0 {
+		return
+	}
+	fmt.Fprint(b, "\n## Ratios to the best peer\n\nOf each figure by itself; more is better, but where it says ↓.\n\n| | best peer |")
+	for _, s := range suites {
+		fmt.Fprintf(b, " %s |", strings.TrimPrefix(s, ours))
+	}
+	fmt.Fprintf(b, "\n|---|---%s|\n", strings.Repeat("|---", len(suites)))
+	for _, t := range tables {
+		for _, f := range t.columns {
+			name, value := r.best(t.scenario, f)
+			if name == "" || value <= 0 {
 				continue
 			}
-			x := func(v float64) float64 { return left + v/most*(right-left) }
-			class := "p"
-			switch {
-			case strings.HasPrefix(c.name, "twinkey"):
-				class = "u"
-			case c.name == "none":
-				class = "n"
+			fmt.Fprintf(b, "| %s%s, %s | %s "+f.format+" |", map[bool]string{true: "↓ "}[f.less], f.title, t.scenario, name, value)
+			for _, c := range suites {
+				if s, ok := r.spread(t.scenario, f.name, c); ok {
+					fmt.Fprintf(b, " %.2f |", s.mid/value)
+				} else {
+					fmt.Fprint(b, " |")
+				}
 			}
-			fmt.Fprintf(&body, "<text x='%d' y='%d' class='l'>%s</text><rect x='%d' y='%d' width='%.1f' height='%d' class='%s'/><path d='M%.1f %dH%.1f' class='w'/><text x='%.1f' y='%d' class='v'>"+p.format+"</text>\n",
-				left-8, y+bar-3, html.EscapeString(c.name), left, y, x(v)-left, bar, class, x(low), y+bar/2, x(high), max(x(high), x(v))+6, y+bar-3, v)
-			y += bar + gap
-		}
-		y += 14
-	}
-	return fmt.Sprintf(`<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%d' font-family='system-ui, sans-serif' font-size='12'>
-<style>
-text{fill:#222} .t{font-size:14px;font-weight:600} .l{text-anchor:end} .u{fill:#1f77b4} .p{fill:#b0b0b0} .n{fill:#e0e0e0} .w{stroke:#444;stroke-width:1.5}
-@media (prefers-color-scheme: dark){text{fill:#ddd} .p{fill:#707070} .n{fill:#444} .w{stroke:#ccc}}
-</style>
-%s</svg>
-`, right+90, y, body.String())
-}
-
-func processor() string {
-	f, err := os.Open("/proc/cpuinfo")
-	if err != nil {
-		return runtime.GOARCH
-	}
-	defer f.Close() //nolint:errcheck // read only
-	for sc := bufio.NewScanner(f); sc.Scan(); {
-		if name, v, ok := strings.Cut(sc.Text(), ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(v)
+			fmt.Fprintln(b)
 		}
 	}
-	return runtime.GOARCH
-}
-
-func release() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "unknown"
-	}
-	return unix.ByteSliceToString(u.Release[:])
 }
