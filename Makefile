@@ -88,8 +88,12 @@ bench-compare: ## this tree against REF: both alternate COUNT times, then benchs
 	done; \
 	$(TOOL) benchstat "before=$$old/before.txt" "after=$$old/after.txt"
 
+.PHONY: soak
+soak: ## 10 GB of patterned data through the link, compared
+	TWINKEY_SOAK=$(or $(GB),10) $(GO) test -tags $(TAGS) -count=1 -timeout 60m -run TestPatternedData -v ./scripts/e2e
+
 .PHONY: bench-peers
-bench-peers: build ## all suites beside the peers that are installed, in one run: docs/bench/peers.md (two hours; PEERS=-quick for a minute)
+bench-peers: build ## all suites beside the peers that are installed, in one run: docs/bench/peers.md (more than an hour; PEERS=-quick for a minute)
 	TWINKEY_BIN=$(CURDIR)/bin $(GO) run ./scripts/peers $(or $(PEERS),-json docs/bench/peers.json -out docs/bench)
 
 .PHONY: bench-peers-deps

@@ -26,7 +26,8 @@ type queue struct {
 	closed bool
 }
 
-func (q *queue) FD() int { return q.fd }
+func (q *queue) FD() int      { return q.fd }
+func (q *queue) Trains() bool { return q.header }
 
 func (q *queue) Read(buf []byte, at int) (h gso.Header, n int, err error) {
 	q.use.RLock()
@@ -61,9 +62,12 @@ func (q *queue) Write(h gso.Header, buf []byte, at int) error {
 	if q.closed {
 		return net.ErrClosed
 	}
-	if q.header {
+	switch {
+	case q.header:
 		at -= gso.HeaderLen
 		h.Put(buf[at:])
+	case h != gso.Header{}:
+		return &WriteError{q.name, unix.EOPNOTSUPP}
 	}
 	if _, errno := rw(unix.SYS_WRITE, q.fd, buf[at:]); errno != 0 {
 		return &WriteError{q.name, errno}

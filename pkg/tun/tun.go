@@ -25,6 +25,8 @@ type Queue interface {
 	// Write hands the packet or train buf[at:] to the kernel; at as for Read. Nothing is kept.
 	// What the kernel refuses is lost.
 	Write(h gso.Header, buf []byte, at int) error
+	// Trains says whether Write takes trains, and packets whose checksums are to be completed.
+	Trains() bool
 	// FD is readable when Read has something. It is -1 if the kernel does not know this queue.
 	FD() int
 }

@@ -164,6 +164,18 @@ func listenUDP(t *testing.T, h *netlab.Host, addr string) (sock net.PacketConn) 
 	return sock
 }
 
+func TestWaterTakesNoTrains(t *testing.T) {
+	h := host(t)
+	var d tun.Device
+	check(t, h.Do(func() (err error) { d, err = tun.OpenWater("tw0"); return err }))
+	t.Cleanup(func() { check(t, d.Close()) })
+	up(t, h, "tw0", "10.9.0.1/24", 1380)
+	q := d.Queues()[0]
+	if _, ok := errors.AsType[*tun.WriteError](q.Write(gso.Header{Kind: gso.TCP4, Size: 100}, make([]byte, 500), 10)); !ok || q.Trains() {
+		t.Error("a train is taken")
+	}
+}
+
 // A packet that the kernel refuses (no IP version that it knows) does not stop the one behind it.
 func TestWriteGoesOnAfterRefusal(t *testing.T) {
 	eachKind(t, func(t *testing.T, h *netlab.Host, open func(string) tun.Device) {

@@ -332,6 +332,20 @@ func TestTrainsEnd(t *testing.T) {
 	}
 }
 
+func TestAlone(t *testing.T) {
+	f := flow{options: 12, atomic: true}
+	var pkts [][]byte
+	for i := range 10 {
+		pkts = append(pkts, f.packet(pattern(100, uint64(i)), 0x10))
+	}
+	j := gso.NewJoiner(2000)
+	j.Alone = true
+	trains := join(j, pkts, 18, false)
+	if len(trains) != 10 || trains[3].Header != (gso.Header{}) || !bytes.Equal(trains[3].Buf[trains[3].At:], pkts[3]) {
+		t.Errorf("%d trains", len(trains))
+	}
+}
+
 func TestPacketsFromElsewhere(t *testing.T) {
 	f := flow{options: 12, atomic: true}
 	a, b, c := f.packet(pattern(100, 1), 0x10), f.packet(pattern(100, 2), 0x10), f.packet(pattern(100, 3), 0x10)

@@ -29,6 +29,9 @@ type Train struct {
 
 // Joiner puts packets together, one train at a time. Use NewJoiner.
 type Joiner struct {
+	// Alone keeps every packet by itself, for an interface that takes no trains.
+	Alone bool
+
 	bufs   [2][]byte
 	cur    int
 	at     int // the train is bufs[cur][at:end]; empty if count is 0
@@ -140,7 +143,7 @@ func (j *Joiner) begin(at int, pkt []byte, partial bool) {
 	j.at, j.end, j.count = at, at+len(pkt), 1
 	j.kind, j.partial, j.known, j.push, j.closed = None, false, false, false, true
 	l4, proto, ok := Plain(pkt)
-	if !ok {
+	if !ok || j.Alone {
 		return
 	}
 	j.l4, j.proto, j.v6, j.sumAt = l4, proto, pkt[0]>>4 == 6, l4+udpSum

@@ -298,7 +298,10 @@ func (c *Company) WaitLink(ctx context.Context) error {
 
 // Status is what we read of `twinkey-router status --json`.
 type Status struct {
-	Name    string `json:"name"`
+	Name   string `json:"name"`
+	Device struct {
+		Kind string `json:"kind"` // offload or water
+	} `json:"device"`
 	Links   []Link `json:"links"`
 	Tunnels []struct {
 		ID    uint16 `json:"id"`

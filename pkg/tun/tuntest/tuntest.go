@@ -74,6 +74,9 @@ func (d *Device) Queues() []tun.Queue { return []tun.Queue{d} }
 // Kind is "memory".
 func (d *Device) Kind() string { return "memory" }
 
+// Trains is true.
+func (d *Device) Trains() bool { return true }
+
 // FD is -1.
 func (d *Device) FD() int { return -1 }
 

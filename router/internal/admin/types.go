@@ -28,7 +28,7 @@ type Status struct {
 // Device is the interface that carries private packets.
 type Device struct {
 	Name string `json:"name"`
-	Kind string `json:"kind"` // back end: water
+	Kind string `json:"kind"` // back end: offload or water
 	MTU  int    `json:"mtu"`  // bytes
 }
 

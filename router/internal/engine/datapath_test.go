@@ -32,6 +32,8 @@ type wire struct {
 // end is the wire's end in an interface; the wire itself is the socket.
 type end struct{ *wire }
 
+func (w end) Trains() bool { return true }
+
 func (w end) Read(buf []byte, at int) (gso.Header, int, error) {
 	n := copy(buf[at:], w.train)
 	w.train = nil

@@ -49,13 +49,14 @@ type inbox struct {
 	lead  int // bytes before the IP packet in what was decrypted last
 }
 
-func (in *inbox) init() {
+func (in *inbox) init(trains bool) {
 	room := make([]byte, receives*(maxPacket+1+stagger))
 	for i := range in.train {
 		in.train[i].Buf = room[:maxPacket+1]
 		room = room[maxPacket+1+stagger:]
 	}
 	in.join = gso.NewJoiner(maxPacket)
+	in.join.Alone = !trains
 }
 
 // inbound takes what waits in the socket, up to a turn, and writes it to the queue.

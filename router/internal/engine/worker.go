@@ -46,7 +46,7 @@ type worker struct {
 func newWorker(e *Engine, p Port) *worker {
 	w := &worker{e: e, port: p}
 	w.out.init()
-	w.in.init()
+	w.in.init(p.Queue.Trains())
 	return w
 }
 
