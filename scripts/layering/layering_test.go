@@ -23,6 +23,7 @@ var rows = []row{
 	{"proto/replay", nil, "the ground: standard library only"},
 	{"proto/ip", []string{"proto/wire"}, "a codec knows no other protocol"},
 	{"proto/gso", []string{"proto/ip"}, "trains are IP packets"},
+	{"proto/pmtu", []string{"proto/wire"}, "a machine over its own codec"},
 	{"proto/esp/tripledes", nil, "a cipher knows no protocol"},
 	{"proto/esp", []string{"proto/wire", "proto/secret", "proto/replay", "proto/esp/tripledes"}, "a codec knows no other protocol"},
 	{"proto/l2tp", []string{"proto/wire", "proto/secret"}, "a codec knows no other protocol"},
