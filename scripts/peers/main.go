@@ -47,11 +47,26 @@ func fail(err error) {
 }
 
 // prepare enters a laboratory. Peers that make bench-peers-deps has built are found also without a PATH that has them.
+// The programs are copied, so that whoever builds new ones meanwhile does not change what is measured.
 func prepare() error {
 	if err := lab.Prepare(); err != nil {
 		return err
 	}
-	return os.Setenv("PATH", filepath.Join(os.Getenv(lab.BinEnv), "peers")+":"+os.Getenv("PATH"))
+	from := os.Getenv(lab.BinEnv)
+	to, err := os.MkdirTemp("/run", "peers-") // which goes with the laboratory
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{lab.CA, lab.Directory, lab.Router} {
+		program, err := os.ReadFile(filepath.Join(from, name)) //nolint:gosec // the operator says where
+		if err != nil {
+			return fmt.Errorf("copying the programs: %w (hint: make build)", err)
+		}
+		if err := os.WriteFile(filepath.Join(to, name), program, 0o755); err != nil { //nolint:gosec // a program
+			return fmt.Errorf("copying the programs: %w", err)
+		}
+	}
+	return errors.Join(os.Setenv(lab.BinEnv, to), os.Setenv("PATH", filepath.Join(from, "peers")+":"+os.Getenv("PATH")))
 }
 
 type options struct {
