@@ -316,8 +316,12 @@ func (w *worker) flushAll() error {
 		if done, err := w.flush(); err != nil || done {
 			return err
 		}
-		if _, err := w.port.Wait.Wait([]bool{false, false}, []bool{false, true}); err != nil {
+		events, err := w.port.Wait.Wait([]bool{false, false}, []bool{false, true})
+		if err != nil {
 			return err
+		}
+		if events[1].Error {
+			w.trouble()
 		}
 	}
 }

@@ -82,7 +82,7 @@ func (w *worker) run() error {
 			return w.ended(err)
 		}
 		w.rest.woke()
-		fromLAN = events[0].Read || events[1].Write
+		fromLAN = events[0].Read || events[0].Error || events[1].Write // an error is for Read to tell
 		if events[1].Error {
 			w.trouble()
 		}
