@@ -76,6 +76,8 @@ type Tunnel struct {
 	Since     time.Time `json:"since"`
 	Calls     int       `json:"calls"`
 	Rekeys    uint64    `json:"rekeys"`
+	PathMTU   int       `json:"path_mtu"` // bytes of IP packet on the public path
+	Path      string    `json:"path"`     // search for it: base (the peer answers no probes), searching, complete, error
 	// SPIs of the control SA pair.
 	SPIIn  string `json:"spi_in"`
 	SPIOut string `json:"spi_out"`

@@ -96,6 +96,7 @@ func tunnelStatus(t native.TunnelStatus) admin.Tunnel {
 		ID: t.ID, PeerID: t.PeerID, Peer: t.Peer, Name: t.Certificate, Group: t.Group, Initiator: t.Initiator,
 		Endpoint: t.To.String(), State: state, Suite: suite(t.Suite), Hybrid: t.PostQuantum, Since: t.Since,
 		Calls: t.Calls, Rekeys: t.Rekeys, SPIIn: spi(t.SPIIn), SPIOut: spi(t.SPIOut),
+		PathMTU: t.PathMTU, Path: t.Path.String(),
 	}
 }
 

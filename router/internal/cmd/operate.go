@@ -83,9 +83,9 @@ func writeStatus(w io.Writer, st admin.Status, now time.Time) error {
 		lt.Row(l.Peer, l.User, l.State, cli.Duration(now.Sub(l.Since)), next, l.Reason)
 	}
 	table("Wanted calls", lt, len(st.Links))
-	tt := cli.NewTable("TUNNEL", "PEER", "AS", "GROUP", "ROLE", "ADDRESS", "STATE", "SUITE", "PQ", "CALLS", "UP FOR", "REKEYS")
+	tt := cli.NewTable("TUNNEL", "PEER", "AS", "GROUP", "ROLE", "ADDRESS", "STATE", "SUITE", "PQ", "PATH MTU", "CALLS", "UP FOR", "REKEYS")
 	for _, t := range st.Tunnels {
-		tt.Row(t.ID, t.Peer, t.Name, t.Group, role(t.Initiator), t.Endpoint, t.State, t.Suite, yes(t.Hybrid), t.Calls, cli.Duration(now.Sub(t.Since)), t.Rekeys)
+		tt.Row(t.ID, t.Peer, t.Name, t.Group, role(t.Initiator), t.Endpoint, t.State, t.Suite, yes(t.Hybrid), pathWords(t), t.Calls, cli.Duration(now.Sub(t.Since)), t.Rekeys)
 	}
 	table("Tunnels", tt, len(st.Tunnels))
 	table("Calls", callTable(st.Calls, now), len(st.Calls))
@@ -104,6 +104,18 @@ func writeStatus(w io.Writer, st admin.Status, now time.Time) error {
 	}
 	table("Dropped", dt, n)
 	return errors.Join(errs...)
+}
+
+// pathWords are the path's MTU, and how sure it is.
+func pathWords(t admin.Tunnel) string {
+	switch t.Path {
+	case "complete":
+		return strconv.Itoa(t.PathMTU)
+	case "base":
+		return strconv.Itoa(t.PathMTU) + " (assumed)"
+	default:
+		return fmt.Sprintf("%d (%s)", t.PathMTU, t.Path)
+	}
 }
 
 func callTable(calls []admin.Call, now time.Time) *cli.Table {

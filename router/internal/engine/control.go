@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"twinkey/pkg/udpio"
 	"twinkey/proto/esp"
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
@@ -83,8 +84,12 @@ func (e *Engine) one(now time.Time, m message) {
 	case clearControl:
 		e.native.Clear(now, m.from, m.data)
 	case sealedControl:
-		if m.next == esp.NextUDP {
+		switch m.next {
+		case esp.NextUDP:
 			e.native.Control(now, m.from, m.in, m.data)
+		case native.NextPath:
+			e.native.PathProbe(now, m.from, m.in, m.data)
+		default: // of a newer peer
 		}
 	case pppFrame:
 		e.native.PPP(now, m.in.Call, m.data)
@@ -92,6 +97,8 @@ func (e *Engine) one(now time.Time, m message) {
 		e.native.Used(now, m.in)
 	case peerMoved:
 		e.native.Moved(now, m.in.Tunnel, m.from)
+	case pathTooBig:
+		e.native.TooBig(now, m.from, m.mtu)
 	}
 }
 
@@ -136,9 +143,14 @@ func (e *Engine) flush(now time.Time) {
 	}
 }
 
-// write sends control messages to one destination. Trouble with it is no failure: they are repeated.
+// write sends control messages to one destination. Trouble with it is no failure: they are repeated, and
+// what is too big was a probe of the path.
 func (e *Engine) write(out [][]byte, to netip.AddrPort) {
-	if err := e.c.Ports[0].Conn.Write(out, to); err != nil && !errors.Is(err, net.ErrClosed) {
+	err := e.c.Ports[0].Conn.Write(out, to)
+	if err == nil || errors.Is(err, net.ErrClosed) {
+		return
+	}
+	if p, ok := errors.AsType[*udpio.PathError](err); !ok || !p.TooBig() {
 		e.drops.SendFailed.Add(1)
 	}
 }
@@ -149,7 +161,7 @@ func (e *Engine) wrap(o native.Output) []byte {
 	case o.SA != nil:
 		buf := make([]byte, headroom+len(o.Payload)+tailroom)
 		copy(buf[headroom:], o.Payload)
-		pkt, err := o.SA.Seal(buf, headroom, len(o.Payload), esp.NextUDP)
+		pkt, err := o.SA.Seal(buf, headroom, len(o.Payload), o.Next)
 		if err != nil {
 			e.drops.Exhausted.Add(1)
 			return nil

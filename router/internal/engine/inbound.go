@@ -22,6 +22,7 @@ type message struct {
 	from netip.AddrPort
 	in   *calls.Inbound
 	next uint8  // of a sealedControl
+	mtu  int    // of a pathTooBig
 	data []byte // owned
 }
 
@@ -33,6 +34,7 @@ const (
 	pppFrame                  // PPP frame of a call that is no network packet
 	firstUse                  // first packet of a new association
 	peerMoved                 // authentic packets come from another address
+	pathTooBig                // datagrams to an address do not pass, or so says somebody
 )
 
 const (

@@ -96,13 +96,18 @@ func (w *worker) ended(err error) error {
 	return fmt.Errorf("carrying packets: %w", err)
 }
 
-// trouble counts what ICMP says of our datagrams. It may be forged, and decides nothing.
+// trouble counts what ICMP says of our datagrams. It may be forged, and decides nothing: that a datagram was
+// too big is a reason to probe the path.
 func (w *worker) trouble() {
 	for range udpio.BatchSize {
-		if w.port.Conn.Trouble() == nil {
+		p := w.port.Conn.Trouble()
+		if p == nil {
 			return
 		}
 		w.e.drops.PathErrors.Add(1)
+		if p.TooBig() {
+			w.e.queueTo(w.e.strangers, message{kind: pathTooBig, from: p.To, mtu: p.MTU})
+		}
 	}
 }
 

@@ -50,6 +50,11 @@
 //
 // 1 and 4 are in force where both ends take them, 2 in each direction by itself.
 //
+// Path MTU probes and their answers (package pmtu) are packets of the control SA with next header
+// 253 instead of 17. They are no L2TP, so what is lost of them holds up nothing. Each end searches
+// its own direction from the moment that the tunnel is up; what it finds is in the MTU that
+// the calls of the tunnel publish.
+//
 // In the clear only SCCRQ, SCCRP, SCCCN, their More parts, the acknowledgements between
 // them, Cookie and a StopCCN that refuses are sent or heard. Once a tunnel is keyed
 // anything unprotected that names it is dropped and counted. A clear StopCCN is a hint

@@ -103,9 +103,10 @@ type Wish struct {
 // Output is one thing to send, or one event.
 type Output struct {
 	To netip.AddrPort
-	// SA seals Payload (next header UDP); nil: Payload goes behind the non-ESP marker,
-	// or, when it is empty, a NAT keepalive is meant.
+	// SA seals Payload, with the next header Next; nil: Payload goes behind the non-ESP
+	// marker, or, when it is empty, a NAT keepalive is meant.
 	SA      *esp.Outbound
+	Next    uint8
 	Payload []byte
 	Event   Event
 }
@@ -337,7 +338,11 @@ func (e *Endpoint) Moved(now time.Time, tunnel uint16, from netip.AddrPort) {
 	if t == nil || t.to == from {
 		return
 	}
+	elsewhere := t.to.Addr() != from.Addr() // another port is another mapping on the same path
 	t.to = from
+	if elsewhere {
+		t.research(now)
+	}
 	for _, s := range t.sessions {
 		s.publish()
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"twinkey/pkg/twincert"
+	"twinkey/proto/esp"
 	"twinkey/proto/handshake"
 	"twinkey/proto/l2tp"
 	"twinkey/proto/l2tp/tunnel"
@@ -429,7 +430,7 @@ func (s *session) send(frame []byte) {
 	n := l2tp.MinimalHeader + len(frame)
 	p := appendInnerUDP(make([]byte, 0, udpHeader+n), n)
 	p = l2tp.AppendMinimal(p, s.call.PeerTunnel, s.call.PeerSession)
-	s.t.e.out = append(s.t.e.out, Output{To: s.t.to, SA: s.data.out, Payload: append(p, frame...)})
+	s.t.e.out = append(s.t.e.out, Output{To: s.t.to, SA: s.data.out, Next: esp.NextUDP, Payload: append(p, frame...)})
 }
 
 // network acts on what the link reports.
@@ -476,31 +477,17 @@ func (s *session) publish() {
 	if !o.Bare {
 		lead = max(len(o.Prefix4), len(o.Prefix6))
 	}
-	o.MTU = s.fits(o.To.Addr(), lead)
+	form := s.data.suite
+	if s.data.implicit {
+		form = form.ImplicitIV()
+	}
+	o.MTU = min(Fits(s.t.path.MTU(), over6(o.To.Addr()), form, lead), int(s.link.PeerMRU()))
 	s.call.Publish(o)
 }
 
 // agreed is what both ends take. What we do not take we do not send either: captures can be read in both directions or
 // in none.
 func (s *session) agreed() calls.Capabilities { return s.takes & s.call.Takes }
-
-// pathMTU is what every path is taken to carry, in bytes of IP packet.
-const pathMTU = 1500
-
-// fits is the longest private packet in bytes that leaves in one datagram to an address, behind prefix bytes of
-// inner headers, and that the peer's PPP takes.
-func (s *session) fits(to netip.Addr, prefix int) int {
-	const v4, v6 = 20 + udpHeader, 40 + udpHeader
-	outer := v6
-	if to.Unmap().Is4() {
-		outer = v4
-	}
-	form := s.data.suite
-	if s.data.implicit {
-		form = form.ImplicitIV()
-	}
-	return min(form.Fits(pathMTU-outer)-prefix, int(s.link.PeerMRU()))
-}
 
 func (s *session) prefix(p ppp.Protocol) []byte {
 	b := appendInnerUDP(nil, 0)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"twinkey/proto/esp"
+	"twinkey/proto/pmtu"
 )
 
 // TunnelStatus is one tunnel as an operator sees it.
@@ -18,6 +19,8 @@ type TunnelStatus struct {
 	To            netip.AddrPort
 	Since         time.Time
 	Calls         int
+	PathMTU       int        // bytes of IP packet
+	Path          pmtu.State // of the search for it
 	Association
 }
 
@@ -52,6 +55,7 @@ func (e *Endpoint) Tunnels() []TunnelStatus {
 	all := make([]TunnelStatus, 0, len(e.tunnels))
 	for _, t := range e.tunnels {
 		s := TunnelStatus{
+			PathMTU: t.path.MTU(), Path: t.path.state(),
 			ID: t.id, PeerID: t.m.PeerID(), Peer: t.peer.Name, Initiator: t.initiator, Up: t.up, To: t.to,
 			Since: t.since, Calls: len(t.sessions), Association: t.ctl.status(),
 		}

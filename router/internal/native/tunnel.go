@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"twinkey/pkg/twincert"
+	"twinkey/proto/esp"
 	"twinkey/proto/handshake"
 	"twinkey/proto/l2tp"
 	"twinkey/proto/l2tp/tunnel"
@@ -41,6 +42,7 @@ type tunnelState struct {
 	up       bool
 	began    time.Time
 	since    time.Time
+	path     path
 	lastTx   time.Time
 	lastCall time.Time // when the last call ended, or the tunnel came up
 	closing  bool
@@ -344,6 +346,7 @@ func (t *tunnelState) becomeUp(now time.Time) {
 	t.hs = nil
 	delete(t.e.halfOpen, t.origin)
 	t.e.emit(TunnelUp{ID: t.id, Peer: t.peer.Name, Certificate: t.cert.Name, Initiator: t.initiator, PostQuantum: t.ctl.hybrid, Suite: t.ctl.suite, To: t.to})
+	t.search(now)
 	waiting := t.waiting
 	t.waiting = nil
 	for _, w := range waiting {
@@ -382,7 +385,7 @@ func (t *tunnelState) settle(now time.Time) {
 
 func (t *tunnelState) schedule(now time.Time) {
 	next := now.Add(tick)
-	t.e.timers.set(t, t.m.Deadline(), next)
+	t.e.timers.set(t, t.m.Deadline(), t.pathDeadline(), next)
 }
 
 func (t *tunnelState) advance(now time.Time) {
@@ -406,6 +409,7 @@ func (t *tunnelState) advance(now time.Time) {
 				return
 			}
 		}
+		t.advancePath(now)
 		if t.idle(now) {
 			t.close(now, resultShutdown, "no call in it")
 			return
@@ -432,7 +436,7 @@ func (t *tunnelState) send(now time.Time, msg []byte) {
 	t.lastTx = now
 	if t.ctl.out != nil && !inClear(msg) {
 		p := appendInnerUDP(make([]byte, 0, udpHeader+len(msg)), len(msg))
-		t.e.out = append(t.e.out, Output{To: t.to, SA: t.ctl.out, Payload: append(p, msg...)})
+		t.e.out = append(t.e.out, Output{To: t.to, SA: t.ctl.out, Next: esp.NextUDP, Payload: append(p, msg...)})
 		return
 	}
 	if !t.initiator {

@@ -61,6 +61,7 @@ type box struct {
 	events []native.Event
 	got    map[uint64][]string // packets by call
 	unread int
+	older  bool // it does not know path MTU probes
 }
 
 func newWorld(t testing.TB) *world {
@@ -180,7 +181,7 @@ func (b *box) flush() {
 				}
 			}
 		case o.SA != nil:
-			b.transmit(o.To, b.seal(o.SA, o.Payload))
+			b.transmit(o.To, b.seal(o.SA, o.Payload, o.Next))
 		case len(o.Payload) == 0:
 			b.transmit(o.To, esp.AppendKeepalive(nil))
 		default:
@@ -189,9 +190,9 @@ func (b *box) flush() {
 	}
 }
 
-func (b *box) seal(sa *esp.Outbound, payload []byte) []byte {
+func (b *box) seal(sa *esp.Outbound, payload []byte, next uint8) []byte {
 	buf := append(make([]byte, 64), payload...)
-	return must(sa.Seal(append(buf, make([]byte, 64)...), 64, len(payload), esp.NextUDP))
+	return must(sa.Seal(append(buf, make([]byte, 64)...), 64, len(payload), next))
 }
 
 func (b *box) transmit(to netip.AddrPort, d []byte) {
@@ -217,7 +218,7 @@ func (b *box) packet(from netip.AddrPort, d []byte) {
 		b.unread++
 		return
 	}
-	payload, _, err := in.SA.Open(d)
+	payload, next, err := in.SA.Open(d)
 	if err != nil {
 		b.unread++
 		return
@@ -226,7 +227,12 @@ func (b *box) packet(from netip.AddrPort, d []byte) {
 		b.e.Used(b.w.now, in)
 	}
 	if in.Call == nil {
-		b.e.Control(b.w.now, from, in, payload)
+		switch {
+		case next == esp.NextUDP:
+			b.e.Control(b.w.now, from, in, payload)
+		case next == native.NextPath && !b.older:
+			b.e.PathProbe(b.w.now, from, in, payload)
+		}
 		return
 	}
 	h, frame, err := l2tp.ParseData(payload[8:])
@@ -323,7 +329,7 @@ func (b *box) say(c *calls.Call, text string) bool {
 	}
 	p := append(append([]byte(nil), o.Prefix4...), text...)
 	binary.BigEndian.PutUint16(p[4:], uint16(len(p)))
-	b.transmit(o.To, b.seal(o.SA, p))
+	b.transmit(o.To, b.seal(o.SA, p, esp.NextUDP))
 	return true
 }
 
