@@ -28,7 +28,7 @@ const (
 	probeTimer = time.Second       // PROBE_TIMER
 	raiseTimer = 600 * time.Second // PMTU_RAISE_TIMER
 	// confirmation is the time between two probes of the PLPMTU while data flows.
-	confirmation = 10 * time.Second
+	confirmation = 5 * time.Second
 	errorPause   = 15 * time.Second
 	slowest      = 16 * probeTimer // between two rounds on a path that is down
 	// translation is what a packet may lose in length between IPv6 and IPv4.

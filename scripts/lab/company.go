@@ -309,6 +309,9 @@ type Status struct {
 		Group string `json:"group"`
 		State string `json:"state"`
 		Calls int    `json:"calls"`
+		// PathMTU in bytes of IP packet; Path says how sure it is: "complete" is sure.
+		PathMTU int    `json:"path_mtu"`
+		Path    string `json:"path"`
 	} `json:"tunnels"`
 	Calls []Call `json:"calls"`
 }
