@@ -12,6 +12,7 @@
 //	udp1300 udp64    what arrives of a sender that does not pace itself, Mbit/s of payload and 1,000 packets/s:
 //	                 the receiver's bytes over the receiver's time, whatever the sender believes
 //	rtt rtt99        median and 99th percentile of 400 pings, 2 ms apart, us; "added" is what remains without that of none
+//	use              TCP of one stream through the shaped WAN, in per cent of its rate, without the first second
 //	cpu              CPU seconds of both routers' processes, all threads, per GB that arrived in tcp1. Work that the
 //	                 kernel does for them in interrupts is nobody's, for all candidates alike
 //	rss              the larger router's peak memory, MiB, after all that was sent
@@ -20,7 +21,7 @@
 //
 //	on     the WAN's segmentation offloads as they are
 //	off    switched off, on the routers' WAN interfaces, before the candidate starts
-//	100M   both ends of the WAN shaped to 100 Mbit/s by a token bucket: utilization is tcp1 in per cent of that
+//	100M   both ends of the WAN shaped to 100 Mbit/s by a token bucket, which counts Ethernet frames
 //
 // The LAN's offloads are left alone: what a router wants there it does itself. The MTUs are what each project's own
 // tools choose, but for nebula's, whose 1300 would cut the UDP packets in two.

@@ -109,22 +109,16 @@ func load(file string) (*results, error) {
 // spread is a series in three numbers.
 type spread struct{ mid, low, high float64 }
 
-// spread is what the rounds found of a figure. The figure "added" is the round trip without that of none; under a shaped
-// WAN "use" is tcp1 in per cent of the rate.
+// spread is what the rounds found of a figure. What is added to the round trip is it without the median of none.
 func (r *results) spread(scenario, figure, candidate string) (s spread, ok bool) {
-	switch figure {
-	case "added":
-		without := r.values[key{scenario, none, "rtt"}]
-		s, ok = r.spread(scenario, "rtt", candidate)
+	if figure == added.name {
+		without := r.values[key{scenario, none, rtt.name}]
+		s, ok = r.spread(scenario, rtt.name, candidate)
 		if !ok || len(without) == 0 || candidate == none {
 			return s, false
 		}
 		m := median(without)
 		return spread{s.mid - m, s.low - m, s.high - m}, true
-	case "use":
-		const percent = 1e9 / shaped * 100
-		s, ok = r.spread(scenario, "tcp1", candidate)
-		return spread{s.mid * percent, s.low * percent, s.high * percent}, ok
 	}
 	v := r.values[key{scenario, candidate, figure}]
 	if len(v) == 0 {
