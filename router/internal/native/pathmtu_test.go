@@ -253,3 +253,57 @@ func TestAnswersAreBounded(t *testing.T) {
 		t.Error("what is no probe was not counted")
 	}
 }
+
+// Greater sizes are looked for where the interface takes packets that need them, and only there.
+func TestJumboPath(t *testing.T) {
+	for _, tt := range []struct {
+		mru        uint16
+		path, want int // bytes that the path carries; the longest private packet
+	}{
+		{8900, 9000, 8900},
+		{8900, 1500, native.Fits(1500, false, esp.AES256GCM, 8+6+1)},
+		{1500, 9000, 1500},
+		{1446, 9000, native.Fits(1500, false, esp.AES256GCM, 8+6+1)},
+	} {
+		t.Run(fmt.Sprintf("%d over %d", tt.mru, tt.path), func(t *testing.T) {
+			w := newWorld(t)
+			w.narrow(tt.path)
+			a, b := w.router("ra", 1), w.router("rb", 2)
+			for _, x := range []*box{a, b} {
+				x.start(func(c *native.Config) { c.MRU = tt.mru })
+			}
+			if got := w.link(a, b).Out().MTU; got != tt.want {
+				t.Errorf("private packets of up to %d bytes, want %d; path %d", got, tt.want, a.tunnelOf().PathMTU)
+			}
+		})
+	}
+}
+
+// A peer that comes from another address comes by another path: it is searched anew. Another port alone is
+// the same path behind a translator that has forgotten.
+func TestMovedPeerIsProbedAnew(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.router("ra", 1), w.router("rb", 2)
+	c := w.link(a, b)
+	for _, tt := range []struct {
+		to      string
+		carries int
+		want    int
+	}{
+		{"198.18.0.2:4500", 1400, 1500},
+		{"198.18.7.2:4500", 1400, 1400},
+		{"198.18.7.3:4500", 1500, 1500},
+	} {
+		to := netip.MustParseAddrPort(tt.to)
+		delete(w.byAddr, b.addr)
+		b.addr = to
+		w.byAddr[to] = b
+		w.narrow(tt.carries)
+		a.e.Moved(w.now, a.tunnelOf().ID, to)
+		w.settle()
+		w.pass(5 * time.Second)
+		if n := a.tunnelOf().PathMTU; n != tt.want || c.Out().To != to {
+			t.Errorf("at %s: path %d, want %d; sends to %s", tt.to, n, tt.want, c.Out().To)
+		}
+	}
+}
