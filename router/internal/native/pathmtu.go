@@ -163,6 +163,7 @@ func (e *Endpoint) PathProbe(now time.Time, from netip.AddrPort, in *calls.Inbou
 		return
 	}
 	t.authentic(now, from, in)
+	t.m.Heard(now) // whatever becomes of its HELLO, it lives
 	switch {
 	case m.Type == pmtu.TypeAnswer:
 		t.path.m.Answer(now, m.ID, m.Size)
