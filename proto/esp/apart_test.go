@@ -86,8 +86,31 @@ func TestImplicitIV(t *testing.T) {
 			t.Errorf("%v: opened %q, %v", s, got, err)
 		}
 	}
-	if esp.AES256CBCSHA256.ImplicitIV() != esp.AES256CBCSHA256 {
-		t.Error("CBC needs an IV that nobody can predict")
+	if s := esp.TripleDESSHA1; s.ImplicitIV() != s {
+		t.Errorf("%v has the form %v", s, s.ImplicitIV())
+	}
+}
+
+// With CBC the IV that is left out is the one that would have been sent, which nobody else can predict; the ICV, which
+// covered it, differs.
+func TestImplicitIVOfCBC(t *testing.T) {
+	s := esp.AES256CBCSHA256
+	with, _ := pair(t, s, esp.Limits{})
+	without, in := pair2(t, s, s.ImplicitIV())
+	var last []byte
+	for n := range 3 {
+		a := seal(t, with, make([]byte, 46), esp.NextIPv4)
+		b := seal(t, without, make([]byte, 46), esp.NextIPv4)
+		if !bytes.Equal(append(bytes.Clone(a[:8]), a[24:24+48]...), b[:8+48]) || len(b) != 8+48+16 {
+			t.Errorf("packet %d: % x\nwithout IV % x", n, a, b)
+		}
+		if bytes.Equal(b[8:8+48], last) {
+			t.Error("two packets begin alike: one IV for both")
+		}
+		last = bytes.Clone(b[8 : 8+48])
+		if got, _, err := in.Open(b); err != nil || !bytes.Equal(got, make([]byte, 46)) {
+			t.Errorf("packet %d: opened % x, %v", n, got, err)
+		}
 	}
 }
 

@@ -24,7 +24,7 @@
 //
 // Suites, strongest first; all sizes in octets:
 //
-//	Suite             Source                 Key+salt+auth  IV  Align  ICV  Hard limit
+//	Suite               Source                 Key+salt+auth  IV  Align  ICV  Hard limit
 //	AES256GCM         RFC 4106               32+4+0          8      4   16  2^40 octets
 //	ChaCha20Poly1305  RFC 7634               32+4+0          8      4   16  2^56 octets
 //	AES128GCM         RFC 4106               16+4+0          8      4   16  2^40 octets
@@ -32,6 +32,7 @@
 //	TripleDESSHA1     RFC 2451, 2404         24+0+20         8      8   12  2^30 octets
 //	NullSHA256        RFC 2410, 4868          0+0+32         0      4   16  2^56 octets
 //	...IIV            RFC 8750, of the AEADs  as theirs      0      4   16  as theirs
+//	AES256CBCSHA256IIV  likewise, see below   32+0+32         0     16   16  2^40 octets
 //
 // # Initialization vectors
 //
@@ -40,7 +41,8 @@
 // AES-CBC and 3DES-CBC need one that nobody can predict: the sequence number encrypted by
 // AES under a key of its own, derived from the key material (the first method of NIST SP 800-38A
 // appendix C, with the keys kept apart; cut to 8 octets for 3DES). A reader of random bytes would
-// serve as well, but costs a system call or a lock a packet, and can fail.
+// serve as well, but costs a system call or a lock a packet, and can fail. As the receiver
+// can compute it too, two ends that know this of each other need not send it either.
 //
 // # Limits
 //

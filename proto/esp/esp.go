@@ -37,6 +37,9 @@ const (
 	NextUDP   = 17 // transport mode: an inner UDP header and L2TP follow
 	NextIPv6  = 41 // tunnel mode: an IPv6 packet follows
 	NextDummy = 59 // RFC 4303 section 2.6: the packet carries nothing, to be dropped by the receiver
+	// NextShortIPv4 is for experimentation (RFC 3692): an IPv4 packet in its short form (package ip), between
+	// ends that have agreed on it.
+	NextShortIPv4 = 253
 )
 
 const (

@@ -56,7 +56,7 @@ func seal(t testing.TB, out *esp.Outbound, payload []byte, next uint8) []byte {
 
 // eachSuite runs f as a subtest of every suite.
 func eachSuite(t *testing.T, f func(t *testing.T, s esp.Suite)) {
-	for _, s := range append(esp.Suites(), esp.AES256GCMIIV, esp.ChaCha20Poly1305IIV, esp.AES128GCMIIV) {
+	for _, s := range append(esp.Suites(), esp.AES256GCMIIV, esp.ChaCha20Poly1305IIV, esp.AES128GCMIIV, esp.AES256CBCSHA256IIV) {
 		t.Run(s.String(), func(t *testing.T) { f(t, s) })
 	}
 }
@@ -210,7 +210,7 @@ func TestOpenNamesTheCause(t *testing.T) {
 
 // pad is the padding behind a payload of n, by the definition of RFC 4303 2.4.
 func pad(s esp.Suite, n int) int {
-	align := map[esp.Suite]int{esp.AES256CBCSHA256: 16, esp.TripleDESSHA1: 8}[s]
+	align := map[esp.Suite]int{esp.AES256CBCSHA256: 16, esp.AES256CBCSHA256IIV: 16, esp.TripleDESSHA1: 8}[s]
 	if align == 0 {
 		align = 4
 	}

@@ -22,7 +22,7 @@ func (s Suite) sharkNames() (sharkNames, bool) {
 		return sharkNames{"TripleDES-CBC [RFC2451]", "HMAC-SHA-1-96 [RFC2404]"}, true
 	case NullSHA256:
 		return sharkNames{"NULL", "HMAC-SHA-256-128 [RFC4868]"}, true
-	case ChaCha20Poly1305, AES256GCMIIV, ChaCha20Poly1305IIV, AES128GCMIIV: // nor implicit IVs
+	case ChaCha20Poly1305, AES256GCMIIV, ChaCha20Poly1305IIV, AES128GCMIIV, AES256CBCSHA256IIV: // nor implicit IVs
 	}
 	return sharkNames{}, false
 }

@@ -30,11 +30,13 @@ const (
 	TripleDESSHA1    Suite = 5 // legacy: RFC 2451 with HMAC-SHA-1-96, RFC 2404
 	NullSHA256       Suite = 6 // legacy: RFC 2410 with HMAC-SHA-256-128; encrypts nothing
 
-	// The forms whose IV is not sent but is the extended sequence number (RFC 8750). They are
-	// not offered: who has agreed on a suite may agree on its form, see ImplicitIV.
+	// The forms whose IV is not sent: it is the extended sequence number (RFC 8750), or with CBC that number
+	// encrypted under a key of its own (SP 800-38A appendix C). They are not offered: who has agreed on a
+	// suite may agree on its form, see ImplicitIV.
 	AES256GCMIIV        Suite = 7
 	ChaCha20Poly1305IIV Suite = 8
 	AES128GCMIIV        Suite = 9
+	AES256CBCSHA256IIV  Suite = 10
 )
 
 // spec is what the rest of the package knows of a suite. Sizes are in octets.
@@ -47,7 +49,7 @@ type spec struct {
 	align     int // payload, padding and the two trailer octets fill a multiple of this
 	icv       int
 	legacy    bool
-	implicit  bool   // the IV is the sequence number, and iv is 0
+	implicit  bool   // the IV follows from the sequence number, and iv is 0
 	bound     Limits // no SA may have more than these
 	aead      func(key []byte) (cipher.AEAD, error)
 	block     func(key []byte) (cipher.Block, error) // AES-CBC
@@ -101,9 +103,11 @@ var specs = [...]spec{
 		icv: chacha20poly1305.Overhead, implicit: true, bound: freeBound, aead: chacha20poly1305.New},
 	AES128GCMIIV: {name: "aes128-gcm-iiv", cipherKey: 16, salt: 4, align: align32, icv: 16,
 		implicit: true, bound: blockBound, aead: newGCM},
+	AES256CBCSHA256IIV: {name: "aes256-cbc-sha256-iiv", cipherKey: 32, authKey: sha256.Size, align: aes.BlockSize,
+		icv: cutSHA256, implicit: true, bound: blockBound, block: aes.NewCipher, mac: sha256.New},
 }
 
-// ImplicitIV is the form of s that does not send the IV, 8 octets less a packet; s itself if it has none.
+// ImplicitIV is the form of s that does not send the IV, 8 or 16 octets less a packet; s itself if it has none.
 func (s Suite) ImplicitIV() Suite {
 	switch s {
 	case AES256GCM:
@@ -112,6 +116,8 @@ func (s Suite) ImplicitIV() Suite {
 		return ChaCha20Poly1305IIV
 	case AES128GCM:
 		return AES128GCMIIV
+	case AES256CBCSHA256:
+		return AES256CBCSHA256IIV
 	default:
 		return s
 	}

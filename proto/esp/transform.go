@@ -36,7 +36,7 @@ type transform struct {
 	aead    cipher.AEAD  // or
 	block   cipher.Block // or, of AES-CBC
 	triple  *tripledes.Cipher
-	ivBlock cipher.Block // makes CBC IVs; Outbound only
+	ivBlock cipher.Block // makes CBC IVs
 	mac     hash.Cloner  // keyed, never written to: lanes are cloned from it
 	decrypt bool
 	free    [lanes]atomic.Pointer[lane]
@@ -95,7 +95,7 @@ func (t *transform) expand(material []byte) (err error) {
 		t.aead, err = t.spec.aead(key)
 		return err
 	}
-	if t.spec.iv > 0 {
+	if t.cipherKey > 0 {
 		if err := t.newBlock(key); err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ func (t *transform) newLane() (*lane, error) {
 	if t.decrypt {
 		mode = cipher.NewCBCDecrypter
 	}
-	cbc, ok := mode(t.block, l.iv[:t.spec.iv]).(blockMode)
+	cbc, ok := mode(t.block, l.iv[:]).(blockMode)
 	if !ok {
 		return nil, errors.New("CBC mode takes no new IV")
 	}
@@ -192,12 +192,18 @@ func (t *transform) head(l *lane, seq uint64, pkt []byte) {
 		if !t.implicit {
 			binary.BigEndian.PutUint64(iv, seq)
 		}
-	} else if t.ivBlock != nil {
-		binary.BigEndian.PutUint64(l.iv[:], seq)
-		clear(l.iv[8:])
-		t.ivBlock.Encrypt(l.iv[:], l.iv[:])
-		copy(iv, l.iv[:])
+	} else if t.ivBlock != nil && !t.implicit {
+		copy(iv, t.cbcIV(l, seq))
 	}
+}
+
+// cbcIV is unpredictable to who does not know the key, and never comes again in this SA. It is valid until the lane is
+// used again.
+func (t *transform) cbcIV(l *lane, seq uint64) []byte {
+	binary.BigEndian.PutUint64(l.iv[:], seq)
+	clear(l.iv[8:])
+	t.ivBlock.Encrypt(l.iv[:], l.iv[:])
+	return l.iv[:]
 }
 
 // finish seals packets whose heads and plaintexts stand in place, as many side by side as the cipher works on.
@@ -239,7 +245,11 @@ func (t *transform) sealIV(l *lane, seq uint64, pkt, plain []byte) {
 		return
 	}
 	if l.cbc != nil {
-		l.cbc.SetIV(pkt[headerSize:start])
+		if t.implicit {
+			l.cbc.SetIV(t.cbcIV(l, seq))
+		} else {
+			l.cbc.SetIV(pkt[headerSize:start])
+		}
 		l.cbc.CryptBlocks(pkt[start:end], pkt[start:end])
 	} else if t.triple != nil {
 		t.triple.Encrypt(pkt[start:end], binary.BigEndian.Uint64(pkt[headerSize:]))
@@ -262,7 +272,11 @@ func (t *transform) open(seq uint64, plain, pkt []byte) (ok bool, err error) {
 	} else if ok = subtle.ConstantTimeCompare(l.authenticate(pkt[:end], seq)[:t.icv], pkt[end:]) == 1; ok {
 		switch {
 		case l.cbc != nil:
-			l.cbc.SetIV(pkt[headerSize:start])
+			if t.implicit {
+				l.cbc.SetIV(t.cbcIV(l, seq))
+			} else {
+				l.cbc.SetIV(pkt[headerSize:start])
+			}
 			l.cbc.CryptBlocks(plain, pkt[start:end])
 		case t.triple != nil:
 			t.triple.Decrypt(plain, pkt[start:end], binary.BigEndian.Uint64(pkt[headerSize:]))

@@ -26,6 +26,8 @@
 // afterwards, none allocates. IPv6 extension headers are walked up to the transport
 // header, 8 at most; a chain that is cut off makes the packet malformed (RFC 7112).
 //
+// Shorten and Lengthen leave out what can be told from the rest, and put it there again.
+//
 // It leaves out reassembly, IPv4 options, jumbograms, and the checksums of what it only
 // forwards: the hosts at both ends verify them.
 package ip

@@ -18,6 +18,7 @@ import (
 
 	"twinkey/pkg/netlab"
 	"twinkey/proto/esp"
+	"twinkey/proto/ip"
 	"twinkey/scripts/lab"
 )
 
@@ -51,7 +52,7 @@ func TestPathMTU(t *testing.T) {
 			check(t, c.Up(t.Context()))
 			pathsAre(t, c, tt.mtu, 10*time.Second)
 
-			private := esp.AES256GCM.ImplicitIV().Fits(tt.mtu - 28) // behind IPv4 and UDP
+			private := esp.AES256GCM.ImplicitIV().Fits(tt.mtu-28) + ip.ShortBy // behind IPv4 and UDP
 			isTold(t, c, private)
 			pong, err := c.HostA.Ping(t.Context(), netlab.Ping{To: lab.SiteB.Host, Count: 3, Size: private - 28})
 			if err != nil || pong.Received != pong.Sent {

@@ -155,7 +155,7 @@ func openDevice(s *settings.Settings) (tun.Device, error) {
 // capabilities are what peers may send us. Only a device with virtio-net headers completes checksums.
 func capabilities(s *settings.Settings, dev tun.Device) (c calls.Capabilities) {
 	if s.Data.Headers == "compact" {
-		c |= calls.Bare | calls.ImplicitIV
+		c |= calls.Bare | calls.ImplicitIV | calls.ShortIPv4
 	}
 	if dev.Kind() == "offload" {
 		c |= calls.Checksums

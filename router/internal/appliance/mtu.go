@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"twinkey/proto/ip"
 	"twinkey/proto/pmtu"
 	"twinkey/router/internal/native"
 	"twinkey/router/internal/settings"
@@ -18,7 +19,7 @@ func MTU(s *settings.Settings) int {
 	n := smallest
 	for _, suite := range s.Suites {
 		if s.Data.Headers == "compact" {
-			n = max(n, native.Fits(pmtu.Ethernet, six, suite.ImplicitIV(), 0))
+			n = max(n, native.Fits(pmtu.Ethernet, six, suite.ImplicitIV(), 0)+ip.ShortBy)
 		} else {
 			n = max(n, native.Fits(pmtu.Ethernet, six, suite, native.InnerFull))
 		}

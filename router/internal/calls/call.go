@@ -33,6 +33,7 @@ const (
 	Bare       Capabilities = 1 << iota // IP packets without inner UDP, L2TP and PPP around them
 	Checksums                           // transport checksums that are left to the receiver
 	ImplicitIV                          // suites that have such a form leave the IV out (RFC 8750)
+	ShortIPv4                           // bare IPv4 packets come in their short form (package ip)
 )
 
 // Has says whether c holds all of d.
@@ -50,6 +51,10 @@ type Outbound struct {
 	// MTU is the largest private packet in bytes that leaves in one datagram on this path
 	// with this suite; 0: not known, whatever the interface lets through.
 	MTU int
+	// ShortMTU is the same for IPv4 packets that have a short form; MTU where the peer does not take it.
+	ShortMTU int
+	// Short says that the peer takes bare IPv4 packets in their short form.
+	Short bool
 	// Bare says that the peer takes IP packets without inner UDP, L2TP and PPP around them.
 	// The prefixes still say which family is up.
 	Bare bool
@@ -58,6 +63,14 @@ type Outbound struct {
 	LeaveChecksums bool
 	// Compress says that the peer expands compressed datagrams (RFC 1962).
 	Compress bool
+}
+
+// Longest is the largest private packet, or one that has a short form; 0: not known.
+func (o *Outbound) Longest(short bool) int {
+	if short {
+		return o.ShortMTU
+	}
+	return o.MTU
 }
 
 // Counters of one call, all since it came up.

@@ -24,9 +24,11 @@ type wire struct {
 	train  []byte // waits at the interface
 	sent   []udpio.Train
 	room   []byte
+	used   int // of room
 	got    []byte
 	count  int
-	size   int // of the datagrams sent last
+	all    [][]byte // what was written, one after the other; nil: not kept
+	size   int      // of the datagrams sent last
 }
 
 // end is the wire's end in an interface; the wire itself is the socket.
@@ -42,15 +44,18 @@ func (w end) Read(buf []byte, at int) (gso.Header, int, error) {
 
 func (w end) Write(_ gso.Header, buf []byte, at int) error {
 	w.got = append(w.got[:0], buf[at:]...)
+	if w.all != nil {
+		w.all = append(w.all, bytes.Clone(buf[at:]))
+	}
 	w.count++
 	return nil
 }
 
 func (w *wire) Send(ts []udpio.Train) (int, error) {
-	room := w.room
 	for _, t := range ts {
-		t.Buf = room[:copy(room, t.Buf[:t.N])]
-		room = room[t.N:]
+		n := copy(w.room[w.used:], t.Buf[:t.N])
+		t.Buf = w.room[w.used : w.used+n]
+		w.used += n
 		w.sent, w.size = append(w.sent, t), t.Size
 	}
 	return len(ts), nil
@@ -61,7 +66,7 @@ func (w *wire) Receive(ts []udpio.Train) (n int, err error) {
 		ts[n].N, ts[n].Size, ts[n].Addr = copy(ts[n].Buf, t.Buf), t.Size, w.LocalAddr()
 		n++
 	}
-	w.sent = w.sent[:0]
+	w.sent, w.used = w.sent[:0], 0
 	return n, nil
 }
 
@@ -114,7 +119,7 @@ func TestTrainThroughBothRouters(t *testing.T) {
 // Each end sends as the other takes it: an old peer, or one that wants full headers, gets full headers
 // and complete checksums.
 func TestCapabilities(t *testing.T) {
-	const bare, sums = calls.Bare, calls.Checksums
+	const bare, sums, short = calls.Bare, calls.Checksums, calls.ShortIPv4
 	for _, tt := range []struct {
 		ra, rb     calls.Capabilities
 		bare, left bool
@@ -125,6 +130,9 @@ func TestCapabilities(t *testing.T) {
 		{0, bare | sums, false, true, 1340 + 52 + 36 + 16},
 		{bare, bare, true, false, 1340 + 52 + 36},
 		{bare | 1<<31, bare | 1<<31, true, false, 1340 + 52 + 36},
+		{bare | short, bare | short, true, false, 1340 + 52 + 36 - 5},
+		{bare | short, bare, true, false, 1340 + 52 + 36},
+		{short, short, false, false, 1340 + 52 + 36 + 16},
 	} {
 		n := udptest.NewNetwork()
 		c := newCompanyThat(t, &company{net: n, takes: [2]calls.Capabilities{tt.ra, tt.rb}, listen: func(i int) udpio.Conn {
@@ -141,6 +149,60 @@ func TestCapabilities(t *testing.T) {
 		if !bytes.Equal(w.got, train) || w.size < tt.size || w.size > tt.size+3 {
 			t.Errorf("ra takes %b, rb %b: datagrams of %d bytes, %d bytes came out", tt.ra, tt.rb, w.size, len(w.got))
 		}
+	}
+}
+
+// Short and full forms, packets that join and packets that don't come out as they went in, whatever came before
+// them: what is opened is put where the last one made us expect it.
+func TestFormsInAnyOrder(t *testing.T) {
+	c := newCompany(t)
+	c.linked()
+	w := &wire{Conn: c.ra.c.Ports[0].Conn, room: make([]byte, 256<<10), all: [][]byte{}}
+	a, b := newWorker(c.ra.Engine, Port{Queue: end{w}, Conn: w}), newWorker(c.rb.Engine, Port{Queue: end{w}, Conn: w})
+	header, train := tcpTrain(1340, 3*1340)
+	src, dst := netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("10.2.0.1")
+	options := packet(src, dst, "\x94\x04\x00\x00router alert") // RFC 2113
+	options[0] = 0x46
+	options[10], options[11] = 0, 0
+	binary.BigEndian.PutUint16(options[10:], ip.Checksum(ip.Sum(0, options[:24])))
+	forms := []struct {
+		header gso.Header
+		pkt    []byte
+	}{{header, train}, {gso.Header{}, options}, {gso.Header{}, packet(src, dst, "alone")}, {gso.Header{}, packet(src, dst, "")}}
+	for i := range len(forms) * len(forms) * len(forms) {
+		w.all = w.all[:0]
+		n := len(forms)
+		order := []int{i % n, i / n % n, i / n / n}
+		for _, k := range order {
+			w.header, w.train = forms[k].header, forms[k].pkt
+			if _, err := a.outbound(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := b.inbound(); err != nil {
+			t.Fatal(err)
+		}
+		if len(w.all) != len(order) {
+			t.Fatalf("%v: %d packets came out", order, len(w.all))
+		}
+		for at, k := range order {
+			if !bytes.Equal(w.all[at], forms[k].pkt) {
+				t.Errorf("%v: at %d came % x", order, at, w.all[at])
+			}
+		}
+	}
+}
+
+// A header whose checksum is wrong is not mended by being shortened.
+func TestWrongHeaderChecksum(t *testing.T) {
+	c := newCompany(t)
+	w, pass := pathOf(t, c)
+	p := packet(netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("10.2.0.1"), "payload")
+	p[10] ^= 1
+	w.train = p
+	pass()
+	if n := c.ra.drops.BadPacket.Load(); n != 1 || w.count != 0 {
+		t.Errorf("%d counted, %d came out", n, w.count)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -23,6 +24,7 @@ import (
 	"twinkey/pkg/udpio/udptest"
 	"twinkey/proto/esp"
 	"twinkey/proto/handshake"
+	"twinkey/proto/ip"
 	"twinkey/proto/secret"
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
@@ -69,9 +71,12 @@ func newCompany(t testing.TB) *company {
 	})
 }
 
+// everything is what a router of today takes.
+const everything = calls.Bare | calls.Checksums | calls.ImplicitIV | calls.ShortIPv4
+
 // newCompanyOver is a company whose routers listen where listen says.
 func newCompanyOver(t testing.TB, n *udptest.Network, hybrid bool, listen func(i int) udpio.Conn) *company {
-	return newCompanyThat(t, &company{net: n, hybrid: hybrid, listen: listen, takes: [2]calls.Capabilities{calls.Bare | calls.Checksums, calls.Bare | calls.Checksums}})
+	return newCompanyThat(t, &company{net: n, hybrid: hybrid, listen: listen, takes: [2]calls.Capabilities{everything, everything}})
 }
 
 func newCompanyThat(t testing.TB, c *company) *company {
@@ -198,6 +203,7 @@ func packet(src, dst netip.Addr, text string) []byte {
 	p[0], p[2], p[3], p[8], p[9] = 0x45, byte(n>>8), byte(n), 64, 253
 	copy(p[12:], src.AsSlice())
 	copy(p[16:], dst.AsSlice())
+	binary.BigEndian.PutUint16(p[10:], ip.Checksum(ip.Sum(0, p)))
 	return append(p, text...)
 }
 

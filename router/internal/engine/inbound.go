@@ -48,7 +48,7 @@ const (
 type inbox struct {
 	train [receives]udpio.Train
 	join  *gso.Joiner
-	lead  int // bytes before the IP packet in what was decrypted last
+	lead  int // bytes before the IP packet in what was decrypted last; less than 0: so many of its header were not sent
 }
 
 func (in *inbox) init(trains bool) {
@@ -136,7 +136,8 @@ func (w *worker) open(datagram []byte, from netip.AddrPort, heard time.Duration)
 		return nil
 	}
 	join := w.in.join
-	payload, next, err := in.SA.OpenTo(join.Slot(w.in.lead), datagram)
+	slot := join.Slot(max(w.in.lead, 0))
+	payload, next, err := in.SA.OpenTo(slot[max(-w.in.lead, 0):], datagram)
 	if err != nil { // the association has counted it
 		join.Drop()
 		return nil
@@ -146,7 +147,13 @@ func (w *worker) open(datagram []byte, from netip.AddrPort, heard time.Duration)
 	if o := in.Call.Out(); o != nil && o.To != from {
 		e.queueTo(e.control, message{kind: peerMoved, in: in, from: from})
 	}
-	pkt, lead := e.unwrap(in, payload, next)
+	var pkt []byte
+	lead := -ip.ShortBy
+	if next == esp.NextShortIPv4 && in.Call.Takes.Has(calls.ShortIPv4) {
+		pkt = checked(in.Call, w.lengthen(slot, payload), true)
+	} else {
+		pkt, lead = e.unwrap(in, payload, next)
+	}
 	if pkt == nil {
 		join.Drop()
 		return nil
@@ -154,6 +161,20 @@ func (w *worker) open(datagram []byte, from netip.AddrPort, heard time.Duration)
 	done, ok := join.Put(pkt, lead == w.in.lead, in.Call.Takes.Has(calls.Checksums))
 	w.in.lead = lead
 	return w.deliver(done, ok)
+}
+
+// lengthen makes a packet of its short form, where the joiner wants it. The result is nil if it makes none.
+func (w *worker) lengthen(slot, payload []byte) []byte {
+	at, lead := max(w.in.lead, 0), w.in.lead
+	pkt := slot[at : at+ip.ShortBy+len(payload)]
+	if lead != -ip.ShortBy { // it was expected to be something else
+		copy(pkt[ip.ShortBy:], payload)
+		w.in.lead = -ip.ShortBy
+	}
+	if ip.Lengthen(pkt) != nil {
+		return nil
+	}
+	return pkt
 }
 
 // used tells the control loop of the first packet in an association.
@@ -188,21 +209,31 @@ func (e *Engine) unwrap(in *calls.Inbound, payload []byte, next uint8) (pkt []by
 		c.Malformed.Add(1)
 		return nil, 0
 	}
-	p, err := ip.Parse(pkt)
+	return checked(c, pkt, v4), len(payload) - len(pkt)
+}
+
+// checked returns the packet at the start of b, which came out of a call, if the call may carry it; nil: it was dropped
+// and counted.
+func checked(c *calls.Call, b []byte, v4 bool) []byte {
+	p, err := ip.Parse(b)
 	if err != nil || p.Src().Is4() != v4 {
 		c.Malformed.Add(1)
-		return nil, 0
+		return nil
 	}
 	if !carries(c, p) {
 		c.ForeignSource.Add(1)
-		return nil, 0
+		return nil
 	}
-	if o := c.Out(); o != nil && o.MTU > 0 && p.Protocol() == ip.TCP && isSYN(p) {
-		ip.ClampMSS(p, o.MTU)
+	if p.Protocol() == ip.TCP && isSYN(p) {
+		if o := c.Out(); o != nil {
+			if most := o.Longest(p.CanShorten()); most > 0 {
+				ip.ClampMSS(p, most)
+			}
+		}
 	}
 	c.RxPackets.Add(1)
 	c.RxBytes.Add(uint64(p.Len())) //nolint:gosec // a length
-	return p.Bytes(), len(payload) - len(pkt)
+	return p.Bytes()
 }
 
 // carries says whether a packet that came out of a call may have: its source is behind the far end, and

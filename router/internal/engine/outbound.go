@@ -175,32 +175,39 @@ func (w *worker) carry(h gso.Header, n int) error {
 		d.NotUp.Add(1)
 		return nil
 	}
-	if out.Bare {
+	short := out.Short && p.CanShorten()
+	switch {
+	case short && h.Kind == gso.None && !p.HeaderOK(): // the short form would heal it
+		d.BadPacket.Add(1)
+		return nil
+	case short:
+		prefix, next = nil, esp.NextShortIPv4
+	case out.Bare:
 		prefix = nil
-	} else {
+	default:
 		next = esp.NextUDP
 	}
-	syn := p.Protocol() == ip.TCP && isSYN(p)
+	syn, most := p.Protocol() == ip.TCP && isSYN(p), out.Longest(short)
 	// A checksum that we change, or that a fragment cuts off from what it sums, is completed first.
-	cut := out.MTU > 0 && !p.DontFragment()
+	cut := most > 0 && !p.DontFragment()
 	if err := o.split.Reset(h, o.src, headroom, p.Len(), syn || cut || !out.LeaveChecksums); err != nil {
 		d.BadPacket.Add(1)
 		return nil
 	}
-	long := out.MTU > 0 && o.split.Largest() > out.MTU
+	long := most > 0 && o.split.Largest() > most
 	if long && !cut {
-		return w.tooBig(p, out)
+		return w.tooBig(p, most)
 	}
 	for {
 		at, n, ok := o.split.Next()
 		if !ok {
 			return nil
 		}
-		if syn && out.MTU > 0 {
-			ip.ClampMSS(p, out.MTU)
+		if syn && most > 0 {
+			ip.ClampMSS(p, most)
 		}
-		if long && n > out.MTU {
-			err = w.fragments(c, out, prefix, next, o.src[at:at+n])
+		if long && n > most {
+			err = w.fragments(c, out, prefix, next, o.src[at:at+n], most)
 		} else {
 			err = w.seal(c, out, prefix, next, o.src, at, n)
 		}
@@ -211,14 +218,14 @@ func (w *worker) carry(h gso.Header, n int) error {
 }
 
 // fragments seals the fragments of an IPv4 packet that is too long for its path and may be cut.
-func (w *worker) fragments(c *calls.Call, out *calls.Outbound, prefix []byte, next uint8, pkt []byte) error {
+func (w *worker) fragments(c *calls.Call, out *calls.Outbound, prefix []byte, next uint8, pkt []byte, most int) error {
 	p, err := ip.Parse(pkt)
 	if err != nil {
 		w.e.drops.BadPacket.Add(1)
 		return nil
 	}
 	buf := w.out.fragment
-	for f := range ip.Fragment(p, out.MTU, buf[headroom:headroom+out.MTU]) {
+	for f := range ip.Fragment(p, most, buf[headroom:headroom+most]) {
 		if err := w.seal(c, out, prefix, next, buf, headroom, len(f)); err != nil {
 			return err
 		}
@@ -241,12 +248,15 @@ func (w *worker) seal(c *calls.Call, out *calls.Outbound, prefix []byte, next ui
 			return err
 		}
 	}
-	head := at - len(prefix)
-	if len(prefix) > 0 {
+	head, size := at-len(prefix), len(prefix)+n
+	if next == esp.NextShortIPv4 {
+		ip.Shorten(src[at:])
+		head, size = at+ip.ShortBy, n-ip.ShortBy
+	} else if len(prefix) > 0 {
 		copy(src[head:], prefix)
 		binary.BigEndian.PutUint16(src[head+udpLen:], uint16(len(prefix)+n)) //nolint:gosec // a packet is at most 64 KiB
 	}
-	size, err := w.put(out.SA, o.arena[o.used:], src[head:], len(prefix)+n, next)
+	size, err := w.put(out.SA, o.arena[o.used:], src[head:], size, next)
 	if err != nil {
 		w.e.drops.Exhausted.Add(1)
 		return nil
@@ -329,7 +339,7 @@ func (w *worker) flushAll() error {
 // tooBig drops a packet or train that the path does not carry and tells its sender. The answer comes
 // from where the packet was to go: an address of our own would be refused as it comes in on the TUN
 // interface, and senders believe any router on the way (RFC 1191 section 3).
-func (w *worker) tooBig(p ip.Packet, out *calls.Outbound) error {
+func (w *worker) tooBig(p ip.Packet, most int) error {
 	w.e.drops.TooBig.Add(1)
 	o := &w.out
 	if now := w.heard(); now < o.quiet {
@@ -337,7 +347,7 @@ func (w *worker) tooBig(p ip.Packet, out *calls.Outbound) error {
 	} else {
 		o.quiet = now + replyPause
 	}
-	reply, err := ip.AppendTooBig(o.reply[:headroom], p.Dst(), p, out.MTU)
+	reply, err := ip.AppendTooBig(o.reply[:headroom], p.Dst(), p, most)
 	if err != nil {
 		return nil // the rules forbid an answer
 	}

@@ -46,9 +46,12 @@
 //	   the association belongs to one session, so they say nothing that the SPI does not
 //	2  TCP and UDP checksums may come as a kernel leaves them to its network card, the sum of
 //	   the pseudo-header; ESP's ICV covers the way, and the sender of the packet has been believed so far
-//	4  in the suites that have such a form the IV is left out of data packets (RFC 8750)
+//	4  in the suites that have such a form the IV is left out of data packets: it follows from the
+//	   sequence number (RFC 8750; with CBC it is that number encrypted under a key of its own)
+//	8  IPv4 packets that are bare and without options may come, ESP next header 253, without the five bytes
+//	   of their header that can be told from the rest (package ip, Shorten)
 //
-// 1 and 4 are in force where both ends take them, 2 in each direction by itself.
+// 1, 4 and 8 are in force where both ends take them, 2 in each direction by itself.
 //
 // Path MTU probes and their answers (package pmtu) are packets of the control SA with next header
 // 253 instead of 17. They are no L2TP, so what is lost of them holds up nothing. Each end searches

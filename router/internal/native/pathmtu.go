@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"twinkey/proto/esp"
+	"twinkey/proto/ip"
 	"twinkey/proto/pmtu"
 	"twinkey/router/internal/calls"
 )
@@ -73,7 +74,7 @@ func (t *tunnelState) pathConfig() pmtu.Config {
 	v6, most := over6(t.to.Addr()), pmtu.Ethernet
 	ordinary := 0
 	for _, s := range t.e.c.Suites {
-		ordinary = max(ordinary, Fits(pmtu.Ethernet, false, s.ImplicitIV(), 0))
+		ordinary = max(ordinary, Fits(pmtu.Ethernet, false, s.ImplicitIV(), 0)+ip.ShortBy)
 	}
 	if n := int(t.e.c.MRU); n > ordinary {
 		for _, s := range t.e.c.Suites {

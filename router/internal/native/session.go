@@ -9,6 +9,7 @@ import (
 	"twinkey/pkg/twincert"
 	"twinkey/proto/esp"
 	"twinkey/proto/handshake"
+	"twinkey/proto/ip"
 	"twinkey/proto/l2tp"
 	"twinkey/proto/l2tp/tunnel"
 	"twinkey/proto/ppp"
@@ -481,7 +482,12 @@ func (s *session) publish() {
 	if s.data.implicit {
 		form = form.ImplicitIV()
 	}
-	o.MTU = min(Fits(s.t.path.MTU(), over6(o.To.Addr()), form, lead), int(s.link.PeerMRU()))
+	mru := int(s.link.PeerMRU())
+	fits := Fits(s.t.path.MTU(), over6(o.To.Addr()), form, lead)
+	o.MTU, o.ShortMTU = min(fits, mru), min(fits, mru)
+	if o.Short = o.Bare && s.agreed().Has(calls.ShortIPv4); o.Short {
+		o.ShortMTU = min(fits+ip.ShortBy, mru)
+	}
 	s.call.Publish(o)
 }
 
