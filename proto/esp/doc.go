@@ -25,14 +25,14 @@
 // Suites, strongest first; all sizes in octets:
 //
 //	Suite               Source                 Key+salt+auth  IV  Align  ICV  Hard limit
-//	AES256GCM         RFC 4106               32+4+0          8      4   16  2^40 octets
-//	ChaCha20Poly1305  RFC 7634               32+4+0          8      4   16  2^56 octets
-//	AES128GCM         RFC 4106               16+4+0          8      4   16  2^40 octets
-//	AES256CBCSHA256   RFC 3602, 4868         32+0+32        16     16   16  2^40 octets
-//	TripleDESSHA1     RFC 2451, 2404         24+0+20         8      8   12  2^30 octets
-//	NullSHA256        RFC 2410, 4868          0+0+32         0      4   16  2^56 octets
-//	...IIV            RFC 8750, of the AEADs  as theirs      0      4   16  as theirs
-//	AES256CBCSHA256IIV  likewise, see below   32+0+32         0     16   16  2^40 octets
+//	AES256GCM           RFC 4106               32+4+0          8      4   16  2^40 octets
+//	ChaCha20Poly1305    RFC 7634               32+4+0          8      4   16  2^56 octets
+//	AES128GCM           RFC 4106               16+4+0          8      4   16  2^40 octets
+//	AES256CBCSHA256     RFC 3602, 4868         32+0+32        16     16   16  2^40 octets
+//	TripleDESSHA1       RFC 2451, 2404         24+0+20         8      8   12  2^30 octets
+//	NullSHA256          RFC 2410, 4868          0+0+32         0      4   16  2^56 octets
+//	...IIV              RFC 8750, of the AEADs  as theirs      0      4   16  as theirs
+//	AES256CBCSHA256IIV  likewise               32+0+32         0     16   16  2^40 octets
 //
 // # Initialization vectors
 //
