@@ -31,7 +31,7 @@
 //	AES256CBCSHA256     RFC 3602, 4868         32+0+32        16     16   16  2^40 octets
 //	TripleDESSHA1       RFC 2451, 2404         24+0+20         8      8   12  2^30 octets
 //	NullSHA256          RFC 2410, 4868          0+0+32         0      4   16  2^56 octets
-//	...IIV              RFC 8750, of the AEADs  as theirs      0      4   16  as theirs
+//	...IIV              RFC 8750, of an AEAD   as theirs      0      4   16  as theirs
 //	AES256CBCSHA256IIV  likewise               32+0+32         0     16   16  2^40 octets
 //
 // # Initialization vectors
