@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/chacha20poly1305"
 
+	"twinkey/proto/esp/gcm"
 	"twinkey/proto/esp/tripledes" // RFC 2451, offered only where an operator allows legacy suites
 )
 
@@ -86,11 +87,11 @@ var (
 // specs is indexed by Suite; the first is no suite.
 var specs = [...]spec{
 	AES256GCM: {name: "aes256-gcm", cipherKey: 32, salt: 4, iv: 8, align: align32, icv: 16,
-		bound: blockBound, aead: newGCM},
+		bound: blockBound, aead: gcm.New},
 	ChaCha20Poly1305: {name: "chacha20-poly1305", cipherKey: chacha20poly1305.KeySize, salt: 4, iv: 8, align: align32,
 		icv: chacha20poly1305.Overhead, bound: freeBound, aead: chacha20poly1305.New},
 	AES128GCM: {name: "aes128-gcm", cipherKey: 16, salt: 4, iv: 8, align: align32, icv: 16,
-		bound: blockBound, aead: newGCM},
+		bound: blockBound, aead: gcm.New},
 	AES256CBCSHA256: {name: "aes256-cbc-sha256", cipherKey: 32, authKey: sha256.Size, iv: aes.BlockSize, align: aes.BlockSize,
 		icv: cutSHA256, bound: blockBound, block: aes.NewCipher, mac: sha256.New},
 	TripleDESSHA1: {name: "3des-cbc-sha1", cipherKey: tripledes.KeySize, authKey: sha1.Size, iv: tripledes.BlockSize, align: tripledes.BlockSize,
@@ -98,11 +99,11 @@ var specs = [...]spec{
 	NullSHA256: {name: "null-sha256", authKey: sha256.Size, align: align32, icv: cutSHA256,
 		legacy: true, bound: freeBound, mac: sha256.New},
 	AES256GCMIIV: {name: "aes256-gcm-iiv", cipherKey: 32, salt: 4, align: align32, icv: 16,
-		implicit: true, bound: blockBound, aead: newGCM},
+		implicit: true, bound: blockBound, aead: gcm.New},
 	ChaCha20Poly1305IIV: {name: "chacha20-poly1305-iiv", cipherKey: chacha20poly1305.KeySize, salt: 4, align: align32,
 		icv: chacha20poly1305.Overhead, implicit: true, bound: freeBound, aead: chacha20poly1305.New},
 	AES128GCMIIV: {name: "aes128-gcm-iiv", cipherKey: 16, salt: 4, align: align32, icv: 16,
-		implicit: true, bound: blockBound, aead: newGCM},
+		implicit: true, bound: blockBound, aead: gcm.New},
 	AES256CBCSHA256IIV: {name: "aes256-cbc-sha256-iiv", cipherKey: 32, authKey: sha256.Size, align: aes.BlockSize,
 		icv: cutSHA256, implicit: true, bound: blockBound, block: aes.NewCipher, mac: sha256.New},
 }
@@ -190,11 +191,3 @@ func (s Suite) Bound() Limits { return s.spec().bound }
 
 // pad is the number of padding octets behind a payload of n; align is a power of two.
 func (p *spec) pad(n int) int { return -(n + trailer) & (p.align - 1) }
-
-func newGCM(key []byte) (cipher.AEAD, error) {
-	b, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(b)
-}
