@@ -22,6 +22,7 @@
 //
 // What Parse returns aliases its input. Nothing here keeps state.
 //
-// It leaves out the framing of serial lines (RFC 1662), multilink, the link quality and
-// compression protocols, and authentication.
+// It leaves out the framing of serial lines (RFC 1662), multilink, the link quality
+// protocols, and authentication. Of CCP (RFC 1962) it has the packets and the option that
+// names a vendor's method; how that compresses is for others to say.
 package ppp

@@ -14,6 +14,7 @@ type Protocol uint16
 const (
 	ProtoIPv4   Protocol = 0x0021 // RFC 1332
 	ProtoIPv6   Protocol = 0x0057 // RFC 5072
+	ProtoComp   Protocol = 0x00fd // compressed datagram, RFC 1962
 	ProtoIPCP   Protocol = 0x8021 // RFC 1332
 	ProtoIPv6CP Protocol = 0x8057 // RFC 5072
 	ProtoCCP    Protocol = 0x80fd // RFC 1962
@@ -44,6 +45,8 @@ func (p Protocol) String() string {
 		return "IPv4"
 	case ProtoIPv6:
 		return "IPv6"
+	case ProtoComp:
+		return "Compressed"
 	case ProtoIPCP:
 		return "IPCP"
 	case ProtoIPv6CP:

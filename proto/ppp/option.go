@@ -43,6 +43,10 @@ const (
 	OptIPv6Compression uint8 = 2
 )
 
+// OptOUI is the option type of CCP that names a vendor's own method (RFC 1962 section 5.1): OUI, 3 octets,
+// subtype, 1 octet, and whatever the vendor likes.
+const OptOUI uint8 = 0
+
 // optionHeader is the length in bytes of an option's Type and Length.
 const optionHeader = 2
 
@@ -74,6 +78,9 @@ var (
 		OptDNS2:          {"Secondary-DNS-Address", 4, 4, "RFC 1877 1.3"},
 		OptNBNS2:         {"Secondary-NBNS-Address", 4, 4, "RFC 1877 1.4"},
 	}
+	ccpOptions = [...]optionSpec{
+		OptOUI: {"Proprietary Compression OUI", 4, 253, "RFC 1962 5.1"},
+	}
 	ipv6cpOptions = [...]optionSpec{
 		OptInterfaceID:     {"Interface-Identifier", 8, 8, "RFC 5072 4.1"},
 		OptIPv6Compression: {"IPv6-Compression-Protocol", 2, 253, "RFC 5172 2"},
@@ -88,6 +95,8 @@ func registry(p Protocol) []optionSpec {
 		return ipcpOptions[:]
 	case ProtoIPv6CP:
 		return ipv6cpOptions[:]
+	case ProtoCCP:
+		return ccpOptions[:]
 	default:
 		return nil
 	}

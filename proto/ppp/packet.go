@@ -8,7 +8,7 @@ import (
 )
 
 // Code says what a control packet is (RFC 1661 section 5). Codes 1 to 7 belong to every
-// control protocol, 8 to 11 to LCP alone.
+// control protocol, 8 to 11 to LCP alone, 14 and 15 to CCP alone.
 type Code uint8
 
 // Codes of control packets.
@@ -24,6 +24,8 @@ const (
 	EchoRequest      Code = 9  // section 5.8
 	EchoReply        Code = 10 // section 5.8
 	DiscardRequest   Code = 11 // section 5.9
+	ResetRequest     Code = 14 // RFC 1962 section 4.1
+	ResetAck         Code = 15 // RFC 1962 section 4.1
 )
 
 var codeNames = [...]string{
@@ -38,11 +40,13 @@ var codeNames = [...]string{
 	EchoRequest:      "Echo-Request",
 	EchoReply:        "Echo-Reply",
 	DiscardRequest:   "Discard-Request",
+	ResetRequest:     "Reset-Request",
+	ResetAck:         "Reset-Ack",
 }
 
 // String names the code, or prints its number.
 func (c Code) String() string {
-	if int(c) < len(codeNames) && c != 0 {
+	if int(c) < len(codeNames) && codeNames[c] != "" {
 		return codeNames[c]
 	}
 	return fmt.Sprintf("code %d", uint8(c))
@@ -51,7 +55,7 @@ func (c Code) String() string {
 // PacketHeader is the length in bytes of Code, Identifier and Length.
 const PacketHeader = 4
 
-// Packet is a control packet of LCP, IPCP or IPV6CP (RFC 1661 section 5).
+// Packet is a control packet of LCP, IPCP, IPV6CP or CCP (RFC 1661 section 5).
 type Packet struct {
 	Code Code
 	ID   uint8

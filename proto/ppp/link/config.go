@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"twinkey/proto/ppp"
 	"twinkey/proto/ppp/automaton"
 )
 
@@ -22,6 +23,9 @@ type Config struct {
 	// peer sends of it gets a Protocol-Reject.
 	IPv4 *IPv4Config
 	IPv6 *IPv6Config
+	// Method is the one method of compression that we take and send, as an option of CCP (RFC 1962
+	// section 5); it is kept, not copied. Without Data: none, and CCP gets a Protocol-Reject.
+	Method ppp.Option
 	// EchoInterval between Echo-Requests; 0 sends none.
 	EchoInterval time.Duration
 	// EchoFailures: Echo-Requests in a row without an answer that end the link; 0 means 3.
@@ -109,10 +113,12 @@ const (
 	IPv4Down                  // no IPv4 packet may pass any more
 	IPv6Up                    // Local and Peer are set
 	IPv6Down                  // no IPv6 packet may pass any more
+	CCPUp                     // MayCompress says whether what we send may be compressed
+	CCPDown                   // nothing may be compressed any more
 	Down                      // Reason and Text are set; the link is Dead
 )
 
-var eventNames = [...]string{"none", "LCPUp", "IPv4Up", "IPv4Down", "IPv6Up", "IPv6Down", "Down"}
+var eventNames = [...]string{"none", "LCPUp", "IPv4Up", "IPv4Down", "IPv6Up", "IPv6Down", "CCPUp", "CCPDown", "Down"}
 
 // String is the constant's name.
 func (k EventKind) String() string {

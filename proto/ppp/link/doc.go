@@ -1,5 +1,5 @@
-// Package link runs one PPP link: LCP (RFC 1661), then IPCP (RFC 1332) and IPV6CP
-// (RFC 5072), as a machine that is fed frames and the time and polled for what to send.
+// Package link runs one PPP link: LCP (RFC 1661), then IPCP (RFC 1332), IPV6CP (RFC 5072)
+// and CCP (RFC 1962), as a machine that is fed frames and the time and polled for what to send.
 //
 // The phases are those of RFC 1661 section 3.2:
 //
@@ -32,6 +32,10 @@
 //     octets.
 //   - Identification and Time-Remaining (RFC 1570) get a Code-Reject.
 //
-// It leaves out authentication, compression, link quality, multilink, DNS and NBNS
+// Of compression it settles, for each direction by itself, whether the one method that
+// its owner knows may be used. That method keeps no history: a Reset-Request is answered
+// and changes nothing, and none is ever sent.
+//
+// It leaves out authentication, link quality, multilink, DNS and NBNS
 // server options, and the address pool, of which it only sees one address.
 package link

@@ -161,8 +161,11 @@ func (l *Link) receive(now time.Time, y *layer, info []byte) error {
 	case ppp.CodeReject:
 		return l.receiveCodeReject(now, y, p)
 	default:
-		if y.proto == ppp.ProtoLCP {
+		switch y.proto {
+		case ppp.ProtoLCP:
 			return l.receiveLCP(now, p)
+		case ppp.ProtoCCP:
+			return l.receiveCCP(now, p)
 		}
 		l.step(now, y, automaton.RUC, p, 0, nil)
 	}

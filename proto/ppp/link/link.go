@@ -32,8 +32,9 @@ type Link struct {
 		lcp    lcpOptions
 		ipcp   ipcpOptions
 		ipv6cp ipv6cpOptions
+		ccp    ccpOptions
 	}
-	lcp, ipcp, ipv6cp layer
+	lcp, ipcp, ipv6cp, ccp layer
 
 	out   []Output // waiting for Poll, from out[head]
 	head  int
@@ -61,6 +62,7 @@ func New(c Config) *Link {
 	l.opts.lcp.cfg = &l.cfg
 	l.opts.ipcp.cfg = c.IPv4
 	l.opts.ipv6cp.cfg, l.opts.ipv6cp.rand = c.IPv6, c.Rand
+	l.opts.ccp.method = c.Method
 	l.init()
 	return l
 }
@@ -73,6 +75,9 @@ func (l *Link) init() {
 	}
 	if l.cfg.IPv6 != nil {
 		l.ipv6cp.init(ppp.ProtoIPv6CP, &l.opts.ipv6cp, l.cfg.limits())
+	}
+	if l.compresses() {
+		l.ccp.init(ppp.ProtoCCP, &l.opts.ccp, l.cfg.limits())
 	}
 }
 
@@ -148,16 +153,20 @@ func (l *Link) network(proto ppp.Protocol) *layer {
 		return &l.ipcp
 	case l.ipv6Fits() && (proto == ppp.ProtoIPv6CP || proto == ppp.ProtoIPv6):
 		return &l.ipv6cp
+	case l.compresses() && (proto == ppp.ProtoCCP || proto == ppp.ProtoComp):
+		return &l.ccp
 	}
 	return nil
 }
+
+func (l *Link) compresses() bool { return len(l.cfg.Method.Data) > 0 }
 
 func (l *Link) ipv6Fits() bool { return l.cfg.IPv6 != nil && l.PeerMRU() >= minIPv6MTU }
 
 // Advance lets time pass: requests are repeated, echoes sent, silence noticed. Early and
 // late calls do no harm; however far the clock has jumped, each timer fires once.
 func (l *Link) Advance(now time.Time) {
-	for _, y := range [...]*layer{&l.lcp, &l.ipcp, &l.ipv6cp} {
+	for _, y := range [...]*layer{&l.lcp, &l.ipcp, &l.ipv6cp, &l.ccp} {
 		if e, ok := y.fsm.Timeout(now); ok {
 			l.event(now, y, e)
 		}
@@ -170,7 +179,7 @@ func (l *Link) Advance(now time.Time) {
 // Deadline is when Advance has something to do; zero: nothing is pending.
 func (l *Link) Deadline() time.Time {
 	d := l.echoAt
-	for _, t := range [...]time.Time{l.lcp.fsm.Deadline(), l.ipcp.fsm.Deadline(), l.ipv6cp.fsm.Deadline()} {
+	for _, t := range [...]time.Time{l.lcp.fsm.Deadline(), l.ipcp.fsm.Deadline(), l.ipv6cp.fsm.Deadline(), l.ccp.fsm.Deadline()} {
 		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
 			d = t
 		}
@@ -209,6 +218,9 @@ func (l *Link) PeerMRU() uint16 {
 	}
 	return ppp.DefaultMRU
 }
+
+// MayCompress says whether the peer expands what the Method has compressed.
+func (l *Link) MayCompress() bool { return l.ccp.opened() && l.opts.ccp.peer }
 
 // send queues a control packet. One that quotes another is cut to the peer's MRU
 // (RFC 1661 sections 5.6 and 5.7); so is an Echo-Reply, since a peer that tests with
@@ -268,6 +280,8 @@ func (l *Link) layerUp(now time.Time, y *layer) {
 		l.emit(Event{Kind: IPv4Up, Local: l.opts.ipcp.agreed(), Peer: l.opts.ipcp.peer})
 	case &l.ipv6cp:
 		l.emit(Event{Kind: IPv6Up, Local: linkLocal(l.opts.ipv6cp.agreed()), Peer: linkLocal(l.opts.ipv6cp.peer)})
+	case &l.ccp:
+		l.emit(Event{Kind: CCPUp})
 	}
 }
 
@@ -282,6 +296,10 @@ func (l *Link) authenticated(now time.Time) {
 	if l.ipv6Fits() {
 		l.event(now, &l.ipv6cp, automaton.Open)
 		l.event(now, &l.ipv6cp, automaton.Up)
+	}
+	if l.compresses() {
+		l.event(now, &l.ccp, automaton.Open)
+		l.event(now, &l.ccp, automaton.Up)
 	}
 }
 
@@ -298,10 +316,13 @@ func (l *Link) layerDown(now time.Time, y *layer) {
 		l.echoAt = time.Time{}
 		l.event(now, &l.ipcp, automaton.Down)
 		l.event(now, &l.ipv6cp, automaton.Down)
+		l.event(now, &l.ccp, automaton.Down)
 	case &l.ipcp:
 		l.emit(Event{Kind: IPv4Down})
 	case &l.ipv6cp:
 		l.emit(Event{Kind: IPv6Down})
+	case &l.ccp:
+		l.emit(Event{Kind: CCPDown})
 	}
 }
 

@@ -392,6 +392,89 @@ func TestNoIPv6OverASmallMRU(t *testing.T) {
 	s.asks(ppp.ProtoIPv6CP).sent("LCP Protocol-Reject 8057014d0004")
 }
 
+// lz is a method as RFC 1962 section 5.1 has it: type 0, a locally administered OUI, a subtype.
+var lz = ppp.Option{Type: ppp.OptOUI, Data: []byte{0x02, 0x74, 0x6b, 1}}
+
+// Each direction of compression stands for itself, and none is missed where it fails.
+func TestCCP(t *testing.T) {
+	const request, stac = "CCP Configure-Request 00060274" + "6b01", "CCP Configure-Reject 11050001" + "04"
+	tests := []struct {
+		name   string
+		script func(*script)
+		may    bool
+	}{
+		{"both ways", func(s *script) {
+			s.opened(ppp.ProtoCCP, lz.Append(nil)...).happened("CCPUp")
+		}, true},
+		{"the peer expands nothing", func(s *script) {
+			s.opened(ppp.ProtoCCP).happened("CCPUp")
+		}, false},
+		{"the peer sends none, but expands", func(s *script) {
+			s.frames = nil
+			s.receive(ppp.ProtoCCP, ppp.ConfigureReject, s.lastID(ppp.ProtoCCP, ppp.ConfigureRequest), lz.Append(nil), nil).sent("CCP Configure-Request")
+			s.opened(ppp.ProtoCCP, lz.Append(nil)...).happened("CCPUp")
+		}, true},
+		{"another method goes, ours stays", func(s *script) {
+			s.frames = nil
+			s.asks(ppp.ProtoCCP, cat(option(17, 0, 1, 4), lz.Append(nil))...).sent(stac)
+			s.opened(ppp.ProtoCCP, lz.Append(nil)...).happened("CCPUp")
+		}, true},
+		{"a vendor's other method is not ours", func(s *script) {
+			s.frames = nil
+			s.asks(ppp.ProtoCCP, option(0, 0x02, 0x74, 0x6b, 2)...).sent("CCP Configure-Reject 00060274" + "6b02").happened()
+		}, false},
+		{"the peer would rather send something else", func(s *script) {
+			for range 5 {
+				s.frames = nil
+				s.receive(ppp.ProtoCCP, ppp.ConfigureNak, s.lastID(ppp.ProtoCCP, ppp.ConfigureRequest), option(17, 0, 1, 4), nil)
+			}
+			s.sent("CCP Configure-Request")
+		}, false},
+		{"the peer does not know CCP", func(s *script) {
+			s.frames = nil
+			s.receive(ppp.ProtoLCP, ppp.ProtocolReject, 9, []byte{0x80, 0xfd, 1, 1, 0, 4}, nil).sent().happened()
+			s.opened(ppp.ProtoIPCP).happened("IPv4Up invalid IP invalid IP")
+		}, false},
+		{"the peer takes it back", func(s *script) {
+			s.opened(ppp.ProtoCCP, lz.Append(nil)...).happened("CCPUp")
+			s.asks(ppp.ProtoCCP).happened("CCPDown")
+			s.acks(ppp.ProtoCCP).happened("CCPUp")
+		}, false},
+		{"the peer does not take what was compressed", func(s *script) {
+			s.opened(ppp.ProtoCCP, lz.Append(nil)...).happened("CCPUp")
+			s.receive(ppp.ProtoLCP, ppp.ProtocolReject, 9, []byte{0x00, 0xfd, 1}, nil).sent().happened("CCPDown")
+		}, false},
+		{"its end is the end of nothing else", func(s *script) {
+			s.opened(ppp.ProtoIPCP).opened(ppp.ProtoCCP, lz.Append(nil)...).happened("IPv4Up invalid IP invalid IP", "CCPUp")
+			s.receive(ppp.ProtoCCP, ppp.TerminateRequest, 3, nil, nil).sent("CCP Terminate-Ack").happened("CCPDown")
+		}, false},
+		{"resets are answered", func(s *script) {
+			s.frames = nil
+			s.receive(ppp.ProtoCCP, ppp.ResetRequest, 5, nil, link.ErrPhase).sent()
+			s.opened(ppp.ProtoCCP, lz.Append(nil)...).happened("CCPUp")
+			s.receive(ppp.ProtoCCP, ppp.ResetRequest, 5, nil, nil).sent("CCP Reset-Ack")
+			s.receive(ppp.ProtoCCP, ppp.ResetAck, 5, nil, link.ErrStale).sent()
+			s.receive(ppp.ProtoCCP, 16, 6, []byte{1}, nil).sent("CCP Code-Reject 100600" + "0501").happened()
+		}, true},
+		{"it goes down with LCP", func(s *script) {
+			s.opened(ppp.ProtoCCP, lz.Append(nil)...).happened("CCPUp")
+			s.receive(ppp.ProtoLCP, ppp.TerminateRequest, 3, nil, nil).happened("CCPDown")
+		}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newScript(t, link.Config{IPv4: &link.IPv4Config{}, Method: lz})
+			s.asks(ppp.ProtoLCP)
+			s.frames = nil
+			s.acks(ppp.ProtoLCP).happened("LCPUp").sent("IPCP Configure-Request", request)
+			tt.script(s)
+			if may := s.l.MayCompress(); may != tt.may {
+				t.Errorf("MayCompress = %v, want %v", may, tt.may)
+			}
+		})
+	}
+}
+
 func TestProtocolRejectEndsOneProtocolOnly(t *testing.T) {
 	s := newScript(t, link.Config{IPv4: &link.IPv4Config{}, IPv6: &link.IPv6Config{Interface: [8]byte{7: 1}}})
 	s.opened(ppp.ProtoLCP).opened(ppp.ProtoIPCP).opened(ppp.ProtoIPv6CP).happened("LCPUp", "IPv4Up invalid IP invalid IP", "IPv6Up fe80::1 invalid IP")

@@ -148,8 +148,9 @@ func (w *world) last(i int, prefix string) string {
 func site(local string, mru uint16) link.Config {
 	return link.Config{
 		MRU: mru, PFC: true, ACFC: true, EchoInterval: 10 * time.Second,
-		IPv4: &link.IPv4Config{Local: addr(local), Allow: netip.Addr.IsPrivate},
-		IPv6: &link.IPv6Config{},
+		IPv4:   &link.IPv4Config{Local: addr(local), Allow: netip.Addr.IsPrivate},
+		IPv6:   &link.IPv6Config{},
+		Method: lz,
 	}
 }
 
@@ -177,8 +178,8 @@ func TestTwoLinksOpen(t *testing.T) {
 		if got := w.ends[0].AppendPrefix(nil, ppp.ProtoIPv4); len(got) != 1 {
 			t.Errorf("prefix % x", got)
 		}
-		if simultaneous && w.sent != 12 {
-			t.Errorf("%d frames, three requests and three acknowledgements each way are enough", w.sent)
+		if simultaneous && w.sent != 16 {
+			t.Errorf("%d frames, four requests and four acknowledgements each way are enough", w.sent)
 		}
 		w.events = [2][]string{}
 		w.run(time.Hour) // echoes pass, nothing happens
@@ -186,8 +187,8 @@ func TestTwoLinksOpen(t *testing.T) {
 		w.happened(1)
 		w.ends[0].Close(w.now, "over")
 		w.run(10 * time.Second)
-		w.happened(0, "IPv4Down", "IPv6Down", `Down closed "over"`)
-		w.happened(1, "IPv4Down", "IPv6Down", `Down closed by peer "over"`)
+		w.happened(0, "IPv4Down", "IPv6Down", "CCPDown", `Down closed "over"`)
+		w.happened(1, "IPv4Down", "IPv6Down", "CCPDown", `Down closed by peer "over"`)
 	}
 }
 
@@ -215,8 +216,8 @@ func TestBadWeather(t *testing.T) {
 			paired(t, w.events[i])
 		}
 	}
-	t.Logf("%d frames, 2400 in fair weather", frames)
-	if frames < 2*2400 {
+	t.Logf("%d frames, 3200 in fair weather", frames)
+	if frames < 2*3200 {
 		t.Error("that was no bad weather")
 	}
 }
@@ -229,7 +230,7 @@ func TestDuplicatesDoNotFlap(t *testing.T) {
 		w.ends[1].Up(w.now)
 		w.run(30 * time.Second)
 		for i := range w.events {
-			if len(w.events[i]) != 3 {
+			if len(w.events[i]) != 4 {
 				t.Errorf("seed %d: end %d: %q", seed, i, w.events[i])
 			}
 		}
@@ -246,7 +247,7 @@ func paired(t *testing.T, events []string) {
 		switch {
 		case proto == "LCP":
 		case kind == "Down":
-			if up["IPv4"] || up["IPv6"] {
+			if up["IPv4"] || up["IPv6"] || up["CCP"] {
 				t.Errorf("down with a network protocol up: %q", events)
 			}
 		case isUp == up[strings.TrimSuffix(proto, "Down")]:
@@ -266,7 +267,7 @@ func TestSilentPeerIsNoticed(t *testing.T) {
 	w.run(30 * time.Second)
 	w.happened(0)
 	w.run(17 * time.Second)
-	w.happened(0, "IPv4Down", "IPv6Down", `Down peer silent "no echo"`)
+	w.happened(0, "IPv4Down", "IPv6Down", "CCPDown", `Down peer silent "no echo"`)
 }
 
 // FuzzLink feeds a live pair random frames, ticks, losses and duplicates.
@@ -390,7 +391,7 @@ func openAlone(c link.Config) *link.Link {
 	}
 }
 
-// BenchmarkSetUp is the negotiation of LCP, IPCP and IPV6CP, both ends.
+// BenchmarkSetUp is the negotiation of LCP, IPCP, IPV6CP and CCP, both ends.
 func BenchmarkSetUp(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {

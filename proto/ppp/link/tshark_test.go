@@ -54,7 +54,8 @@ func TestTsharkReadsANegotiation(t *testing.T) {
 	w.ends[0].Up(w.now)
 	w.ends[1].Up(w.now)
 	w.run(11 * time.Second) // until an echo has passed
-	_ = w.ends[1].Receive(w.now, ppp.AppendFrame(nil, ppp.ProtoCCP, false, false, []byte{1, 1, 0, 4}))
+	_ = w.ends[1].Receive(w.now, ppp.AppendFrame(nil, 0x8053, false, false, []byte{1, 1, 0, 4}))
+	_ = w.ends[1].Receive(w.now, ppp.AppendFrame(nil, ppp.ProtoCCP, false, false, []byte{14, 9, 0, 4}))
 	_ = w.ends[1].Receive(w.now, ppp.AppendFrame(nil, ppp.ProtoLCP, false, false, []byte{14, 1, 0, 4}))
 	w.ends[0].Close(w.now, "over")
 	w.run(10 * time.Second)
@@ -79,7 +80,8 @@ func TestTsharkReadsANegotiation(t *testing.T) {
 		"Maximum Receive Unit: 1400", "Maximum Receive Unit: 1380", "Magic Number: 0x",
 		"Protocol Field Compression", "Address and Control Field Compression",
 		"Code: Configuration Reject (4)", "Code: Configuration Nak (3)", "IP Address: 10.0.0.9", "Interface Identifier: ",
-		"Code: Echo Request (9)", "Code: Echo Reply (10)", "Code: Protocol Reject (8)", "Rejected Protocol: Compression Control Protocol (0x80fd)",
+		"Code: Echo Request (9)", "Code: Echo Reply (10)", "Code: Protocol Reject (8)", "Rejected Protocol: Encryption Control Protocol (0x8053)",
+		"Compression Control Protocol", "OUI", "Code: Reset Ack (15)",
 		"Code: Code Reject (7)", "Code: Termination Request (5)", "Code: Termination Ack (6)", "Data: 6f766572",
 	} {
 		if !strings.Contains(text, want) {
