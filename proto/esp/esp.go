@@ -40,6 +40,9 @@ const (
 	// NextShortIPv4 is for experimentation (RFC 3692): an IPv4 packet in its short form (package ip), between
 	// ends that have agreed on it.
 	NextShortIPv4 = 253
+	// NextCompressed is likewise: the next header of what was compressed in one octet, then the compressed
+	// payload, by the method that the ends have agreed on.
+	NextCompressed = 254
 )
 
 const (

@@ -107,6 +107,11 @@ type Call struct {
 	RxBytes   uint64         `json:"rx_bytes"`
 	TxPackets uint64         `json:"tx_packets"`
 	TxBytes   uint64         `json:"tx_bytes"`
+	Packing   bool           `json:"compression"`   // what goes may be compressed
+	RxPacked  uint64         `json:"rx_compressed"` // packets that came compressed
+	RxSaved   uint64         `json:"rx_saved"`      // bytes that this spared
+	TxPacked  uint64         `json:"tx_compressed"`
+	TxSaved   uint64         `json:"tx_saved"`
 	Foreign   uint64         `json:"foreign_source"` // packets dropped for their source address
 	Replayed  uint64         `json:"replayed"`
 	Forged    uint64         `json:"forged"` // packets that failed authentication

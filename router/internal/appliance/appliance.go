@@ -130,7 +130,8 @@ func (a *Appliance) open(s *settings.Settings) (err error) {
 		Native: native.Config{
 			Rand: rand.Reader, KeyLog: a.keyLog,
 			Suites: s.Suites, Hybrid: s.Security.PostQuantum, Capabilities: capabilities(s, a.dev), MRU: uint16(MTU(s)),
-			Hello: s.Keepalive.Hello, Echo: s.Keepalive.Echo, NAT: s.Keepalive.NAT,
+			Compression: s.Data.Compression == "lz4",
+			Hello:       s.Keepalive.Hello, Echo: s.Keepalive.Echo, NAT: s.Keepalive.NAT,
 			RekeyTime: s.Security.RekeyTime, RekeyBytes: s.Security.RekeyBytes, RekeyPackets: s.Security.RekeyPackets, RekeyGrace: s.Security.RekeyGrace,
 		},
 	})

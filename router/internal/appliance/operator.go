@@ -101,12 +101,13 @@ func tunnelStatus(t native.TunnelStatus) admin.Tunnel {
 }
 
 func callStatus(c engine.CallStatus) admin.Call {
-	k, b := c.Active.Call, c.Active.Call.Bounds()
+	k, b, out := c.Active.Call, c.Active.Call.Bounds(), c.Active.Call.Out()
 	return admin.Call{
 		ID: k.ID, Kind: k.Kind.String(), Peer: k.Peer, User: k.User, Tunnel: k.LocalTunnel, Session: k.LocalSession,
 		Initiator: c.Initiator, State: "up", Suite: suite(c.Suite), Hybrid: c.PostQuantum, Local: b.Local, Remote: b.Remote,
 		Since: c.Since, Cert: k.Cert.String(), NotAfter: c.NotAfter, SPIIn: spi(c.SPIIn), SPIOut: spi(c.SPIOut), Rekeys: c.Rekeys,
 		RxPackets: k.RxPackets.Load(), RxBytes: k.RxBytes.Load(), TxPackets: k.TxPackets.Load(), TxBytes: k.TxBytes.Load(),
+		Packing: out != nil && out.Compress, RxPacked: k.RxPacked.Load(), RxSaved: k.RxSaved.Load(), TxPacked: k.TxPacked.Load(), TxSaved: k.TxSaved.Load(),
 		Foreign: k.ForeignSource.Load(), Replayed: c.In.Replayed, Forged: c.In.Forged,
 	}
 }

@@ -61,8 +61,10 @@ type Outbound struct {
 	// LeaveChecksums says that the peer completes transport checksums, so that the sum of
 	// the pseudo-header may stay where the kernel left it.
 	LeaveChecksums bool
-	// Compress says that the peer expands compressed datagrams (RFC 1962).
-	Compress bool
+	// Compress says that the peer expands compressed datagrams (RFC 1962). PrefixComp stands in front of one as the
+	// other prefixes do of a packet.
+	Compress   bool
+	PrefixComp []byte
 }
 
 // Longest is the largest private packet, or one that has a short form; 0: not known.
@@ -81,6 +83,9 @@ type Counters struct {
 	ForeignSource atomic.Uint64
 	// Malformed counts payloads that were authentic but made no sense.
 	Malformed atomic.Uint64
+	// RxPacked and TxPacked count packets that came or went compressed, RxSaved and TxSaved the bytes
+	// that this spared.
+	RxPacked, RxSaved, TxPacked, TxSaved atomic.Uint64
 }
 
 // Call is one L2TP session as the data path sees it.
@@ -98,6 +103,8 @@ type Call struct {
 
 	// Takes is what we have told the peer that it may send in this call.
 	Takes Capabilities
+	// Expands says that we have offered the peer to expand what it compresses.
+	Expands bool
 
 	Counters
 

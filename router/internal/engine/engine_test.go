@@ -42,6 +42,7 @@ type company struct {
 	listen func(i int) udpio.Conn
 	hybrid bool
 	takes  [2]calls.Capabilities // of ra and rb
+	packs  [2]bool               // likewise: data.compression
 	ra, rb *site
 }
 
@@ -141,7 +142,7 @@ func (c *company) site(name string, n int) *site {
 		Device: s.dev, Ports: []Port{port(s.dev, conn)}, Trust: s.trust, Log: slog.New(slog.DiscardHandler), Name: name,
 		Install: func([]netip.Prefix) error { return nil },
 		Native: native.Config{
-			Rand: rand.Reader, Suites: []esp.Suite{esp.AES256GCM}, MRU: 1400, Hybrid: c.hybrid, Capabilities: c.takes[n-1],
+			Rand: rand.Reader, Suites: []esp.Suite{esp.AES256GCM}, MRU: 1400, Hybrid: c.hybrid, Capabilities: c.takes[n-1], Compression: c.packs[n-1],
 			Hello: 15 * time.Second, RekeyTime: 10 * time.Minute, RekeyGrace: 30 * time.Second,
 		},
 	}))

@@ -149,7 +149,10 @@ func (w *worker) open(datagram []byte, from netip.AddrPort, heard time.Duration)
 	}
 	var pkt []byte
 	lead := -ip.ShortBy
-	if next == esp.NextShortIPv4 && in.Call.Takes.Has(calls.ShortIPv4) {
+	if form, block, ok := packed(in.Call, payload, next); ok {
+		lead = w.in.lead
+		pkt = w.expand(in.Call, slot[max(lead, 0):], form, block)
+	} else if next == esp.NextShortIPv4 && in.Call.Takes.Has(calls.ShortIPv4) {
 		pkt = checked(in.Call, w.lengthen(slot, payload), true)
 	} else {
 		pkt, lead = e.unwrap(in, payload, next)

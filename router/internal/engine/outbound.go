@@ -198,6 +198,9 @@ func (w *worker) carry(h gso.Header, n int) error {
 	if long && !cut {
 		return w.tooBig(p, most)
 	}
+	if out.Compress {
+		w.lz4.flow = flowOf(c, p)
+	}
 	for {
 		at, n, ok := o.split.Next()
 		if !ok {
@@ -255,6 +258,16 @@ func (w *worker) seal(c *calls.Call, out *calls.Outbound, prefix []byte, next ui
 	} else if len(prefix) > 0 {
 		copy(src[head:], prefix)
 		binary.BigEndian.PutUint16(src[head+udpLen:], uint16(len(prefix)+n)) //nolint:gosec // a packet is at most 64 KiB
+	}
+	if out.Compress {
+		if m, ok := w.lz4.pack(out, src[head:head+size], src[at:at+n], next); ok {
+			c.TxPacked.Add(1)
+			c.TxSaved.Add(uint64(size - m)) //nolint:gosec // what is packed is shorter
+			src, head, size = w.lz4.buf, headroom-len(out.PrefixComp), m
+			if out.Bare {
+				next = esp.NextCompressed
+			}
+		}
 	}
 	size, err := w.put(out.SA, o.arena[o.used:], src[head:], size, next)
 	if err != nil {

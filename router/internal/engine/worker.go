@@ -40,6 +40,7 @@ type worker struct {
 	port Port
 	out  outbox
 	in   inbox
+	lz4  *packer // nil: nothing is compressed
 	rest rest
 }
 
@@ -47,6 +48,9 @@ func newWorker(e *Engine, p Port) *worker {
 	w := &worker{e: e, port: p}
 	w.out.init()
 	w.in.init(p.Queue.Trains())
+	if e.c.Native.Compression {
+		w.lz4 = newPacker(int(e.c.Native.MRU))
+	}
 	return w
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"twinkey/proto/handshake"
 	"twinkey/proto/l2tp"
+	"twinkey/proto/ppp"
 	"twinkey/router/internal/calls"
 )
 
@@ -28,6 +29,11 @@ const (
 	avpPadding
 	avpCapabilities
 )
+
+// lz4Block is the method of compression that we negotiate: each packet is one block of LZ4 by itself. It
+// has no number of its own, so the option names a vendor's (RFC 1962 section 5.1): a locally administered OUI,
+// subtype 1.
+var lz4Block = ppp.Option{Type: ppp.OptOUI, Data: []byte{0x02, 't', 'k', 1}}
 
 // maxPart is the largest part of a flight in one AVP: with the other AVPs of an SCCRQ
 // and all headers it stays below 1,200 bytes of UDP payload.

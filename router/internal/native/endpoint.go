@@ -71,6 +71,7 @@ type Config struct {
 	Hybrid       bool
 	Capabilities calls.Capabilities // what peers may send us in calls
 	MRU          uint16             // largest PPP payload we receive, bytes
+	Compression  bool               // offer LZ4 in CCP
 	Hello        time.Duration
 	Echo         time.Duration
 	NAT          time.Duration

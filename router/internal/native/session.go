@@ -69,7 +69,7 @@ func (t *tunnelState) newSession(now time.Time) (*session, error) {
 	}
 	t.e.nextCall++
 	s.call = calls.New(t.e.nextCall, calls.SiteLink, calls.Bounds{})
-	s.call.Takes = t.e.c.Capabilities
+	s.call.Takes, s.call.Expands = t.e.c.Capabilities, t.e.c.Compression
 	t.sessions[s.local] = s
 	t.e.byCall[s.call.ID] = s
 	return s, nil
@@ -343,6 +343,9 @@ func single(a netip.Addr) []netip.Prefix { return []netip.Prefix{netip.PrefixFro
 
 func (s *session) linkConfig() link.Config {
 	c := link.Config{Rand: s.t.e.c.Rand, MRU: s.t.e.c.MRU, PFC: true, ACFC: true, EchoInterval: s.t.e.c.Echo, Restart: time.Second}
+	if s.call.Expands {
+		c.Method = lz4Block
+	}
 	v4, v6 := &link.IPv4Config{}, &link.IPv6Config{}
 	if s.kind() == calls.SiteLink {
 		c.IPv4, c.IPv6 = v4, v6
@@ -445,6 +448,7 @@ func (s *session) network(now time.Time, ev link.Event) {
 		s.v4 = false
 	case link.IPv6Down:
 		s.v6 = false
+	case link.CCPUp, link.CCPDown:
 	case link.Down:
 		s.hangup(now, resultLost, "PPP: "+ev.Reason.String()+" "+ev.Text)
 		return
@@ -473,6 +477,9 @@ func (s *session) publish() {
 	}
 	if s.v6 {
 		o.Prefix6 = s.prefix(ppp.ProtoIPv6)
+	}
+	if o.Compress = s.link.MayCompress(); o.Compress && !o.Bare {
+		o.PrefixComp = s.prefix(ppp.ProtoComp)
 	}
 	lead := 0
 	if !o.Bare {

@@ -44,7 +44,8 @@ type Tun struct {
 
 // Data is the part of File on how packets travel in calls.
 type Data struct {
-	Headers string `yaml:"headers" doc:"compact: leave out where the peer agrees what its end can tell by itself, inner UDP, L2TP and PPP headers, IV, 5 bytes of IPv4, 29 bytes less a packet or 37; full: send and take them always, for captures that tools can read." default:"compact"`
+	Headers     string `yaml:"headers" doc:"compact: leave out where the peer agrees what its end can tell by itself, inner UDP, L2TP and PPP headers, IV, 5 bytes of IPv4, 29 bytes less a packet or 37; full: send and take them always, for captures that tools can read." default:"compact"`
+	Compression string `yaml:"compression" doc:"lz4: each packet is compressed by itself where the peer offers the same and it pays; off. Whoever can have chosen text sent beside a secret, and sees the lengths of packets, can learn of the secret." default:"off"`
 }
 
 // Lan is the part of File on the other side of the box.
@@ -160,6 +161,9 @@ func (s *Settings) checkSite() error {
 	if h := s.Data.Headers; h != "compact" && h != "full" {
 		return fmt.Errorf("data.headers: %q is neither compact nor full", h)
 	}
+	if c := s.Data.Compression; c != "off" && c != "lz4" {
+		return fmt.Errorf("data.compression: %q is neither off nor lz4", c)
+	}
 	if s.Tun.Queues < 0 || s.Tun.Queues > maxQueues {
 		return fmt.Errorf("tun.queues: %d is not between 0 and %d", s.Tun.Queues, maxQueues)
 	}
@@ -266,6 +270,7 @@ func Reloadable(old, now *Settings) error {
 		{"directory", old.Directory == now.Directory},
 		{"ca", old.CA == now.CA},
 		{"tun", old.Tun == now.Tun},
+		{"data", old.Data == now.Data},
 		{"security.suites", slices.Equal(old.Suites, now.Suites)},
 		{"security.post-quantum", old.Security.PostQuantum == now.Security.PostQuantum},
 		{"security.rekey-time", old.Security.RekeyTime == now.Security.RekeyTime},
