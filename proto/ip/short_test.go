@@ -54,7 +54,7 @@ func TestShortenAndLengthen(t *testing.T) {
 
 func TestWhatHasNoShortForm(t *testing.T) {
 	options := append([]byte{0x46, 0, 0, 24}, make([]byte, 20)...)
-	six := append([]byte{0x60}, make([]byte, 39)...)
+	six := append([]byte{0x60, 6: 59}, make([]byte, 33)...) // nothing follows
 	for _, b := range [][]byte{options, six} {
 		if p, err := ip.Parse(b); err != nil || p.CanShorten() {
 			t.Errorf("% x: %v", b, err)
