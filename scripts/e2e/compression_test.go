@@ -95,7 +95,9 @@ func sentFor(t *testing.T, c *lab.Company, r io.Reader, n int64) float64 {
 	if !tr.Intact() || tr.Bytes != n {
 		t.Fatalf("%d bytes sent, %d arrived, intact: %v", n, tr.Bytes, tr.Intact())
 	}
-	return float64(wanSent(t, c)-before) / float64(n)
+	per := float64(wanSent(t, c)-before) / float64(n)
+	t.Logf("%.3f bytes on the WAN for each of %d", per, n)
+	return per
 }
 
 func wanSent(t *testing.T, c *lab.Company) (n uint64) {
