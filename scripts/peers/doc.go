@@ -11,6 +11,8 @@
 //	rev1 rev4        the same, from hostb to hosta
 //	udp1300 udp64    what arrives of a sender that does not pace itself, Mbit/s of payload and 1,000 packets/s:
 //	                 the receiver's bytes over the receiver's time, whatever the sender believes
+//	astray           datagrams of 1300 bytes at 0.8 of udp1300, from hostb to hosta: how many of a million are lost or
+//	                 overtaken on the way
 //	rtt rtt99        median and 99th percentile of 400 pings, 2 ms apart, us; "added" is what remains without that of none
 //	use              TCP of one stream through the shaped WAN, in per cent of its rate, without the first second
 //	cpu              CPU seconds of both routers' processes, all threads, per GB that arrived in tcp1. Work that the

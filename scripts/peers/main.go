@@ -88,7 +88,7 @@ func parse(args []string) (o options, err error) {
 	fs.IntVar(&o.seconds, "seconds", 4, "length of each stream, at most 30")
 	fs.Func("only", "candidates, by the beginning of their names, between commas (default all)", list(&o.only))
 	fs.Func("scenarios", "on, off, 100M, between commas (default all)", list(&o.where))
-	fs.Func("figures", "tcp1, rev1, tcp4, rev4, udp1300, udp64, use, rtt, between commas (default all)", list(&o.what))
+	fs.Func("figures", "tcp1, rev1, tcp4, rev4, udp1300, astray, udp64, use, rtt, between commas (default all)", list(&o.what))
 	fs.BoolVar(&o.quick, "quick", false, "a small matrix: four candidates, one round of 2 s, offloads on; what else is given counts")
 	fs.StringVar(&o.point, "point", "", "repeat this one figure on one set-up of each candidate, with what it costs each router")
 	fs.StringVar(&o.json, "json", "", "write all values to this file, after each round")
@@ -130,7 +130,7 @@ func (o *options) check() error {
 		}
 	}
 	for _, n := range o.what {
-		if _, ok := streams[n]; !ok && n != "rtt" {
+		if _, ok := streams[n]; !ok && n != "rtt" && n != astray {
 			return fmt.Errorf("-figures: there is no %q", n)
 		}
 	}

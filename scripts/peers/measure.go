@@ -22,7 +22,7 @@ import (
 type figures map[string]float64
 
 // order is that of a line of progress.
-var order = []string{"rtt", "rtt99", "tcp1", "rev1", "tcp4", "rev4", "udp1300", "udp64", "use", "cpu", "rss"}
+var order = []string{"rtt", "rtt99", "tcp1", "rev1", "tcp4", "rev4", "udp1300", "astray", "udp64", "use", "cpu", "rss"}
 
 func (f figures) String() string {
 	var parts []string
@@ -61,7 +61,7 @@ const shaped = 100e6 // bit/s
 
 func scenarios() []scenario {
 	return []scenario{
-		{"on", []string{"rtt", "tcp1", "rev1", "tcp4", "rev4", "udp1300", "udp64"}, func(context.Context, *site) error { return nil }},
+		{"on", []string{"rtt", "tcp1", "rev1", "tcp4", "rev4", "udp1300", astray, "udp64"}, func(context.Context, *site) error { return nil }},
 		{"off", []string{"tcp1", "tcp4", "udp1300"}, offloadsOff},
 		{"100M", []string{"use", "tcp4"}, func(_ context.Context, s *site) error {
 			return errors.Join(s.RA.Shape("wan0", shaped/8), s.RB.Shape("wan0", shaped/8))
@@ -94,12 +94,21 @@ func measure(ctx context.Context, c candidate, sc scenario, seconds int) (f figu
 			err = errors.Join(err, f.pings(ctx, s))
 			continue
 		}
-		t, failed := transfer(ctx, s, what, seconds)
+		var t transferred
+		var failed error
+		if what == astray {
+			failed = f.strays(ctx, s, seconds)
+		} else {
+			t, failed = transfer(ctx, s, streams[what].args, seconds)
+		}
 		if failed != nil {
 			err = errors.Join(err, s.explain(fmt.Errorf("%s: %w", what, failed)))
 			if ctx.Err() != nil || s.ended() != nil {
 				break
 			}
+			continue
+		}
+		if what == astray {
 			continue
 		}
 		f[what] = t.rate * streams[what].scale
@@ -150,15 +159,40 @@ func (f figures) pings(ctx context.Context, s *site) error {
 	return nil
 }
 
+// astray is the figure of packets that are lost or arrive out of order at 0.8 of the most that goes, of a million.
+const astray = "astray"
+
+// strays measures astray, and udp1300 before it, if that was not. The receiver is hosta, since iperf3 counts
+// disorder there alone, and its socket has room for a pause of the receiving process: what gets lost there is not
+// the routers' loss.
+func (f figures) strays(ctx context.Context, s *site, seconds int) error {
+	const share, size, room = 0.8, "1300", "4M"
+	if f["udp1300"] == 0 {
+		t, err := transfer(ctx, s, streams["udp1300"].args, seconds)
+		if err != nil {
+			return err
+		}
+		f["udp1300"] = t.rate * streams["udp1300"].scale
+	}
+	t, err := transfer(ctx, s, []string{"-u", "-R", "-l", size, "-w", room, "-b", fmt.Sprintf("%.0fM", share*f["udp1300"])}, seconds)
+	if err != nil {
+		return err
+	}
+	f[astray] = (t.lost + t.late) / t.packets * 1e6
+	return nil
+}
+
 // transferred is what one run of iperf3 brought across.
 type transferred struct {
-	bytes, rate float64  // as the receiver counted; rate is a second of the receiver's time
+	bytes, rate float64 // as the receiver counted; rate is a second of the receiver's time
+	packets     float64 // of UDP, those that were lost and those that came after later ones among them
+	lost, late  float64
 	ends        [2]spent // by the routers meanwhile
 	took        time.Duration
 }
 
 // transfer runs iperf3, with a server of its own, so that one that hangs spoils nothing after it.
-func transfer(ctx context.Context, s *site, what string, seconds int) (t transferred, err error) {
+func transfer(ctx context.Context, s *site, with []string, seconds int) (t transferred, err error) {
 	const slack = 20 * time.Second // to connect, and to hand results over behind a full queue
 	ctx, stop := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+slack)
 	defer stop()
@@ -183,7 +217,7 @@ func transfer(ctx context.Context, s *site, what string, seconds int) (t transfe
 	}()
 
 	before := [2]spent{used(s.pids[0]), used(s.pids[1])}
-	args := append([]string{"iperf3", "-c", lab.SiteB.Host.String(), "-J", "-t", strconv.Itoa(seconds)}, streams[what].args...)
+	args := append([]string{"iperf3", "-c", lab.SiteB.Host.String(), "-J", "-t", strconv.Itoa(seconds)}, with...)
 	start := time.Now()
 	out, err := lab.Run(ctx, s.HostA, args...)
 	t.took = time.Since(start)
@@ -193,32 +227,42 @@ func transfer(ctx context.Context, s *site, what string, seconds int) (t transfe
 	if err != nil && out == "" { // otherwise the reason is in what it printed
 		return t, err
 	}
-	t.bytes, t.rate, err = received(out)
-	return t, err
+	return t, t.received(out)
 }
 
 // received reads what iperf3 says of the receiver.
-func received(out string) (bytes, rate float64, err error) {
+func (t *transferred) received(out string) error {
 	var r struct {
 		Error string `json:"error"`
 		End   struct {
 			Received struct {
 				Bytes   float64 `json:"bytes"`
 				Seconds float64 `json:"seconds"`
+				Packets float64 `json:"packets"`
+				Lost    float64 `json:"lost_packets"`
 			} `json:"sum_received"`
+			Streams []struct {
+				UDP struct {
+					Late float64 `json:"out_of_order"`
+				} `json:"udp"`
+			} `json:"streams"`
 		} `json:"end"`
 	}
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
-		return 0, 0, fmt.Errorf("reading what iperf3 says: %w", err)
+		return fmt.Errorf("reading what iperf3 says: %w", err)
 	}
 	e := r.End.Received
 	switch {
 	case r.Error != "":
-		return 0, 0, errors.New("iperf3: " + r.Error)
+		return errors.New("iperf3: " + r.Error)
 	case e.Bytes <= 0 || e.Seconds <= 0:
-		return 0, 0, errors.New("nothing arrived")
+		return errors.New("nothing arrived")
 	}
-	return e.Bytes, e.Bytes / e.Seconds, nil
+	t.bytes, t.rate, t.packets, t.lost, t.late = e.Bytes, e.Bytes/e.Seconds, e.Packets, e.Lost, 0
+	for _, s := range r.End.Streams {
+		t.late += s.UDP.Late
+	}
+	return nil
 }
 
 // quantile is the value that a part q of the values does not exceed, between two of them in proportion; NaN of none.

@@ -55,17 +55,20 @@ func TestReceived(t *testing.T) {
 	for _, tt := range []struct {
 		name, out   string
 		bytes, rate float64
+		astray      float64
 		err         string
 	}{
-		{"UDP that was lost in part", `{"end":{"sum":{"bytes":27606400,"seconds":2},"sum_sent":{"bytes":27606400,"seconds":2},"sum_received":{"bytes":12876672,"seconds":2.0,"packets":431350}}}`, 12876672, 6438336, ""},
-		{"nothing came", `{"end":{"sum_sent":{"bytes":1000,"seconds":2},"sum_received":{"bytes":0,"seconds":2}}}`, 0, 0, "nothing arrived"},
-		{"iperf3 gave up", `{"start":{},"end":{},"error":"unable to connect to server: Connection refused"}`, 0, 0, "Connection refused"},
-		{"no JSON", "iperf3: error", 0, 0, "reading what iperf3 says"},
+		{"UDP, lost and late", `{"end":{"streams":[{"udp":{"out_of_order":3}}],"sum_received":{"bytes":1000,"seconds":1,"packets":100,"lost_packets":4}}}`, 1000, 1000, 7, ""},
+		{"UDP that was lost in part", `{"end":{"sum":{"bytes":27606400,"seconds":2},"sum_sent":{"bytes":27606400,"seconds":2},"sum_received":{"bytes":12876672,"seconds":2.0,"packets":431350}}}`, 12876672, 6438336, 0, ""},
+		{"nothing came", `{"end":{"sum_sent":{"bytes":1000,"seconds":2},"sum_received":{"bytes":0,"seconds":2}}}`, 0, 0, 0, "nothing arrived"},
+		{"iperf3 gave up", `{"start":{},"end":{},"error":"unable to connect to server: Connection refused"}`, 0, 0, 0, "Connection refused"},
+		{"no JSON", "iperf3: error", 0, 0, 0, "reading what iperf3 says"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			bytes, rate, err := received(tt.out)
-			if bytes != tt.bytes || rate != tt.rate || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
-				t.Errorf("%v bytes, %v a second, %v", bytes, rate, err)
+			var got transferred
+			err := got.received(tt.out)
+			if got.bytes != tt.bytes || got.rate != tt.rate || got.lost+got.late != tt.astray || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%+v, %v", got, err)
 			}
 		})
 	}
@@ -262,11 +265,11 @@ func TestMeasure(t *testing.T) {
 			t.Skipf("needs %s (make bench-peers-deps)", p)
 		}
 	}
-	for _, sc := range []scenario{only("off", "rtt", "tcp1", "udp64"), only("100M", "use")} {
+	for _, sc := range []scenario{only("off", "rtt", "tcp1", "udp64", astray), only("100M", "use")} {
 		f, err := measure(t.Context(), chosen([]string{none})[0], sc, 1)
 		check(t, err)
 		for _, w := range sc.what {
-			if !(f[w] > 0) {
+			if v, ok := f[w]; !ok || !(v > 0) && w != astray { // of those we hope for none
 				t.Errorf("%s: %s is %v", sc.name, w, f[w])
 			}
 		}

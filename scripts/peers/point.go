@@ -65,6 +65,6 @@ func (o *options) pointOnce(ctx context.Context, s *site) (float64, transferred,
 		err := f.pings(ctx, s)
 		return f["rtt"], transferred{}, err
 	}
-	t, err := transfer(ctx, s, o.point, o.seconds)
+	t, err := transfer(ctx, s, streams[o.point].args, o.seconds)
 	return t.rate * streams[o.point].scale, t, err
 }
