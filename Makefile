@@ -96,9 +96,13 @@ soak: ## 10 GB of patterned data through the link, compared
 bench-peers: build ## all suites beside the peers that are installed, in one run: docs/bench/peers.md (more than an hour; PEERS=-quick for a minute)
 	TWINKEY_BIN=$(CURDIR)/bin $(GO) run ./scripts/peers $(or $(PEERS),-json docs/bench/peers.json -out docs/bench)
 
+.PHONY: bench-flame
+bench-flame: build ## where the routers' CPU time goes, by perf: docs/bench/flame.svg
+	TWINKEY_BIN=$(CURDIR)/bin $(GO) run ./scripts/peers -point tcp1 -only "twinkey aes256-gcm" -scenarios on -rounds 3 -seconds 5 -flame docs/bench/flame.svg
+
 .PHONY: bench-peers-deps
 bench-peers-deps: ## installs the peers: Debian's packages, and what is written in Go into bin/peers
-	apt-get install -y iperf3 ethtool iputils-ping openssl wireguard-tools openvpn tinc fastd
+	apt-get install -y iperf3 ethtool iputils-ping openssl linux-perf wireguard-tools openvpn tinc fastd
 	GOBIN=$(CURDIR)/bin/peers $(GO) install golang.zx2c4.com/wireguard@v0.0.0-20260522210424-ecfc5a8d5446
 	GOBIN=$(CURDIR)/bin/peers $(GO) install github.com/slackhq/nebula/cmd/nebula@v1.10.3 github.com/slackhq/nebula/cmd/nebula-cert@v1.10.3
 

@@ -33,5 +33,6 @@
 //	peers -only twinkey-aes256,wireguard -figures tcp1    some of it
 //	peers -point tcp1 -only twinkey-aes256 -rounds 10     one figure again and again on one set-up, with what it
 //	                                                      cost each router: for tuning
+//	peers -point tcp1 -only twinkey-aes256 -flame x.svg   and a picture of where their time goes
 //	peers -from docs/bench/peers.json -out docs/bench     the report anew, without measuring
 package main

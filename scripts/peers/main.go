@@ -74,6 +74,7 @@ type options struct {
 	only, where, what     []string
 	quick                 bool
 	point, json, from, to string
+	flame                 string
 }
 
 func parse(args []string) (o options, err error) {
@@ -91,6 +92,7 @@ func parse(args []string) (o options, err error) {
 	fs.Func("figures", "tcp1, rev1, tcp4, rev4, udp1300, astray, udp64, use, rtt, between commas (default all)", list(&o.what))
 	fs.BoolVar(&o.quick, "quick", false, "a small matrix: four candidates, one round of 2 s, offloads on; what else is given counts")
 	fs.StringVar(&o.point, "point", "", "repeat this one figure on one set-up of each candidate, with what it costs each router")
+	fs.StringVar(&o.flame, "flame", "", "with -point: have perf look where the routers' time goes, and draw that into this file (SVG)")
 	fs.StringVar(&o.json, "json", "", "write all values to this file, after each round")
 	fs.StringVar(&o.from, "from", "", "measure nothing: read the values from this file, which -json wrote")
 	fs.StringVar(&o.to, "out", "", "directory for peers.md and peers.svg; without it the report goes to standard output")
@@ -136,6 +138,9 @@ func (o *options) check() error {
 	}
 	if _, ok := streams[o.point]; !ok && o.point != "" && o.point != "rtt" {
 		return fmt.Errorf("-point: there is no %q", o.point)
+	}
+	if o.flame != "" && (o.point == "" || len(chosen(o.only)) != 1) {
+		return errors.New("-flame draws one figure of one candidate: it needs -point and -only")
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"twinkey/scripts/lab"
 )
@@ -31,6 +32,13 @@ func (o *options) repeatOne(ctx context.Context, c candidate, sc scenario, out i
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	fmt.Fprintf(out, "%s, %s, %s; routers %d, %d\n", c.name, sc.name, o.point, s.pids[0], s.pids[1])
+	if o.flame != "" {
+		p, err := sample(ctx, s)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, o.draw(ctx, p, c, sc, out)) }()
+	}
 	var all, cost []float64
 	for range o.rounds {
 		value, t, err := o.pointOnce(ctx, s)
@@ -57,6 +65,20 @@ func (o *options) repeatOne(ctx context.Context, c candidate, sc scenario, out i
 	}
 	fmt.Fprintln(out)
 	return nil
+}
+
+// draw writes the picture, and the largest shares as text.
+func (o *options) draw(ctx context.Context, p *sampling, c candidate, sc scenario, out io.Writer) error {
+	root, err := p.stop(ctx)
+	if err != nil {
+		return err
+	}
+	names, share := root.inclusive()
+	for _, n := range names[:min(len(names), 80)] {
+		fmt.Fprintf(out, "%6.1f %%  %s\n", 100*share[n], n)
+	}
+	svg := root.flame(fmt.Sprintf("%s, %s, WAN offload %s: where the CPU time of both routers goes", c.name, o.point, sc.name))
+	return os.WriteFile(o.flame, []byte(svg), 0o644) //nolint:gosec // documentation
 }
 
 func (o *options) pointOnce(ctx context.Context, s *site) (float64, transferred, error) {
