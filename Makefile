@@ -61,7 +61,6 @@ lint: ## gofmt, vet, staticcheck, golangci-lint, tidiness of go.mod
 	$(GO) mod tidy -diff
 	$(GO) -C scripts/tunbench vet ./...
 	$(GO) -C scripts/tunbench tool -modfile=$(CURDIR)/scripts/tools/go.mod staticcheck ./...
-	$(GO) -C scripts/tunbench mod tidy -diff
 
 .PHONY: vuln
 vuln: ## known vulnerabilities in what is linked (asks vuln.go.dev)
