@@ -59,6 +59,8 @@ lint: ## gofmt, vet, staticcheck, golangci-lint, tidiness of go.mod
 	$(TOOL) staticcheck -tags $(TAGS) $(PKG)
 	$(TOOL) golangci-lint run --build-tags $(TAGS) $(PKG)
 	$(GO) mod tidy -diff
+	$(GO) -C scripts/tunbench vet ./...
+	$(GO) -C scripts/tunbench tool -modfile=$(CURDIR)/scripts/tools/go.mod staticcheck ./...
 
 .PHONY: vuln
 vuln: ## known vulnerabilities in what is linked (asks vuln.go.dev)
@@ -113,6 +115,13 @@ bench-calls: build ## throughput and memory of two routers with 1, 100, 1,000 ca
 .PHONY: bench-floor
 bench-floor: ## what this machine takes for copies, ciphers, UDP, TUN and bare forwarding: docs/bench/floor.md
 	$(GO) run ./scripts/floor -markdown docs/bench/floor.md $(FLOOR)
+
+.PHONY: bench-tun
+bench-tun: ## our TUN interfaces beside wireguard-go's, rounds of all in turn, then benchstat (15 s a round)
+	@mkdir -p bin
+	$(GO) -C scripts/tunbench test -c -o $(CURDIR)/bin/tunbench.test .
+	@for i in $$(seq $(COUNT)); do bin/tunbench.test -test.run '^$$' -test.bench '$(BENCH)' -test.timeout 5m; done | tee bin/bench-tun.txt
+	@$(TOOL) benchstat -col /device bin/bench-tun.txt
 
 .PHONY: golden
 golden: ## write golden files anew and show what changed

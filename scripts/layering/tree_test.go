@@ -45,7 +45,7 @@ func readTree(t *testing.T) tree {
 			return fs.SkipDir
 		}
 		if d.IsDir() && name != root && exists(filepath.Join(name, "go.mod")) {
-			return fs.SkipDir // a module of its own: tools
+			return fs.SkipDir // a module of its own: tools, tunbench
 		}
 		if d.IsDir() || !strings.HasSuffix(base, ".go") {
 			return nil
