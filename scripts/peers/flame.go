@@ -212,7 +212,7 @@ func (f *frame) kind() string {
 		return "k"
 	case slices.Contains([]string{"gcm", "aes", "chacha20poly1305", "subtle", "sha1", "sha256", "tripledes"}, pkg):
 		return "c"
-	case slices.Contains([]string{"runtime", "syscall", "unix", "sync", "atomic", "internal"}, pkg) || !strings.Contains(f.name, "."):
+	case slices.Contains([]string{"runtime", "syscall", "linux", "unix", "sync", "atomic", "internal"}, pkg) || !strings.Contains(f.name, "."):
 		return "g"
 	}
 	return "o"
