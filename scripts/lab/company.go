@@ -314,6 +314,8 @@ type Status struct {
 		Path    string `json:"path"`
 	} `json:"tunnels"`
 	Calls []Call `json:"calls"`
+	// Drops are packets that the router dropped, by cause.
+	Drops map[string]uint64 `json:"drops"`
 }
 
 // Link is a call that a router wants to have up.
