@@ -23,6 +23,7 @@ import (
 	"twinkey/proto/handshake"
 	"twinkey/proto/secret"
 	"twinkey/router/internal/admin"
+	"twinkey/router/internal/authn"
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/keylog"
@@ -55,6 +56,7 @@ type Appliance struct {
 	id    *identity.Identity
 	ends  Endpoints
 	trust *trust.Store
+	gate  *authn.Gate
 	dir   *client.Client
 	dev   tun.Device
 	ports []engine.Port
@@ -83,7 +85,7 @@ func New(s *settings.Settings, o Options, log *slog.Logger) (a *Appliance, err e
 	if err != nil {
 		return nil, err
 	}
-	a = &Appliance{o: o, log: log, id: id, ends: ends, since: time.Now()}
+	a = &Appliance{o: o, log: log, id: id, ends: ends, gate: authn.NewGate(), since: time.Now()}
 	a.set.Store(s)
 	if err := a.covered(s); err != nil {
 		return nil, err

@@ -118,7 +118,7 @@ func (a *Appliance) Login(ctx context.Context, l admin.Login) (admin.Call, error
 	defer cancel()
 	password := []byte(l.Password)
 	defer clear(password)
-	cred, err := authn.Login(ctx, a.dir, a.trust, l.User, password)
+	cred, err := authn.Login(ctx, a.dir, a.gate, a.trust, l.User, password)
 	if err != nil {
 		return admin.Call{}, loginError(l.User, err)
 	}
@@ -143,6 +143,8 @@ func (a *Appliance) Login(ctx context.Context, l admin.Login) (admin.Call, error
 func loginError(uid string, err error) error {
 	e := &admin.Error{What: err.Error()}
 	switch {
+	case errors.Is(err, authn.ErrBusy):
+		e.Kind, e.Hint = admin.KindUnavailable, "try again in a few seconds"
 	case errors.Is(err, client.ErrLocked):
 		e.Kind, e.Hint = admin.KindDenied, "wait, or ask the operator"
 	case errors.Is(err, client.ErrUnavailable):

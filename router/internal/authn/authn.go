@@ -15,13 +15,13 @@ import (
 
 // Login fetches and opens the sealed keys of uid. The password is read, never kept; the
 // keys in the credentials are the caller's to wipe. What the directory refuses comes as
-// client.ErrDenied or client.ErrLocked.
-func Login(ctx context.Context, dir *client.Client, t *trust.Store, uid string, password []byte) (c native.Credentials, err error) {
+// client.ErrDenied or client.ErrLocked; ErrBusy says that too many others are at it.
+func Login(ctx context.Context, dir *client.Client, g *Gate, t *trust.Store, uid string, password []byte) (c native.Credentials, err error) {
 	params, err := dir.LoginParams(ctx, uid)
 	if err != nil {
 		return c, fmt.Errorf("asking how to prove the password of %s: %w", uid, err)
 	}
-	proof, err := keybundle.Derive(password, params)
+	proof, err := g.Derive(ctx, password, params)
 	if err != nil {
 		return c, fmt.Errorf("deriving the proof of %s: %w", uid, err)
 	}

@@ -3,7 +3,7 @@
 //
 //	router                                directory
 //	LoginParams uid               ─────►  salt and cost (a stable fake for unknown users)
-//	master = Argon2id(password, salt)
+//	master = Argon2id(password, salt)     when its turn has come: see Gate
 //	Release uid, HKDF(master, "auth") ──► in scope? proof right? certificate valid?
 //	                              ◄─────  certificate, sealed keys
 //	open with HKDF(master, "seal"), compare with the certificate

@@ -1,0 +1,64 @@
+package authn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+
+	"golang.org/x/sync/semaphore"
+
+	"twinkey/pkg/keybundle"
+)
+
+// ErrBusy says that more logins wait for their turn than may.
+var ErrBusy = errors.New("too many logins at once")
+
+const (
+	// gateMemory is what derivations for each core may take together, KiB: one of the usual cost.
+	gateMemory = 64 << 10
+	// gateQueue is how many logins may wait. At a tenth of a second each it is what people still wait for.
+	gateQueue = 64
+)
+
+// Gate bounds the memory and the cores that Argon2id takes: a derivation is made to cost 64 MiB, and somebody who tries
+// passwords at a hundred connections must not take the router's for packets. Use NewGate.
+type Gate struct {
+	room    *semaphore.Weighted // KiB
+	size    int64
+	waiting atomic.Int64
+	derive  func([]byte, keybundle.Params) (keybundle.Proof, error)
+}
+
+// NewGate lets one derivation of the usual cost go on for each core.
+func NewGate() *Gate {
+	size := int64(runtime.NumCPU()) * gateMemory
+	return &Gate{room: semaphore.NewWeighted(size), size: size, derive: keybundle.Derive}
+}
+
+// Derive is keybundle.Derive when its turn has come. Besides that one's errors there are ErrBusy, and ctx's.
+func (g *Gate) Derive(ctx context.Context, password []byte, p keybundle.Params) (keybundle.Proof, error) {
+	if err := p.Check(); err != nil {
+		return keybundle.Proof{}, err
+	}
+	weight := min(int64(p.MemoryKiB), g.size) // one that is dearer than all of the room has it to itself
+	if !g.room.TryAcquire(weight) {
+		if g.waiting.Add(1) > gateQueue {
+			g.waiting.Add(-1)
+			return keybundle.Proof{}, ErrBusy
+		}
+		err := g.room.Acquire(ctx, weight)
+		g.waiting.Add(-1)
+		if err != nil {
+			return keybundle.Proof{}, fmt.Errorf("waiting for other logins: %w", err)
+		}
+	}
+	defer g.room.Release(weight)
+	proof, err := g.derive(password, p)
+	// What it took is garbage now. Left to the collector it would grow to several times as much, and stay
+	// with the process for minutes; beside the derivation the collection costs nothing.
+	debug.FreeOSMemory()
+	return proof, err
+}
