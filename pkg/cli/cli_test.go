@@ -75,7 +75,7 @@ func TestExitTableIsOne(t *testing.T) {
 	if code := cli.Run(t.Context(), r); code != cli.ExitOK {
 		t.Fatalf("exit code %d", code)
 	}
-	for _, code := range []int{cli.ExitOK, cli.ExitFailure, cli.ExitUsage, cli.ExitConfig, cli.ExitUnavailable, cli.ExitDenied, cli.ExitNotFound, cli.ExitConflict, cli.ExitInUse, cli.ExitInterrupted} {
+	for _, code := range []int{cli.ExitOK, cli.ExitFailure, cli.ExitUsage, cli.ExitConfig, cli.ExitUnavailable, cli.ExitDenied, cli.ExitNotFound, cli.ExitConflict, cli.ExitInUse, cli.ExitPending, cli.ExitInterrupted} {
 		var row string
 		for line := range strings.Lines(out.String()) {
 			if strings.HasPrefix(line, fmt.Sprintf("  %-4d ", code)) {

@@ -34,5 +34,6 @@
 //	6    the thing that was asked for does not exist
 //	7    it exists already, or contradicts what is there
 //	8    in use by another process
+//	9    recorded, but not told to everybody yet; it will be, by itself
 //	130  interrupted by a signal
 package cli

@@ -19,6 +19,7 @@ const (
 	ExitNotFound    = 6
 	ExitConflict    = 7
 	ExitInUse       = 8
+	ExitPending     = 9
 	ExitInterrupted = 130 // 128 + SIGINT, as shells have it
 )
 
@@ -33,6 +34,7 @@ const exitTable = `Exit codes:
   6    the thing that was asked for does not exist
   7    it exists already, or contradicts what is there
   8    in use by another process
+  9    recorded, but not told to everybody yet; it will be, by itself
   130  interrupted by a signal
 `
 

@@ -11,11 +11,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	caclient "twinkey/ca/client"
 	"twinkey/ca/internal/api"
 	"twinkey/pkg/cli"
 	"twinkey/pkg/twincert"
@@ -32,20 +35,47 @@ that this CA issued, by its serial number (decimal, or hexadecimal with 0x).`,
 		what := "showing certificate " + args[0]
 		der, note, err := findCert(c, *dir, args[0])
 		if err != nil {
-			return fail(what, err)
+			return noCert(what, err)
+		}
+		text, err := certText(der, time.Now()) // also before it is printed as PEM: what is none must not come out as one
+		if err != nil {
+			return cli.Fail(cli.ExitFailure, what, err, "it is cut off, damaged, or of a form that twinkey does not know; its owner has a copy")
 		}
 		if *asPEM {
-			return pem.Encode(c.OutOrStdout(), &pem.Block{Type: "CERTIFICATE", Bytes: der})
-		}
-		text, err := certText(der, time.Now())
-		if err != nil {
-			return fail(what, err)
+			return pem.Encode(c.OutOrStdout(), &pem.Block{Type: pemCertificate, Bytes: der})
 		}
 		_, err = fmt.Fprint(c.OutOrStdout(), text, note)
 		return err
 	}
 	return group("cert", "Certificates", c)
 }
+
+const pemCertificate = "CERTIFICATE"
+
+// errNoCert says that what was named is something else than a certificate.
+var errNoCert = errors.New("not a certificate")
+
+// noCert says what to name instead.
+func noCert(what string, err error) error {
+	r, refused := errors.AsType[*api.Refusal](err)
+	switch {
+	case errors.Is(err, api.ErrNotRunning): // which is that a socket does not exist
+	case errors.Is(err, errNoCert):
+		return cli.Fail(cli.ExitUsage, what, err, "name a file with a certificate in PEM or DER, such as twin.pem or tls.pem of an identity")
+	case errors.Is(err, syscall.EISDIR):
+		return cli.Fail(cli.ExitUsage, what, err, "name a file in it, such as current/twin.pem")
+	case errors.Is(err, os.ErrNotExist):
+		return cli.Fail(cli.ExitNotFound, what, err, "name a file, or a serial number as twinkey-ca user list and router list show it")
+	case errors.Is(err, os.ErrPermission):
+		return cli.Fail(cli.ExitDenied, what, err, "run it as the user that the file belongs to")
+	case refused && r.Code == caclient.CodeNotFound:
+		return cli.Fail(cli.ExitNotFound, what, err, "twinkey-ca user list and router list show serial numbers")
+	}
+	return fail(what, err)
+}
+
+// serial is how a serial number is written.
+var serial = regexp.MustCompile(`^([0-9]+|0[xX][0-9a-fA-F]+)$`)
 
 // findCert reads a file if there is one of that name, or asks the CA.
 func findCert(c *cobra.Command, dir, name string) (der []byte, note string, err error) {
@@ -57,11 +87,9 @@ func findCert(c *cobra.Command, dir, name string) (der []byte, note string, err 
 	}
 	switch {
 	case err == nil:
-		if block, _ := pem.Decode(b); block != nil {
-			b = block.Bytes
-		}
-		return b, "", nil
-	case !errors.Is(err, os.ErrNotExist) || strings.ContainsAny(name, "/."):
+		der, err := certIn(b)
+		return der, "", err
+	case !errors.Is(err, os.ErrNotExist) || !serial.MatchString(name):
 		return nil, "", err
 	}
 	a := api.NewAdmin(dir)
@@ -74,6 +102,27 @@ func findCert(c *cobra.Command, dir, name string) (der []byte, note string, err 
 		note = fmt.Sprintf("REVOKED at %s: %s\n", cert.Revoked.UTC().Format(time.RFC3339), cert.Reason)
 	}
 	return cert.DER, note, nil
+}
+
+// certIn is the first certificate in a file, PEM or DER. What else lies there, a key above all, is only named.
+func certIn(b []byte) ([]byte, error) {
+	var others []string
+	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == pemCertificate {
+			return block.Bytes, nil
+		}
+		others = append(others, block.Type)
+	}
+	const sequence = 0x30 // the first byte of every certificate in DER
+	switch {
+	case len(others) > 0:
+		return nil, fmt.Errorf("%w: it holds %s", errNoCert, strings.Join(others, ", "))
+	case len(b) == 0:
+		return nil, fmt.Errorf("%w: it is empty", errNoCert)
+	case b[0] != sequence:
+		return nil, fmt.Errorf("%w: neither PEM nor DER", errNoCert)
+	}
+	return b, nil
 }
 
 // certText is a certificate in words. One that is not a twin certificate is printed as an

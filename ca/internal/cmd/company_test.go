@@ -387,7 +387,11 @@ func TestDirectoryDown(t *testing.T) {
 		t.Errorf("adding a user: %v", err)
 	}
 	var done api.Revoked
-	if err := json.Unmarshal(c.must("user", "revoke", "alice", "--json"), &done); err != nil || done.Told || done.Certificates != 1 {
+	out, err := c.run("user", "revoke", "alice", "--json")
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != cli.ExitPending || !strings.Contains(err.Error(), "recorded at the CA") || !strings.Contains(err.Error(), "hint: bring the directory back") {
+		t.Errorf("revoking: %v", err)
+	}
+	if err := json.Unmarshal(out, &done); err != nil || done.Told || done.Certificates != 1 {
 		t.Errorf("revoking: %+v, %v", done, err)
 	}
 	if u, _ := c.user("alice"); u.State != api.StateRevoked {

@@ -124,27 +124,44 @@ func revokeCommand(role, arg string) *cobra.Command {
 	c := &cobra.Command{Use: "revoke " + arg, Short: "Withdraw all certificates of a " + role + ", for good", Args: cobra.ExactArgs(1),
 		Long: "revoke withdraws all certificates of a " + role + `. The CRL says so at once; the
 directory is told in the same operation and tells every router, which ends the
-calls. If the directory cannot be reached the CA goes on trying.`,
+calls. If the directory cannot be reached the CA goes on trying, and the exit code
+is 9: until then the routers go on with the calls that are up.`,
 		Example: "  twinkey-ca " + role + " revoke NAME --reason \"left the company\""}
 	dir := addDir(c)
 	reason := c.Flags().String("reason", "", "for the audit record")
 	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return asking(c, *dir, "revoking "+role+" "+args[0], func(a *api.Admin) error {
-			var done api.Revoked
+		what := "revoking " + role + " " + args[0]
+		var done api.Revoked
+		err := asking(c, *dir, what, func(a *api.Admin) error {
 			if err := a.Post(c.Context(), api.Reason{Reason: *reason}, &done, role+"s", args[0], "revoke"); err != nil {
 				return err
 			}
 			return cli.Print(c, done, func(t *cli.Table) {
 				told := "the directory has it and tells the routers"
 				if !done.Told {
-					told = "the directory does NOT have it yet, the CA goes on trying: " + done.Pending
+					told = "the directory does NOT have it yet"
 				}
 				t.Row(fmt.Sprintf("%s %s revoked:", role, args[0]), fmt.Sprintf("%d certificates;", done.Certificates), told)
 			})
 		})
+		if err != nil || done.Told {
+			return err
+		}
+		return untold(what, done.Pending)
 	}
 	return c
+}
+
+// untold is a revocation that routers have not heard of: a script that goes on as if the calls had
+// ended would be wrong, and so would one that revokes again.
+func untold(what, pending string) error {
+	if pending == "" {
+		return cli.Fail(cli.ExitPending, what, fmt.Errorf("it is recorded at the CA and in its CRL; %w that could tell the routers", issue.ErrNoDirectory),
+			"put its URL into ca.yaml as directory: and start the CA anew, then: twinkey-ca crl --new")
+	}
+	return cli.Fail(cli.ExitPending, what, fmt.Errorf("it is recorded at the CA and in its CRL; the directory, and so the routers, could not be told: %s", pending),
+		"bring the directory back; the CA tells it then by itself, nothing needs to be repeated; twinkey-ca status shows it as pending until then")
 }
 
 func routerCommand() *cobra.Command {

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -113,6 +115,9 @@ func auditCommand(in func() home) *cobra.Command {
 			if err != nil {
 				return cli.Fail(cli.ExitUsage, what, err, `--since takes a duration such as "24h" or a time such as "2026-01-31T08:00:00Z"`)
 			}
+			if kinds := store.AuditKinds(); kind != "" && !slices.Contains(kinds, kind) { // an empty list would say that nothing happened
+				return cli.Fail(cli.ExitUsage, what, fmt.Errorf("--kind: there is no kind %q", kind), "known are: "+strings.Join(kinds, ", "))
+			}
 			records := []store.AuditRecord{}
 			err = in().audit(c.Context(), store.AuditQuery{Since: from, Actor: actor, Kind: kind, Subject: subject}, func(a store.AuditRecord) error {
 				if records = append(records, a); limit > 0 && len(records) >= 2*limit { // cut seldom
@@ -139,8 +144,10 @@ func auditCommand(in func() home) *cobra.Command {
 	}
 	c.Flags().StringVar(&since, "since", "", "no records older than this: a duration or a time")
 	c.Flags().StringVar(&actor, "actor", "", "only what this one did or asked for")
-	c.Flags().StringVar(&kind, "kind", "", "only this kind: certificate, user, bundle, group, router, revoked, crl, site, release, denied, locked, restore")
+	c.Flags().StringVar(&kind, "kind", "", "only this kind: "+strings.Join(store.AuditKinds(), ", "))
 	c.Flags().StringVar(&subject, "subject", "", "only about this user, router or group")
+	// It fails only for a flag that does not exist.
+	_ = c.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(store.AuditKinds(), cobra.ShellCompDirectiveNoFileComp))
 	c.Flags().IntVar(&limit, "limit", 1000, "no more than this many, the newest; 0: all")
 	cli.AddJSON(c)
 	return c

@@ -60,6 +60,11 @@ const (
 	AuditRestore     = "restore"
 )
 
+// AuditKinds are all of them.
+func AuditKinds() []string {
+	return []string{AuditCertificate, AuditUser, AuditBundle, AuditGroup, AuditRouter, AuditRevoked, AuditCRL, AuditSite, AuditRelease, AuditDenied, AuditLocked, AuditRestore}
+}
+
 // change is what remains of an applied Change.
 type change struct {
 	Digest   []byte          `json:"digest"` // SHA-256 of its JSON

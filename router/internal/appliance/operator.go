@@ -156,6 +156,8 @@ func loginError(uid string, err error) error {
 		e.Hint = "check UserID and password; the operator sees the reason in `twinkey-directory audit`"
 	case errors.Is(err, engine.ErrNotOurs):
 		e.Kind, e.Hint = admin.KindDenied, "name the address that the user's machine has on this router's LAN"
+	case errors.Is(err, engine.ErrBridged):
+		e.Kind, e.Hint = admin.KindDenied, "users need addresses of a prefix that this router is certified for and that is in no site.prefixes"
 	case errors.Is(err, native.ErrUnknownPeer):
 		e.Kind, e.Hint = admin.KindNotFound, "`twinkey-router status` lists the routers under \"Wanted calls\""
 	case errors.Is(err, engine.ErrBusy):

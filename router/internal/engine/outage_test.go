@@ -184,6 +184,56 @@ func TestLoginThatIsRefused(t *testing.T) {
 	})
 }
 
+// A user's address is nobody else's: neither of the site, which the site link carries, nor of another router.
+func TestUsersLiveApartFromSites(t *testing.T) {
+	for name, tt := range map[string]struct {
+		address string
+		want    error
+	}{
+		"for users":                      {"10.1.1.3", nil},
+		"a host of the site":             {"10.1.0.2", ErrBridged},
+		"the site's own network address": {"10.1.0.0", ErrBridged},
+		"nowhere":                        {"10.9.9.9", ErrNotOurs},
+		"a host of another site":         {"10.2.0.2", ErrNotOurs},
+		"certified for both":             {"10.1.1.200", ErrBridged},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCompany(t)
+				c.rb.peer.Certified = append(c.rb.peer.Certified, netip.MustParsePrefix("10.1.1.192/26"))
+				c.ra.setMap(t, c)
+				c.linked()
+				alice := c.alice("staff")
+				alice.Address = netip.MustParseAddr(tt.address)
+				if _, err := c.ra.Login(t.Context(), alice); !errors.Is(err, tt.want) {
+					t.Errorf("err = %v, want %v", err, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// A prefix that is bridged from now on takes its addresses back from users, and their keys go.
+func TestBridgingEndsUsersCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCompany(t)
+		c.linked()
+		alice := c.alice("staff")
+		if _, err := c.ra.Login(t.Context(), alice); err != nil {
+			t.Fatal(err)
+		}
+		c.ra.peer.Announced = c.ra.peer.Certified
+		c.ra.setMap(t, c)
+		time.Sleep(time.Second)
+		if n := len(c.ra.calls(t)); n != 1 {
+			t.Errorf("%d calls are up, want the site link alone", n)
+		}
+		if !bytes.Equal(alice.Cred.Data.Private.Bytes(), make([]byte, 32)) {
+			t.Error("the private key was not wiped")
+		}
+	})
+}
+
 // A login that nobody waits for any more leaves nothing behind.
 func TestLoginThatIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

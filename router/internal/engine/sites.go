@@ -62,6 +62,7 @@ func (e *Engine) setMap(now time.Time, m Map) {
 			e.lose(now, name)
 		}
 	}
+	e.yieldToSite(now)
 	for name, p := range s.peers {
 		if q, ok := old[name]; ok && q.ID != p.ID {
 			e.replacePeer(now, name)
@@ -171,6 +172,16 @@ func (e *Engine) lose(now time.Time, peer string) {
 				e.forgetUser(now, a.Key, leftMap)
 			}
 			e.native.Hangup(now, id, leftMap)
+		}
+	}
+}
+
+// yieldToSite ends users' calls from addresses that a reload has put under the site link.
+func (e *Engine) yieldToSite(now time.Time) {
+	for k, w := range e.state.users {
+		i := slices.IndexFunc(e.state.local, func(p netip.Prefix) bool { return p.Contains(w.Address) })
+		if i >= 0 {
+			e.forgetUser(now, k, "its address is in "+e.state.local[i].String()+", which is bridged now")
 		}
 	}
 }

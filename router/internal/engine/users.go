@@ -19,6 +19,9 @@ const byOperator = "hung up by the operator"
 // ErrNotOurs says that an address is not on this router's LAN.
 var ErrNotOurs = errors.New("the address is not one that this router is certified for")
 
+// ErrBridged says that an address is one that a site link carries.
+var ErrBridged = errors.New("the address belongs to a site, not to a user")
+
 // ErrBusy says that a user is logged in to the same peer already, or an address taken.
 var ErrBusy = errors.New("already logged in")
 
@@ -70,6 +73,22 @@ func (e *Engine) admits(w native.Wish) error {
 	own := e.state.self.Certificate.Prefixes
 	if !slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Contains(w.Address) }) {
 		return fmt.Errorf("%w: %s is in none of %v", ErrNotOurs, w.Address, own)
+	}
+	return e.apart(w.Address)
+}
+
+// apart says whether an address is free for a user. What a site link carries is not: while the
+// call is up it would take a host's packets away from the link, and once it has ended, by a
+// revocation say, the user's packets would go on over the link.
+func (e *Engine) apart(a netip.Addr) error {
+	holds := func(p netip.Prefix) bool { return p.Contains(a) }
+	if i := slices.IndexFunc(e.state.local, holds); i >= 0 {
+		return fmt.Errorf("%w: %s is in %s, which this router bridges", ErrBridged, a, e.state.local[i])
+	}
+	for name, p := range e.state.peers {
+		if i := slices.IndexFunc(p.Certified, holds); i >= 0 {
+			return fmt.Errorf("%w: %s is in %s, for which %s is certified", ErrBridged, a, p.Certified[i], name)
+		}
 	}
 	return nil
 }
