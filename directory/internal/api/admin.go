@@ -19,6 +19,7 @@ import (
 const (
 	PathStatus = "/status"
 	PathAudit  = "/audit"
+	PathVerify = "/audit/verify"
 	PathBackup = "/backup"
 )
 
@@ -76,6 +77,7 @@ func (s *Server) ServeAdmin(ctx context.Context, l net.Listener, describe func(*
 		answer(w, st)
 	})
 	mux.HandleFunc("GET "+PathAudit, s.adminAudit)
+	mux.HandleFunc("GET "+PathVerify, s.adminVerify)
 	mux.HandleFunc("GET "+PathBackup, s.adminBackup)
 	return s.run(ctx, &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, WriteTimeout: backupTimeout}, l)
 }
@@ -115,6 +117,48 @@ func parseAuditQuery(r *http.Request) (q store.AuditQuery, err error) {
 		}
 	}
 	return q, nil
+}
+
+// Verdict is what there is to say of the audit records.
+type Verdict struct {
+	Head     store.AuditHead    `json:"head"`               // of the records that are as they were written
+	Unsummed uint64             `json:"unsummed,omitempty"` // the first so many are from before there were sums
+	Broken   *store.BrokenError `json:"broken,omitempty"`
+}
+
+func (s *Server) adminVerify(w http.ResponseWriter, r *http.Request) {
+	var noted store.AuditHead
+	if h := r.URL.Query().Get("head"); h != "" {
+		var err error
+		if noted, err = store.ParseAuditHead(h); err != nil {
+			s.refuse(w, fmt.Errorf("%w: head: %w", client.ErrInvalid, err))
+			return
+		}
+	}
+	v, err := VerifyAudit(r.Context(), s.reg, noted)
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	answer(w, v)
+}
+
+// VerifyAudit goes through all audit records, in transactions short enough not to hold the database up.
+func VerifyAudit(ctx context.Context, reg *store.Register, noted store.AuditHead) (Verdict, error) {
+	v := store.Verifier{Noted: noted}
+	for more := true; more; {
+		err := reg.Read(ctx, func(r *store.Reader) (err error) {
+			more, err = r.VerifyAudit(&v, auditBatch)
+			return err
+		})
+		if broken, ok := errors.AsType[*store.BrokenError](err); ok {
+			return Verdict{v.Head(), v.Unsummed, broken}, nil
+		}
+		if err != nil {
+			return Verdict{}, err
+		}
+	}
+	return Verdict{v.Head(), v.Unsummed, nil}, nil
 }
 
 // WriteAudit hands the records that q chooses to write, in transactions short enough not

@@ -5,6 +5,7 @@
 //	unix socket                                 answers
 //	GET /status                                 Status
 //	GET /audit?since&actor&kind&subject         NDJSON of store.AuditRecord
+//	GET /audit/verify?head                      Verdict
 //	GET /backup                                 the database, Content-Length bytes
 //
 // Limits for strangers: connections in all and from one address, 5 s for handshake and

@@ -150,6 +150,46 @@ func auditCommand(in func() home) *cobra.Command {
 	_ = c.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(store.AuditKinds(), cobra.ShellCompDirectiveNoFileComp))
 	c.Flags().IntVar(&limit, "limit", 1000, "no more than this many, the newest; 0: all")
 	cli.AddJSON(c)
+	c.AddCommand(verifyCommand(in))
+	return c
+}
+
+func verifyCommand(in func() home) *cobra.Command {
+	var head string
+	c := &cobra.Command{
+		Use: "verify", Short: "Say whether the audit records are what was written", Args: cobra.NoArgs,
+		Long: `Goes through all audit records. Each has a sum over itself and all before it, so that one
+that was altered or removed shows. Whoever can write to the database could compute all sums
+anew: note the head that this command prints where they cannot, and hand it over with --head later.`,
+		Example: "  twinkey-directory audit verify\n  twinkey-directory audit verify --head 1042:3f0c...",
+		RunE: func(c *cobra.Command, _ []string) error {
+			const what = "verifying the audit records"
+			var noted store.AuditHead
+			if head != "" {
+				var err error
+				if noted, err = store.ParseAuditHead(head); err != nil {
+					return cli.Fail(cli.ExitUsage, what, err, "take it from what this command printed earlier")
+				}
+			}
+			v, err := in().verify(c.Context(), noted)
+			if err != nil {
+				return fail(what, err)
+			}
+			err = cli.Print(c, v, func(t *cli.Table) {
+				t.Row("as they were written", fmt.Sprintf("%d records", v.Head.Seq))
+				if v.Unsummed > 0 {
+					t.Row("of an earlier version", fmt.Sprintf("the first %d, covered by the sum of the next", v.Unsummed))
+				}
+				t.Row("head", v.Head)
+			})
+			if err == nil && v.Broken != nil {
+				err = cli.Fail(cli.ExitFailure, what, v.Broken, "somebody has changed the database: compare it with your back-ups, and find out who may write to its file")
+			}
+			return err
+		},
+	}
+	c.Flags().StringVar(&head, "head", "", "a head that was noted earlier, SEQ:SUM: fail unless the records up to there are the same")
+	cli.AddJSON(c)
 	return c
 }
 
@@ -161,6 +201,31 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 		return now.Add(-d), nil
 	}
 	return time.Parse(time.RFC3339, s)
+}
+
+// verify asks the running server, or looks into the database itself.
+func (h home) verify(ctx context.Context, noted store.AuditHead) (v api.Verdict, err error) {
+	q := url.Values{}
+	if noted.Seq > 0 {
+		q.Set("head", noted.String())
+	}
+	res, err := h.get(ctx, api.PathVerify, q)
+	if errors.Is(err, errNotRunning) {
+		reg, closeDB, err := h.open(ctx)
+		if err != nil {
+			return v, err
+		}
+		v, err = api.VerifyAudit(ctx, reg, noted)
+		return v, errors.Join(err, closeDB())
+	}
+	if err != nil {
+		return v, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if err := json.NewDecoder(res.Body).Decode(&v); err != nil {
+		return v, fmt.Errorf("the directory broke off: %w", err)
+	}
+	return v, nil
 }
 
 // audit hands records to add, from the running server or from the database itself.

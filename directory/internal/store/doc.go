@@ -8,7 +8,8 @@
 //
 //	table         key                     value
 //	meta          schema revision floor   what the file is, newest revision, oldest one that
-//	              secret                  events can be replayed from; secret of the fake salts
+//	              secret audit-head       events can be replayed from; secret of the fake salts;
+//	                                      newest audit record and its sum
 //	crl           crl                     newest CRL, DER
 //	changes       change id               digest and revision: a change happens once
 //	certificates  serial@issuer           DER and what the other tables ask of it
@@ -18,12 +19,12 @@
 //	routers       name                    current twin certificate, endpoint, prefixes
 //	revoked       serial@issuer           who, when, why
 //	events        revision, index         what watchers are told; the last KeepRevisions
-//	audit         sequence                who did what when; never trimmed
+//	audit         sequence                who did what when; never trimmed; each with a sum over
+//	                                      itself and all before it (chain.go)
 //	throttles     user, pair or router    failed logins and locks
 //
 // A revision is a change that watchers can see. Logins leave audit records and throttles
 // but make no revision.
 //
-// Left out: removal of expired certificates and of their revocations, a hash chain over
-// the audit records.
+// Left out: removal of expired certificates and of their revocations.
 package store

@@ -42,6 +42,7 @@ type AuditRecord struct {
 	Subject  string          `json:"subject"`          // user, router, group or certificate
 	Detail   string          `json:"detail,omitempty"` // for people
 	ChangeID string          `json:"change,omitempty"` // of the change that it is part of
+	Sum      string          `json:"sum,omitempty"`    // see chain.go; the last field
 }
 
 // The kinds of audit records.

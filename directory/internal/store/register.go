@@ -228,22 +228,24 @@ func (w *Writer) finish() error {
 			return err
 		}
 	}
-	var seq uint64
-	if k, _ := w.tx.Last(Audit); k != nil {
-		seq = binary.BigEndian.Uint64(k)
+	if len(w.audit) == 0 {
+		return nil
+	}
+	end, err := w.chainEnd()
+	if err != nil {
+		return err
 	}
 	for _, a := range w.audit {
-		seq++
-		a.Seq, a.Revision = seq, rev
-		b, err := json.Marshal(a)
+		a.Seq, a.Revision = end.seq+1, rev
+		b, err := end.link(a)
 		if err != nil {
-			return fmt.Errorf("encoding an audit record: %w", err)
+			return err
 		}
-		if err := w.tx.Put(Audit, auditKey(seq), b); err != nil {
+		if err := w.tx.Put(Audit, auditKey(a.Seq), b); err != nil {
 			return err
 		}
 	}
-	return nil
+	return w.keepChainEnd(end)
 }
 
 // keepEvents stores the events of rev and drops those that are too old.
