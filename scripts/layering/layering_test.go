@@ -91,6 +91,7 @@ var doors = []door{
 	{"github.com/smallstep/...", []string{"ca/internal/authority/..."}, "its types would be everywhere, and its errors know HTTP"},
 	{"go.step.sm/...", []string{"ca/internal/authority/..."}, "as smallstep"},
 	{"go.etcd.io/bbolt/...", []string{"directory/internal/store/boltstore", "ca/internal/..."}, "a Store is replaced by another Store"},
+	{"charm.land/bubbletea/...", []string{"router/internal/top/..."}, "a screen is drawn in one place"},
 	{"github.com/songgao/water/...", []string{"pkg/tun/..."}, "one device interface, several back ends"},
 	{"golang.zx2c4.com/wireguard/...", []string{"pkg/tun/..."}, "one device interface, several back ends"},
 	{"github.com/vishvananda/netlink/...", []string{"pkg/netcfg/...", "pkg/netlab/..."}, "what is set must be planned and undone in one place"},

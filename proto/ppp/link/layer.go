@@ -161,10 +161,10 @@ func (l *Link) receive(now time.Time, y *layer, info []byte) error {
 	case ppp.CodeReject:
 		return l.receiveCodeReject(now, y, p)
 	default:
-		switch y.proto {
-		case ppp.ProtoLCP:
+		if y.proto == ppp.ProtoLCP {
 			return l.receiveLCP(now, p)
-		case ppp.ProtoCCP:
+		}
+		if y.proto == ppp.ProtoCCP {
 			return l.receiveCCP(now, p)
 		}
 		l.step(now, y, automaton.RUC, p, 0, nil)

@@ -17,6 +17,7 @@ import (
 	"twinkey/pkg/cli"
 	"twinkey/router/internal/admin"
 	"twinkey/router/internal/settings"
+	"twinkey/router/internal/top"
 )
 
 func status() *cobra.Command {
@@ -141,6 +142,33 @@ func callsCommand() *cobra.Command {
 		}
 		_, err = callTable(st.Calls, time.Now()).WriteTo(c.OutOrStdout())
 		return err
+	}
+	return c
+}
+
+func topCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "top", Short: "watch the calls and what goes through them, live", Args: cobra.NoArgs,
+		Long: `Shows the calls that are up with their rates, those with most traffic first, until q is pressed.
+Keys: q quit, o another order (traffic, user, newest), space pause, arrows and PgUp PgDn scroll.
+For programs there is twinkey-router status --json.`,
+		Example: "  twinkey-router top\n  twinkey-router top --interval 250ms",
+	}
+	state := stateFlag(c)
+	interval := c.Flags().Duration("interval", time.Second, "between two looks, 100ms at least")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		const what, least = "watching the calls", 100 * time.Millisecond
+		if *interval < least {
+			return cli.Fail(cli.ExitUsage, what, fmt.Errorf("--interval: %s is less than %s", *interval, least), "")
+		}
+		router := admin.NewClient(socket(*state))
+		if _, err := router.Status(c.Context()); err != nil { // better said outside of a full screen
+			return asked(what, err)
+		}
+		if out, ok := c.OutOrStdout().(*os.File); !ok || !term.IsTerminal(int(out.Fd())) {
+			return cli.Fail(cli.ExitUsage, what, errors.New("the output is not a terminal"), "for programs: twinkey-router status --json")
+		}
+		return asked(what, top.Run(c.Context(), router.Status, *interval))
 	}
 	return c
 }

@@ -32,7 +32,7 @@ in at it. Enrol it once, write a short configuration, start it.`,
   # what is going on
   twinkey-router status`,
 	})
-	root.AddCommand(enroll(), up(), status(), callsCommand(), hangup(), login(), logout(), reload(), configCommand())
+	root.AddCommand(enroll(), up(), status(), callsCommand(), topCommand(), hangup(), login(), logout(), reload(), configCommand())
 	return root
 }
 

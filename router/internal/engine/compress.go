@@ -137,10 +137,9 @@ func packed(c *calls.Call, payload []byte, next uint8) (form uint8, block []byte
 		if err != nil || len(rest) == 0 {
 			return 0, nil, false
 		}
-		switch ppp.Protocol(rest[0]) {
-		case ppp.ProtoIPv4:
+		if p := ppp.Protocol(rest[0]); p == ppp.ProtoIPv4 {
 			return esp.NextIPv4, rest[1:], true
-		case ppp.ProtoIPv6:
+		} else if p == ppp.ProtoIPv6 {
 			return esp.NextIPv6, rest[1:], true
 		}
 	}
