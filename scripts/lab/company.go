@@ -367,8 +367,12 @@ func (c *Company) Status(ctx context.Context, s Site) (st Status, err error) {
 
 // Router runs a subcommand of the router on its machine.
 func (c *Company) Router(ctx context.Context, s Site, args ...string) (string, error) {
-	argv := append([]string{c.router}, args...)
-	return Run(ctx, c.routerHost(s), append(argv, "--state", c.path(s.Name))...)
+	return Run(ctx, c.routerHost(s), c.RouterCommand(s, args...)...)
+}
+
+// RouterCommand is what Router runs.
+func (c *Company) RouterCommand(s Site, args ...string) []string {
+	return append(append([]string{c.router}, args...), "--state", c.path(s.Name))
 }
 
 // CACommand runs a subcommand of the CA at headquarters.
