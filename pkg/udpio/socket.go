@@ -19,6 +19,9 @@ import (
 // patience is how long Write waits for room in a full socket, in all.
 const patience = 100 * time.Millisecond
 
+// maxTries is how often a message is given to the kernel before its error is taken to be the message's own.
+const maxTries = 4
+
 // socket is a Conn over one UDP socket of the kernel.
 type socket struct {
 	fd    int
@@ -291,7 +294,7 @@ func (s *socket) whole(c *call, ts []Train) (int, error) {
 		}
 		limit++
 	}
-	for retried := false; ; retried = true {
+	for tries := 1; ; tries++ {
 		n, errno := mmsg(unix.SYS_SENDMMSG, s.fd, c.msgs[:limit])
 		t := &ts[0]
 		switch {
@@ -301,12 +304,13 @@ func (s *socket) whole(c *call, ts []Train) (int, error) {
 			return 0, nil
 		case errno == unix.ENOBUFS: // the queue behind the socket was full, and dropped it
 			return 1, &PathError{To: t.Addr, Err: errno}
-		case !retried:
+		case tries < maxTries:
 			// The error may be an ICMP error about an earlier datagram to somebody else, which a socket
 			// hands to whichever call comes first. It is handed out once: ask again.
 		case t.N > t.Size && (errno == unix.EIO || errno == unix.EINVAL || errno == unix.EOPNOTSUPP):
 			// The device that the route leads to cannot, or can no more, or the segments do not fit it.
-			if errno != unix.EINVAL {
+			// EIO alone is the device's word, and lasts: the others any stranger's ICMP error can bring about.
+			if errno == unix.EIO {
 				s.offload.Store(false)
 			}
 			return s.apart(c, t)

@@ -3,6 +3,7 @@
 package udpio_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -11,13 +12,16 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"twinkey/pkg/netlab"
 	"twinkey/pkg/udpio"
+	"twinkey/proto/ip"
 )
 
 var errPrivileges error
@@ -384,6 +388,64 @@ func TestTrains(t *testing.T) {
 				t.Errorf("offload: %v", a.Offload())
 			}
 		})
+	}
+}
+
+// ICMP errors of every kind about datagrams that were never sent, as many as a stranger likes: hardly anything that was to be
+// sent is lost, and the socket does not unlearn what its device can.
+func TestForgedICMP(t *testing.T) {
+	ha, hb := twoHosts(t, 1500)
+	a, b := listenOn(t, ha, "10.0.0.1:0"), listenOn(t, hb, "10.0.0.2:0", udpio.Options{RcvBuf: 8 << 20})
+	raw := -1
+	check(t, hb.Do(func() (err error) {
+		raw, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+		return err
+	}))
+	var stop atomic.Bool
+	var forged atomic.Int64
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for code := byte(0); !stop.Load(); code = (code + 1) % 16 {
+			m := []byte{3, 5, 0, 0, 0, 0, 0, 0} // "source route failed", which the kernel tells as "not supported"
+			if forged.Load()%4 == 0 {
+				m[1] = code
+			}
+			m = append(m, 0x45, 0, 0, 100, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 9, 9, 9, 9)
+			m = binary.BigEndian.AppendUint16(m, a.LocalAddr().Port())
+			m = append(m, 1701>>8, 1701&0xff, 0, 80, 0, 0)
+			binary.BigEndian.PutUint16(m[2:], ip.Checksum(ip.Sum(0, m)))
+			if unix.Sendto(raw, m, 0, &unix.SockaddrInet4{Addr: [4]byte{10, 0, 0, 1}}) == nil && forged.Add(1)%4 == 0 {
+				time.Sleep(100 * time.Microsecond)
+			}
+		}
+	})
+	in, trains, lost := newBatch(64), 0, 0
+	for ; forged.Load() < 1000; trains++ {
+		ts := []udpio.Train{train(3, 1000, 1000, b.LocalAddr())}
+		n, err := a.Send(ts)
+		for ; n == 0 && err == nil; n, err = a.Send(ts) {
+		}
+		if err != nil {
+			lost++
+		}
+		for arrived := 0; arrived < 3 && err == nil; {
+			arrived += in.read(t, b)
+		}
+		for range udpio.BatchSize {
+			if a.Trouble() == nil {
+				break
+			}
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+	check(t, unix.Close(raw))
+	t.Logf("%d forged messages, %d of %d trains lost", forged.Load(), lost, trains)
+	if !a.Offload() {
+		t.Error("a stranger has switched segmentation off")
+	}
+	if lost > trains/100 {
+		t.Errorf("%d of %d trains lost", lost, trains)
 	}
 }
 

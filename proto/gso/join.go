@@ -14,8 +14,8 @@ const (
 	maxTrain = 0xffff
 	// maxDatagrams bounds a train of UDP (UDP_MAX_SEGMENTS of older kernels).
 	maxDatagrams = 64
-	// maxLead bounds what lies between the start of a slot and the IP packet.
-	maxLead = 32
+	// MaxLead bounds what lies between the start of a slot and the IP packet.
+	MaxLead = 32
 )
 
 // Train is what a Joiner made: Buf[At:] is the packet, with at least HeaderLen bytes of
@@ -53,7 +53,7 @@ type Joiner struct {
 	headers [maxHeaders]byte // of the first packet: a slot behind short ones lies over them
 
 	slot     slot
-	covered  [maxHeaders + maxLead]byte // what the slot lies over
+	covered  [maxHeaders + MaxLead]byte // what the slot lies over
 	coverLen int
 }
 
@@ -71,7 +71,7 @@ func NewJoiner(most int) *Joiner {
 }
 
 // Slot returns where the next packet is to be put: lead bytes of anything, then the IP packet,
-// then whatever follows it. Put or Drop must come next. lead is at most 32.
+// then whatever follows it. Put or Drop must come next. lead is at most MaxLead.
 func (j *Joiner) Slot(lead int) []byte {
 	s := slot{buf: j.cur, at: Room}
 	if j.count == 1 && !j.closed && !j.known {

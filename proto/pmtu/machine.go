@@ -88,10 +88,11 @@ type Machine struct {
 	out   []Probe
 
 	search    search
-	again     time.Time // when to search anew; zero: there is nothing more to find
-	confirmed time.Time // when the PLPMTU was found to pass, last
-	data      bool      // data was sent since
-	quiet     time.Time // no search because of a hint before
+	again     time.Time     // when to search anew; zero: there is nothing more to find
+	confirmed time.Time     // when the PLPMTU was found to pass, last
+	data      bool          // data was sent since
+	quiet     time.Time     // no search because of a hint before
+	pause     time.Duration // before the one after the next
 }
 
 // search is what is known of the one that is under way.
@@ -232,7 +233,13 @@ func (m *Machine) TooBig(now time.Time, size int) {
 			s.hint = size // for the next round
 		}
 	case size < m.mtu && !now.Before(m.quiet):
-		m.quiet = now.Add(probeTimer)
+		// Each search is a chance for losses to look like a narrower path. Hints that come to nothing are
+		// heeded ever less; the confirmation that data asks for goes on without them.
+		if m.pause == 0 || now.After(m.quiet.Add(raiseTimer)) {
+			m.pause = probeTimer
+		}
+		m.quiet = now.Add(m.pause)
+		m.pause = min(2*m.pause, raiseTimer)
 		m.begin(now, m.mtu, size)
 	}
 }
@@ -309,6 +316,9 @@ func (m *Machine) conclude(now time.Time) {
 		m.again = time.Time{}
 	case s.best < m.mtu || s.top >= most: // all that is greater was looked at
 		m.again = now.Add(raiseTimer)
+	}
+	if s.best < m.mtu && s.hint > 0 && s.best >= s.hint { // the hint was true, or might have been
+		m.pause = probeTimer
 	}
 	m.mtu = s.best
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/hex"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -269,6 +270,32 @@ func TestHintsAreBounded(t *testing.T) {
 		t.Errorf("%d probes in 10 s", len(p.probes))
 	}
 	p.want(pmtu.SearchComplete, 1500)
+}
+
+// Forged hints on a path that loses packets do not make its losses look like a narrower path.
+func TestForgedHintsOnALossyPath(t *testing.T) {
+	narrow := func(forge bool) (below time.Duration) {
+		r := rand.New(rand.NewPCG(1, 2))
+		p := newPath(t, pmtu.For(false, 1500), 1500)
+		p.busy = true
+		p.lose = func(pmtu.Probe) bool { return r.Float64() < 0.15 }
+		const step = 100 * time.Millisecond
+		for p.now.Before(start.Add(4 * time.Hour)) {
+			if forge {
+				p.m.TooBig(p.now, []int{0, 1280, 1400, 1499}[r.IntN(4)])
+			}
+			p.turn()
+			p.probes = nil
+			p.pass(step)
+			if p.m.MTU() < 1500 {
+				below += step
+			}
+		}
+		return below
+	}
+	if plain, forged := narrow(false), narrow(true); forged > plain+30*time.Minute {
+		t.Errorf("below 1,500 bytes for %v of 4 h, without forged hints for %v", forged, plain)
+	}
 }
 
 // Another way to the far end: what was known is asked anew, and answers to what went the old way are void.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -43,6 +44,42 @@ func (s *site) collect(t testing.TB, wait time.Duration) map[string]int {
 			return got
 		}
 		got[string(p)]++
+	}
+}
+
+// An authentic peer may put an offset of any length between L2TP's header and PPP's (RFC 2661 section 3.1):
+// wherever a packet stands, it comes out, and so does what comes after it.
+func TestOffsetsOfAnyLength(t *testing.T) {
+	c := newCompany(t)
+	c.linked()
+	call := c.ra.calls(t)[0].Active.Call
+	w := &wire{Conn: c.ra.c.Ports[0].Conn, room: make([]byte, 256<<10), all: [][]byte{}}
+	worker := newWorker(c.rb.Engine, Port{Queue: end{w}, Conn: w})
+	pkt := packet(c.ra.host, c.rb.host, "behind an offset")
+	for offset := range 300 {
+		for _, length := range []int{offset, offset, offset * 100} {
+			h := l2tp.DataHeader{TunnelID: call.PeerTunnel, SessionID: call.PeerSession, HasOffset: true, OffsetSize: uint16(length)} //nolint:gosec // below 30,000
+			frame := l2tp.AppendData(nil, h, append([]byte{0xff, 3, 0, 0x21}, pkt...))
+			inner := []byte{1701 >> 8, 1701 & 0xff, 1701 >> 8, 1701 & 0xff}
+			inner = binary.BigEndian.AppendUint16(inner, uint16(8+len(frame))) //nolint:gosec // likewise
+			inner = append(append(inner, 0, 0), frame...)
+			buf := make([]byte, headroom+len(inner)+tailroom)
+			copy(buf[headroom:], inner)
+			d, err := call.Out().SA.Seal(buf, headroom, len(inner), esp.NextUDP)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.all = w.all[:0]
+			if err := worker.open(d, c.ra.peer.Endpoint, 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := worker.deliver(worker.in.join.Flush()); err != nil {
+				t.Fatal(err)
+			}
+			if len(w.all) != 1 || !bytes.Equal(w.all[0], pkt) {
+				t.Fatalf("offset %d: % x came out", length, w.all)
+			}
+		}
 	}
 }
 

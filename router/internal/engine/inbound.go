@@ -162,7 +162,9 @@ func (w *worker) open(datagram []byte, from netip.AddrPort, heard time.Duration)
 		return nil
 	}
 	done, ok := join.Put(pkt, lead == w.in.lead, in.Call.Takes.Has(calls.Checksums))
-	w.in.lead = lead
+	if lead <= gso.MaxLead { // L2TP's Offset may put anything in front: that is copied each time
+		w.in.lead = lead
+	}
 	return w.deliver(done, ok)
 }
 
