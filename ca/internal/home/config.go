@@ -3,7 +3,6 @@ package home
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -16,15 +15,15 @@ import (
 
 // Config is ca.yaml.
 type Config struct {
-	Name      string        `yaml:"name" doc:"Company; it stands in the certificates of the CA." default:"Example Corp"`
-	Hosts     []string      `yaml:"hosts" doc:"Names and addresses under which the CA is reached; they stand in its TLS certificate." example:"[ca.example, 192.0.2.10]"`
-	URL       string        `yaml:"url" doc:"Where boxes reach the CA. Certificates name URL/crl as the place of the CRL." example:"https://ca.example:8700"`
-	Listen    string        `yaml:"listen" doc:"TCP address of the server." default:":8700"`
-	Directory string        `yaml:"directory" doc:"URL of the directory. Without one nothing but the directory itself can be enrolled." example:"https://directory.example:8702"`
-	ACME      bool          `yaml:"acme" doc:"Give plain TLS certificates by ACME to whoever answers the challenge. They open nothing in twinkey." default:"true"`
-	Profile   string        `yaml:"profile" doc:"Form of the twin certificates: paper (two keys in SubjectPublicKeyInfo) or compat (readable for standard tools)." default:"paper"`
-	Patience  time.Duration `yaml:"patience" doc:"How long a command waits for the directory before it gives up." default:"10s"`
-	Validity  Validity      `yaml:"validity" doc:"How long things live."`
+	Name      string            `yaml:"name" doc:"Company; it stands in the certificates of the CA." default:"Example Corp"`
+	Hosts     []string          `yaml:"hosts" doc:"Names and addresses under which the CA is reached; they stand in its TLS certificate." example:"[ca.example, 192.0.2.10]"`
+	URL       string            `yaml:"url" doc:"Where boxes reach the CA. Certificates name URL/crl as the place of the CRL." example:"https://ca.example:8700"`
+	Listen    config.TCPAddress `yaml:"listen" doc:"TCP address of the server." default:":8700"`
+	Directory string            `yaml:"directory" doc:"URL of the directory. Without one nothing but the directory itself can be enrolled." example:"https://directory.example:8702"`
+	ACME      bool              `yaml:"acme" doc:"Give plain TLS certificates by ACME to whoever answers the challenge. They open nothing in twinkey." default:"true"`
+	Profile   string            `yaml:"profile" doc:"Form of the twin certificates: paper (two keys in SubjectPublicKeyInfo) or compat (readable for standard tools)." default:"paper"`
+	Patience  time.Duration     `yaml:"patience" doc:"How long a command waits for the directory before it gives up." default:"10s"`
+	Validity  Validity          `yaml:"validity" doc:"How long things live."`
 }
 
 // Validity is how long things live.
@@ -76,9 +75,6 @@ func (c *Config) check() error {
 	}
 	if _, err := twincert.ParseProfile(c.Profile); err != nil {
 		return fmt.Errorf("profile: %w", err)
-	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		return fmt.Errorf("listen: %w", err)
 	}
 	for _, t := range []struct {
 		key  string

@@ -42,7 +42,6 @@ func TestConfigurationRefused(t *testing.T) {
 		"hosts: \"*":      func(c *Config) { c.Hosts = []string{"*.example"} },
 		"url":             func(c *Config) { c.URL = "http://ca.example" },
 		"directory":       func(c *Config) { c.Directory = "directory.example:8702" },
-		"listen":          func(c *Config) { c.Listen = "8700" },
 		"profile":         func(c *Config) { c.Profile = "x" },
 		"patience":        func(c *Config) { c.Patience = time.Hour },
 		"validity.router": func(c *Config) { c.Validity.Router = 0 },

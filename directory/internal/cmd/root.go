@@ -72,6 +72,8 @@ func fail(what string, err error) error {
 		return cli.Fail(cli.ExitDenied, what, err, "compare it with what twinkey-ca init printed; somebody may stand in between")
 	case errors.Is(err, syscall.EADDRINUSE):
 		return cli.Fail(cli.ExitInUse, what, err, "another process listens there; choose another address with --listen")
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return cli.Fail(cli.ExitConfig, what, err, "no interface of this machine has this address: correct --listen or listen in directory.yaml")
 	case errors.Is(err, identity.ErrPermissions):
 		return cli.Fail(cli.ExitDenied, what, err, "keys are for their owner alone: chmod 600 the file, chmod 700 the directory")
 	case errors.Is(err, os.ErrNotExist):

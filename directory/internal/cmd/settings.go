@@ -12,12 +12,12 @@ import (
 
 // Settings is the file directory.yaml.
 type Settings struct {
-	Listen    string        `yaml:"listen" doc:"TCP address to serve on." default:":8702"`
-	CA        string        `yaml:"ca" doc:"URL of the CA, which renews this directory's certificate; empty: nobody does." example:"https://ca.example:8700"`
-	RenewAt   float64       `yaml:"renew-at" doc:"Part of its life after which the certificate is renewed." default:"0.66"`
-	Heartbeat time.Duration `yaml:"heartbeat" doc:"Longest silence on a watch, 5s at most; shorter tells routers sooner that the directory is gone." default:"4s"`
-	Watchers  int           `yaml:"watchers" doc:"How many may watch at once." default:"4096"`
-	Lockout   Lockout       `yaml:"lockout" doc:"When failed logins lock."`
+	Listen    config.TCPAddress `yaml:"listen" doc:"TCP address to serve on." default:":8702"`
+	CA        string            `yaml:"ca" doc:"URL of the CA, which renews this directory's certificate; empty: nobody does." example:"https://ca.example:8700"`
+	RenewAt   float64           `yaml:"renew-at" doc:"Part of its life after which the certificate is renewed." default:"0.66"`
+	Heartbeat time.Duration     `yaml:"heartbeat" doc:"Longest silence on a watch, 5s at most; shorter tells routers sooner that the directory is gone." default:"4s"`
+	Watchers  int               `yaml:"watchers" doc:"How many may watch at once." default:"4096"`
+	Lockout   Lockout           `yaml:"lockout" doc:"When failed logins lock."`
 }
 
 // Lockout is its section on failed logins.
