@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -191,6 +192,9 @@ announce, and the users whose keys it may ask for (group:NAME, user:UID, or *).`
 				return cli.Fail(cli.ExitUsage, what, err, "a prefix looks like 10.1.0.0/24")
 			}
 			in.Prefixes = append(in.Prefixes, p)
+		}
+		if len(in.Prefixes) == 0 { // a router without any bridges nothing and serves nobody; mending that takes another enrolment
+			return cli.Fail(cli.ExitUsage, what, errors.New("--prefix is needed: what the router may announce is fixed by the token"), "such as: twinkey-ca router token "+args[0]+" --prefix 10.1.0.0/24 --scope group:staff")
 		}
 		return askToken(c, *dir, what, in, "twinkey-router enroll")
 	}
