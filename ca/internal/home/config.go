@@ -1,7 +1,6 @@
 package home
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -45,23 +44,18 @@ const (
 
 // LoadConfig reads the ca.yaml of a home.
 func LoadConfig(dir string) (Config, error) {
-	c, err := config.Load[Config](filepath.Join(dir, fileConfig))
-	if err != nil {
-		return Config{}, err
-	}
-	if err := c.check(); err != nil {
-		return Config{}, &config.Error{File: filepath.Join(dir, fileConfig), Reason: err.Error()}
-	}
-	return c, nil
+	return config.Load(filepath.Join(dir, fileConfig), func(c Config) error { return c.check() })
 }
 
+// check fails with a *config.Error.
 func (c *Config) check() error {
+	wrong := func(key, format string, args ...any) error { return config.Wrong(key, fmt.Errorf(format, args...)) }
 	if len(c.Hosts) == 0 {
-		return errors.New("hosts: at least one name or address is needed")
+		return wrong("hosts", "at least one name or address is needed")
 	}
-	for _, h := range c.Hosts {
+	for i, h := range c.Hosts {
 		if err := issue.CheckHost(h); err != nil {
-			return fmt.Errorf("hosts: %w", err)
+			return config.Wrong(fmt.Sprintf("hosts[%d]", i), err)
 		}
 	}
 	for key, raw := range map[string]string{"url": c.URL, "directory": c.Directory} {
@@ -70,11 +64,11 @@ func (c *Config) check() error {
 		}
 		u, err := url.Parse(raw)
 		if err != nil || u.Scheme != "https" || u.Host == "" {
-			return fmt.Errorf("%s: %q is no https:// URL", key, raw)
+			return wrong(key, "%q is no https:// URL", raw)
 		}
 	}
 	if _, err := twincert.ParseProfile(c.Profile); err != nil {
-		return fmt.Errorf("profile: %w", err)
+		return config.Wrong("profile", err)
 	}
 	for _, t := range []struct {
 		key  string
@@ -85,14 +79,14 @@ func (c *Config) check() error {
 		{"validity.crl", c.Validity.CRL, mostCRL},
 	} {
 		if t.got < leastTerm || t.got > t.most {
-			return fmt.Errorf("%s: %s is not within %s and %s", t.key, t.got, leastTerm, t.most)
+			return wrong(t.key, "%s is not within %s and %s", t.got, leastTerm, t.most)
 		}
 	}
 	if c.Validity.Grace < 0 || c.Validity.Grace > mostTerm {
-		return fmt.Errorf("validity.grace: %s is not within 0 and %s", c.Validity.Grace, mostTerm)
+		return wrong("validity.grace", "%s is not within 0 and %s", c.Validity.Grace, mostTerm)
 	}
 	if c.Patience < time.Second || c.Patience > mostWait {
-		return fmt.Errorf("patience: %s is not within 1s and %s", c.Patience, mostWait)
+		return wrong("patience", "%s is not within 1s and %s", c.Patience, mostWait)
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ func TestInitWritesTheConfigurationThatItWasGiven(t *testing.T) {
 func TestConfigurationRefused(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"hosts":           func(c *Config) { c.Hosts = nil },
-		"hosts: \"*":      func(c *Config) { c.Hosts = []string{"*.example"} },
+		"hosts[0]: \"*":   func(c *Config) { c.Hosts = []string{"*.example"} },
 		"url":             func(c *Config) { c.URL = "http://ca.example" },
 		"directory":       func(c *Config) { c.Directory = "directory.example:8702" },
 		"profile":         func(c *Config) { c.Profile = "x" },

@@ -31,17 +31,14 @@ type Lockout struct {
 
 // loadSettings reads the file at path, or takes the defaults if there is none.
 func loadSettings(path string) (Settings, error) {
-	s, err := config.Load[Settings](path)
+	s, err := config.Load(path, Settings.check)
 	if errors.Is(err, os.ErrNotExist) {
-		s, err = config.Parse[Settings](path, nil)
+		return config.Parse(path, nil, Settings.check)
 	}
-	if err != nil {
-		return s, err
-	}
-	return s, s.check(path)
+	return s, err
 }
 
-func (s Settings) check(path string) error {
+func (s Settings) check() error {
 	for _, c := range []struct {
 		key string
 		ok  bool
@@ -57,7 +54,7 @@ func (s Settings) check(path string) error {
 		{"lockout.max-lock", s.Lockout.MaxLock >= s.Lockout.Lock, "must not be less than lock"},
 	} {
 		if !c.ok {
-			return &config.Error{File: path, Key: c.key, Reason: c.key + " " + c.why}
+			return config.Wrong(c.key, errors.New(c.why))
 		}
 	}
 	return nil
