@@ -12,6 +12,7 @@ import (
 	"twinkey/ca/internal/authority"
 	"twinkey/ca/internal/ledger"
 	"twinkey/pkg/config"
+	"twinkey/pkg/identity"
 )
 
 func TestEveryKeyIsDocumented(t *testing.T) {
@@ -140,7 +141,7 @@ func TestOpenRefuses(t *testing.T) {
 	if err := os.Chmod(filepath.Join(other, fileGroupKey), 0o640); err != nil { //nolint:gosec // that is the point
 		t.Fatal(err)
 	}
-	if _, err := Open(other, Options{}); !errors.Is(err, ErrPermissions) {
+	if _, err := Open(other, Options{}); !errors.Is(err, identity.ErrPermissions) {
 		t.Errorf("a key that others may read: %v", err)
 	}
 	// The root's key may be elsewhere.
