@@ -295,5 +295,19 @@ func directoryCommand() *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return askToken(c, *dir, "making a token for the directory", api.NewToken{Role: issue.RoleDirectory, Hosts: *hosts, TTL: ttl.String()}, "twinkey-directory enroll")
 	}
-	return group("directory", "The directory", c)
+	return group("directory", "The directory", c, acceptRestoreCommand())
+}
+
+func acceptRestoreCommand() *cobra.Command {
+	c := &cobra.Command{Use: "accept-restore", Short: "Say that what a restored directory lacked is mended", Args: cobra.NoArgs,
+		Long: `accept-restore ends the warning of twinkey-ca status that the directory was
+restored from an older copy. Renew first the users, and enrol anew the routers,
+whose certificates were issued since the copy was taken.`}
+	dir := addDir(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return asking(c, *dir, "accepting the restored directory", func(a *api.Admin) error {
+			return a.Post(c.Context(), struct{}{}, &struct{}{}, "directory", "accept")
+		})
+	}
+	return c
 }
