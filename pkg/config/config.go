@@ -25,9 +25,10 @@ const (
 	maxFaults = 10 // reported at once
 )
 
-// Load reads the file at path into T, over T's defaults. Its error is an os error or
-// one or more *Error, joined.
-func Load[T any](path string) (T, error) {
+// Load reads the file at path into T, over T's defaults, and has what was read looked at by
+// the checks. Its error is an os error, one or more *Error, joined, or what a check said. An
+// *Error that a check returns as it is need only name its key: where that stands is filled in.
+func Load[T any](path string, checks ...func(T) error) (T, error) {
 	var zero T
 	f, err := os.Open(path)
 	if err != nil {
@@ -38,11 +39,11 @@ func Load[T any](path string) (T, error) {
 	if err != nil {
 		return zero, fmt.Errorf("reading the configuration: %w", err)
 	}
-	return Parse[T](filepath.Base(path), data)
+	return Parse(filepath.Base(path), data, checks...)
 }
 
-// Parse reads data into T, over T's defaults; name stands for the file in errors.
-func Parse[T any](name string, data []byte) (T, error) {
+// Parse reads data into T as Load does; name stands for the file in errors.
+func Parse[T any](name string, data []byte, checks ...func(T) error) (T, error) {
 	var v, zero T
 	if len(data) > MaxFile {
 		return zero, &Error{File: name, Reason: fmt.Sprintf("larger than %d bytes", MaxFile)}
@@ -50,10 +51,16 @@ func Parse[T any](name string, data []byte) (T, error) {
 	if err := setDefaults(reflect.ValueOf(&v).Elem(), ""); err != nil {
 		return zero, err
 	}
-	d := decoder{file: file{name: name, lines: strings.Split(string(data), "\n")}, root: reflect.TypeFor[T]()}
+	d := decoder{file: file{name: name, lines: strings.Split(string(data), "\n")}, root: reflect.TypeFor[T](), places: make(map[string]*token.Token)}
 	d.document(data, reflect.ValueOf(&v).Elem())
 	if len(d.faults) > 0 {
 		return zero, errors.Join(d.faults...)
+	}
+	for _, check := range checks {
+		if err := check(v); err != nil {
+			d.place(err)
+			return zero, err
+		}
 	}
 	return v, nil
 }
@@ -61,7 +68,19 @@ func Parse[T any](name string, data []byte) (T, error) {
 type decoder struct {
 	file
 	root   reflect.Type
+	places map[string]*token.Token // where the value of a key begins, by its path
 	faults []error
+}
+
+// place says in an *Error of a check, if it is one, where its key stands. A key that the file
+// does not have, because its default was refused, has no place.
+func (d *decoder) place(err error) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.File != "" || e.Key == "" {
+		return
+	}
+	e.File = d.name
+	d.locate(e, d.places[e.Key])
 }
 
 func (d *decoder) fail(at *token.Token, key, reason, hint string, cause error) {
@@ -129,6 +148,9 @@ func (d *decoder) failYAML(at *token.Token, key string, err error) {
 
 // node decodes n into v, which is addressable.
 func (d *decoder) node(n ast.Node, v reflect.Value, key string, depth int) {
+	if d.places != nil {
+		d.places[key] = start(n)
+	}
 	switch n.Type() { //nolint:exhaustive // the rest is decoded
 	case ast.AnchorType, ast.AliasType, ast.MergeKeyType, ast.TagType:
 		d.fail(start(n), key, "anchors, aliases, merge keys and tags are not used here", "write the value itself", nil)

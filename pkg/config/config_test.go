@@ -275,3 +275,33 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A check names a key; whoever loads adds where its value stands.
+func TestChecks(t *testing.T) {
+	errWhy := errors.New("why")
+	at := func(key string) func(sample) error {
+		return func(sample) error { return config.Wrong(key, errWhy) }
+	}
+	const text = "tun:\n  mtu: 1400\nnets: [10.1.0.0/24, 10.2.0.0/24]\n"
+	for key, want := range map[string]string{
+		"tun.mtu": "f.yaml:2:8: tun.mtu: why\n    2 |   mtu: 1400\n      |        ^",
+		"nets[1]": "f.yaml:3:21: nets[1]: why",
+		"nets":    "f.yaml:3:7: nets: why",
+		"tun":     "f.yaml:2:3: tun: why",
+		"hello":   "f.yaml: hello: why", // a default
+	} {
+		v, err := config.Parse("f.yaml", []byte(text), func(sample) error { return nil }, at(key))
+		if !errors.Is(err, errWhy) || err.Error() != want && !strings.HasPrefix(err.Error(), want+"\n") {
+			t.Errorf("%s: got\n%v\nwant\n%s", key, err, want)
+		}
+		if v.Tun.MTU != 0 {
+			t.Errorf("%s: what was refused was returned: %+v", key, v)
+		}
+	}
+	if _, err := config.Parse("f.yaml", nil, func(sample) error { return errWhy }); !errors.Is(err, errWhy) {
+		t.Errorf("an error of another type: %v", err)
+	}
+	if got, want := config.Wrong("tun.mtu", errWhy).Error(), "tun.mtu: why"; got != want {
+		t.Errorf("outside of a file: %q, want %q", got, want)
+	}
+}

@@ -17,6 +17,9 @@
 //	    7 |   mtuu: 1400
 //	      |   ^
 //
+// A check that is handed to Load names the key whose value is wrong (Wrong), and Load adds the
+// place.
+//
 // Fields are strings, booleans, numbers, time.Duration (with a unit), Size, whatever is an
 // encoding.TextUnmarshaler (net/netip's types), slices of these, structs, slices of
 // structs, and maps from strings.

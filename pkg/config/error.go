@@ -21,14 +21,17 @@ type Error struct {
 // Error is the place, what is wrong, and the line with a mark below the column.
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(e.File)
-	if e.Line > 0 {
-		fmt.Fprintf(&b, ":%d:%d", e.Line, e.Column)
+	if e.File != "" { // else it comes from a check, and nobody has looked for its place
+		b.WriteString(e.File)
+		if e.Line > 0 {
+			fmt.Fprintf(&b, ":%d:%d", e.Line, e.Column)
+		}
+		b.WriteString(": ")
 	}
 	if e.Key != "" {
-		fmt.Fprintf(&b, ": %s", e.Key)
+		fmt.Fprintf(&b, "%s: ", e.Key)
 	}
-	fmt.Fprintf(&b, ": %s", e.Reason)
+	b.WriteString(e.Reason)
 	if e.Hint != "" {
 		fmt.Fprintf(&b, "; %s", e.Hint)
 	}
@@ -67,8 +70,17 @@ const maxShown = 200
 
 func (f *file) fault(at *token.Token, key, reason, hint string, cause error) *Error {
 	e := &Error{File: f.name, Key: key, Reason: reason, Hint: hint, Err: cause}
+	f.locate(e, at)
+	return e
+}
+
+// Wrong is an *Error for a check: what is wrong with the value of key.
+func Wrong(key string, err error) *Error { return &Error{Key: key, Reason: err.Error(), Err: err} }
+
+// locate fills in where e is, and the line.
+func (f *file) locate(e *Error, at *token.Token) {
 	if at == nil || at.Position == nil {
-		return e
+		return
 	}
 	e.Line, e.Column = at.Position.Line, at.Position.Column
 	if e.Line >= 1 && e.Line <= len(f.lines) {
@@ -77,5 +89,4 @@ func (f *file) fault(at *token.Token, key, reason, hint string, cause error) *Er
 			e.Source = strings.ToValidUTF8(e.Source[:maxShown], "") + "..."
 		}
 	}
-	return e
 }

@@ -44,6 +44,36 @@ var (
 	ErrPermissions = errors.New("others may read it")
 )
 
+// PermissionsError is an ErrPermissions: which file or directory others may read.
+type PermissionsError struct {
+	Path string
+	Mode fs.FileMode
+}
+
+func (e *PermissionsError) Error() string {
+	return fmt.Sprintf("%s: %s (its mode is %#o)", e.Path, ErrPermissions, e.Mode.Perm())
+}
+
+// Is says that e is an ErrPermissions.
+func (e *PermissionsError) Is(target error) bool { return target == ErrPermissions }
+
+// Hint is what to do, the same whatever binary it is and whatever key.
+func (e *PermissionsError) Hint() string {
+	mode := "600"
+	if e.Mode.IsDir() {
+		mode = "700"
+	}
+	return "chmod " + mode + " " + e.Path + "; keys are for their owner alone: if others may have read them, replace them"
+}
+
+// OwnerOnly refuses with a *PermissionsError what others than its owner may read or write.
+func OwnerOnly(path string, mode fs.FileMode) error {
+	if mode.Perm()&0o077 != 0 {
+		return &PermissionsError{path, mode}
+	}
+	return nil
+}
+
 // Load reads the identity in dir.
 func Load(dir string) (*Identity, error) {
 	i := &Identity{dir: dir}
@@ -91,8 +121,8 @@ func (i *Identity) read() (*snapshot, error) {
 // counts is the path of the generation that counts.
 func (i *Identity) counts() (string, error) {
 	st, err := os.Stat(i.dir)
-	if err == nil && st.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("%w: chmod 700 %s", ErrPermissions, i.dir)
+	if err == nil {
+		err = OwnerOnly(i.dir, st.Mode())
 	}
 	gen := ""
 	if err == nil {
@@ -202,8 +232,8 @@ func readBlocks(path, typ string) (ders [][]byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if st.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%w: chmod 600 %s", ErrPermissions, path)
+	if err := OwnerOnly(path, st.Mode()); err != nil {
+		return nil, err
 	}
 	if !st.Mode().IsRegular() || st.Size() > maxFile {
 		return nil, fmt.Errorf("reading %s: %w", path, fs.ErrInvalid)

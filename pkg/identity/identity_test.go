@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"net/url"
@@ -205,8 +206,14 @@ func TestWhatOthersMayReadIsRefused(t *testing.T) {
 		if err := os.Chmod(path, loose); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := identity.Load(dir); !errors.Is(err, identity.ErrPermissions) || !strings.Contains(err.Error(), "chmod") {
-			t.Errorf("%s with mode %v: %v", path, loose, err)
+		real, err := filepath.EvalSymlinks(path) // current is a link
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = identity.Load(dir)
+		e, ok := errors.AsType[*identity.PermissionsError](err)
+		if want := fmt.Sprintf("chmod %o %s;", st.Mode().Perm(), real); !ok || !errors.Is(err, identity.ErrPermissions) || !strings.HasPrefix(e.Hint(), want) {
+			t.Errorf("%s with mode %v: %v, want the hint %q", path, loose, err, want)
 		}
 		if err := os.Chmod(path, st.Mode().Perm()); err != nil {
 			t.Fatal(err)

@@ -77,6 +77,7 @@ func (s *Server) admin() http.Handler {
 		"GET /v1/certs/{serial}":         s.cert,
 		"GET /v1/crl":                    func(*http.Request) (any, error) { return s.crl() },
 		"POST /v1/crl":                   s.newCRL,
+		"POST /v1/directory/accept":      func(*http.Request) (any, error) { return struct{}{}, s.cfg.CA.Desk.Accept() },
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := f(r)
@@ -302,7 +303,7 @@ func tokenView(t ledger.Token, now time.Time) Token {
 func (s *Server) status(ctx context.Context) (Status, error) {
 	ca, now := s.cfg.CA, s.cfg.Now()
 	st := Status{Name: ca.Config.Name, URL: ca.Config.URL, Fingerprint: home.Fingerprint(ca.Authority.Root()), Certificates: s.own(),
-		Directory: DirectoryState{URL: ca.Config.Directory}, Pending: []Pending{}, Expiring: []Expiring{}, Warnings: s.warnings(now)}
+		Directory: DirectoryState{URL: ca.Config.Directory}, Pending: []Pending{}, Expiring: []Expiring{}}
 	crl, err := ca.Authority.CRL()
 	if err != nil {
 		return st, err
@@ -314,10 +315,15 @@ func (s *Server) status(ctx context.Context) (Status, error) {
 	if ca.Directory != nil {
 		ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 		defer cancel()
-		if err := ca.Directory.Health(ctx); err != nil {
+		err := ca.Directory.Health(ctx)
+		if err == nil {
+			err = ca.Desk.Compare(ctx)
+		}
+		if err != nil {
 			st.Directory.Error = err.Error()
 		}
 	}
+	st.Warnings = s.warnings(now)
 	err = ca.Desk.View(func(tx *ledger.Tx) error {
 		queue, err := tx.Intents()
 		for _, in := range queue {

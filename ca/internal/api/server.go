@@ -205,6 +205,11 @@ func (s *Server) warnings(now time.Time) []string {
 	if err := s.cfg.CA.Desk.CheckClock(); err != nil {
 		out = append(out, err.Error())
 	}
+	if forgot, err := s.cfg.CA.Desk.Setback(); err != nil {
+		out = append(out, err.Error())
+	} else if forgot != "" {
+		out = append(out, forgot)
+	}
 	if crl, err := s.cfg.CA.Authority.CRL(); err != nil {
 		out = append(out, err.Error())
 	} else if now.After(crl.Next) {

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -192,6 +193,9 @@ announce, and the users whose keys it may ask for (group:NAME, user:UID, or *).`
 			}
 			in.Prefixes = append(in.Prefixes, p)
 		}
+		if len(in.Prefixes) == 0 { // a router without any bridges nothing and serves nobody; mending that takes another enrolment
+			return cli.Fail(cli.ExitUsage, what, errors.New("--prefix is needed: what the router may announce is fixed by the token"), "such as: twinkey-ca router token "+args[0]+" --prefix 10.1.0.0/24 --scope group:staff")
+		}
 		return askToken(c, *dir, what, in, "twinkey-router enroll")
 	}
 	return c
@@ -291,5 +295,19 @@ func directoryCommand() *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return askToken(c, *dir, "making a token for the directory", api.NewToken{Role: issue.RoleDirectory, Hosts: *hosts, TTL: ttl.String()}, "twinkey-directory enroll")
 	}
-	return group("directory", "The directory", c)
+	return group("directory", "The directory", c, acceptRestoreCommand())
+}
+
+func acceptRestoreCommand() *cobra.Command {
+	c := &cobra.Command{Use: "accept-restore", Short: "Say that what a restored directory lacked is mended", Args: cobra.NoArgs,
+		Long: `accept-restore ends the warning of twinkey-ca status that the directory was
+restored from an older copy. Renew first the users, and enrol anew the routers,
+whose certificates were issued since the copy was taken.`}
+	dir := addDir(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return asking(c, *dir, "accepting the restored directory", func(a *api.Admin) error {
+			return a.Post(c.Context(), struct{}{}, &struct{}{}, "directory", "accept")
+		})
+	}
+	return c
 }

@@ -68,6 +68,9 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 // fail puts an error into three parts.
 func fail(what string, err error) error {
 	code, hint := cli.ExitFailure, ""
+	if e, ok := errors.AsType[*identity.PermissionsError](err); ok {
+		return cli.Fail(cli.ExitDenied, what, err, e.Hint())
+	}
 	for _, k := range []struct {
 		err  error
 		code int
@@ -81,8 +84,6 @@ func fail(what string, err error) error {
 		{ledger.ErrDamaged, cli.ExitFailure, "put a backup of the CA's directory in its place"},
 		{home.ErrExists, cli.ExitConflict, "name another directory; a CA is never overwritten"},
 		{home.ErrNone, cli.ExitNotFound, "make one with: twinkey-ca init --dir DIR"},
-		{home.ErrPermissions, cli.ExitConfig, "only the CA's own user may read its keys"},
-		{identity.ErrPermissions, cli.ExitConfig, "only the CA's own user may read its keys"},
 		{authority.ErrPassphrase, cli.ExitDenied, "give the passphrase of init with --password-file"},
 		{syscall.EADDRINUSE, cli.ExitInUse, "another process listens there; choose another address with --listen"},
 		{syscall.EADDRNOTAVAIL, cli.ExitConfig, "no interface of this machine has this address: correct --listen or listen in ca.yaml"},

@@ -17,6 +17,7 @@ import (
 	"twinkey/ca/internal/api"
 	"twinkey/ca/internal/home"
 	"twinkey/pkg/cli"
+	"twinkey/pkg/config"
 	"twinkey/pkg/twincert"
 )
 
@@ -107,7 +108,8 @@ half done are carried on with first: see "pending" in twinkey-ca status.`,
 		Args:    cobra.NoArgs,
 	}
 	dir := addDir(c)
-	listen := c.Flags().String("listen", "", "TCP address (default: listen of ca.yaml)")
+	var listen config.TCPAddress
+	c.Flags().TextVar(&listen, "listen", listen, "TCP address (default: listen of ca.yaml)")
 	passFile := c.Flags().String("password-file", "", "file with the passphrase of the CA's keys")
 	accept := c.Flags().Bool("accept-clock", false, "the clock was ahead and is right now: forget the later time")
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -124,7 +126,7 @@ half done are carried on with first: see "pending" in twinkey-ca status.`,
 			err = ca.Desk.ResetClock()
 		}
 		if err == nil {
-			err = serve(c.Context(), ca, *listen)
+			err = serve(c.Context(), ca, listen)
 		}
 		if err = errors.Join(err, ca.Close()); err != nil {
 			return fail("running the CA", err)
@@ -134,13 +136,13 @@ half done are carried on with first: see "pending" in twinkey-ca status.`,
 	return c
 }
 
-func serve(ctx context.Context, ca *home.CA, addr string) error {
+func serve(ctx context.Context, ca *home.CA, addr config.TCPAddress) error {
 	log := cli.Logger(ctx)
 	signal.Ignore(syscall.SIGHUP) // there is nothing to read again, and nobody means to end the CA by it
 	if addr == "" {
 		addr = ca.Config.Listen
 	}
-	public, err := net.Listen("tcp", addr)
+	public, err := net.Listen("tcp", string(addr))
 	if err != nil {
 		return err
 	}

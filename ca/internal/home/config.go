@@ -1,9 +1,7 @@
 package home
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -16,15 +14,15 @@ import (
 
 // Config is ca.yaml.
 type Config struct {
-	Name      string        `yaml:"name" doc:"Company; it stands in the certificates of the CA." default:"Example Corp"`
-	Hosts     []string      `yaml:"hosts" doc:"Names and addresses under which the CA is reached; they stand in its TLS certificate." example:"[ca.example, 192.0.2.10]"`
-	URL       string        `yaml:"url" doc:"Where boxes reach the CA. Certificates name URL/crl as the place of the CRL." example:"https://ca.example:8700"`
-	Listen    string        `yaml:"listen" doc:"TCP address of the server." default:":8700"`
-	Directory string        `yaml:"directory" doc:"URL of the directory. Without one nothing but the directory itself can be enrolled." example:"https://directory.example:8702"`
-	ACME      bool          `yaml:"acme" doc:"Give plain TLS certificates by ACME to whoever answers the challenge. They open nothing in twinkey." default:"true"`
-	Profile   string        `yaml:"profile" doc:"Form of the twin certificates: paper (two keys in SubjectPublicKeyInfo) or compat (readable for standard tools)." default:"paper"`
-	Patience  time.Duration `yaml:"patience" doc:"How long a command waits for the directory before it gives up." default:"10s"`
-	Validity  Validity      `yaml:"validity" doc:"How long things live."`
+	Name      string            `yaml:"name" doc:"Company; it stands in the certificates of the CA." default:"Example Corp"`
+	Hosts     []string          `yaml:"hosts" doc:"Names and addresses under which the CA is reached; they stand in its TLS certificate." example:"[ca.example, 192.0.2.10]"`
+	URL       string            `yaml:"url" doc:"Where boxes reach the CA. Certificates name URL/crl as the place of the CRL." example:"https://ca.example:8700"`
+	Listen    config.TCPAddress `yaml:"listen" doc:"TCP address of the server." default:":8700"`
+	Directory string            `yaml:"directory" doc:"URL of the directory. Without one nothing but the directory itself can be enrolled." example:"https://directory.example:8702"`
+	ACME      bool              `yaml:"acme" doc:"Give plain TLS certificates by ACME to whoever answers the challenge. They open nothing in twinkey." default:"true"`
+	Profile   string            `yaml:"profile" doc:"Form of the twin certificates: paper (two keys in SubjectPublicKeyInfo) or compat (readable for standard tools)." default:"paper"`
+	Patience  time.Duration     `yaml:"patience" doc:"How long a command waits for the directory before it gives up." default:"10s"`
+	Validity  Validity          `yaml:"validity" doc:"How long things live."`
 }
 
 // Validity is how long things live.
@@ -46,23 +44,18 @@ const (
 
 // LoadConfig reads the ca.yaml of a home.
 func LoadConfig(dir string) (Config, error) {
-	c, err := config.Load[Config](filepath.Join(dir, fileConfig))
-	if err != nil {
-		return Config{}, err
-	}
-	if err := c.check(); err != nil {
-		return Config{}, &config.Error{File: filepath.Join(dir, fileConfig), Reason: err.Error()}
-	}
-	return c, nil
+	return config.Load(filepath.Join(dir, fileConfig), func(c Config) error { return c.check() })
 }
 
+// check fails with a *config.Error.
 func (c *Config) check() error {
+	wrong := func(key, format string, args ...any) error { return config.Wrong(key, fmt.Errorf(format, args...)) }
 	if len(c.Hosts) == 0 {
-		return errors.New("hosts: at least one name or address is needed")
+		return wrong("hosts", "at least one name or address is needed")
 	}
-	for _, h := range c.Hosts {
+	for i, h := range c.Hosts {
 		if err := issue.CheckHost(h); err != nil {
-			return fmt.Errorf("hosts: %w", err)
+			return config.Wrong(fmt.Sprintf("hosts[%d]", i), err)
 		}
 	}
 	for key, raw := range map[string]string{"url": c.URL, "directory": c.Directory} {
@@ -71,14 +64,11 @@ func (c *Config) check() error {
 		}
 		u, err := url.Parse(raw)
 		if err != nil || u.Scheme != "https" || u.Host == "" {
-			return fmt.Errorf("%s: %q is no https:// URL", key, raw)
+			return wrong(key, "%q is no https:// URL", raw)
 		}
 	}
 	if _, err := twincert.ParseProfile(c.Profile); err != nil {
-		return fmt.Errorf("profile: %w", err)
-	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return config.Wrong("profile", err)
 	}
 	for _, t := range []struct {
 		key  string
@@ -89,14 +79,14 @@ func (c *Config) check() error {
 		{"validity.crl", c.Validity.CRL, mostCRL},
 	} {
 		if t.got < leastTerm || t.got > t.most {
-			return fmt.Errorf("%s: %s is not within %s and %s", t.key, t.got, leastTerm, t.most)
+			return wrong(t.key, "%s is not within %s and %s", t.got, leastTerm, t.most)
 		}
 	}
 	if c.Validity.Grace < 0 || c.Validity.Grace > mostTerm {
-		return fmt.Errorf("validity.grace: %s is not within 0 and %s", c.Validity.Grace, mostTerm)
+		return wrong("validity.grace", "%s is not within 0 and %s", c.Validity.Grace, mostTerm)
 	}
 	if c.Patience < time.Second || c.Patience > mostWait {
-		return fmt.Errorf("patience: %s is not within 1s and %s", c.Patience, mostWait)
+		return wrong("patience", "%s is not within 1s and %s", c.Patience, mostWait)
 	}
 	return nil
 }

@@ -26,9 +26,8 @@ import (
 
 // Errors.
 var (
-	ErrNone        = errors.New("there is no CA")
-	ErrPermissions = errors.New("others may read it")
-	ErrDamaged     = errors.New("it was there when this CA was made, and the CA must not go on without it")
+	ErrNone    = errors.New("there is no CA")
+	ErrDamaged = errors.New("it was there when this CA was made, and the CA must not go on without it")
 )
 
 // CA is an open home. One process has it open at a time.
@@ -174,8 +173,8 @@ func (ca *CA) readSecret(name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading a key: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s: %w: chmod 600 %s", ca.path(name), ErrPermissions, ca.path(name))
+	if err := identity.OwnerOnly(ca.path(name), info.Mode()); err != nil {
+		return nil, err
 	}
 	b, err := os.ReadFile(ca.path(name))
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"twinkey/ca/internal/authority"
 	"twinkey/ca/internal/ledger"
 	"twinkey/pkg/config"
+	"twinkey/pkg/identity"
 )
 
 func TestEveryKeyIsDocumented(t *testing.T) {
@@ -39,10 +40,9 @@ func TestInitWritesTheConfigurationThatItWasGiven(t *testing.T) {
 func TestConfigurationRefused(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"hosts":           func(c *Config) { c.Hosts = nil },
-		"hosts: \"*":      func(c *Config) { c.Hosts = []string{"*.example"} },
+		"hosts[0]: \"*":   func(c *Config) { c.Hosts = []string{"*.example"} },
 		"url":             func(c *Config) { c.URL = "http://ca.example" },
 		"directory":       func(c *Config) { c.Directory = "directory.example:8702" },
-		"listen":          func(c *Config) { c.Listen = "8700" },
 		"profile":         func(c *Config) { c.Profile = "x" },
 		"patience":        func(c *Config) { c.Patience = time.Hour },
 		"validity.router": func(c *Config) { c.Validity.Router = 0 },
@@ -141,7 +141,7 @@ func TestOpenRefuses(t *testing.T) {
 	if err := os.Chmod(filepath.Join(other, fileGroupKey), 0o640); err != nil { //nolint:gosec // that is the point
 		t.Fatal(err)
 	}
-	if _, err := Open(other, Options{}); !errors.Is(err, ErrPermissions) {
+	if _, err := Open(other, Options{}); !errors.Is(err, identity.ErrPermissions) {
 		t.Errorf("a key that others may read: %v", err)
 	}
 	// The root's key may be elsewhere.

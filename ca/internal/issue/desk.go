@@ -33,6 +33,7 @@ var (
 type Directory interface {
 	Health(ctx context.Context) error
 	Apply(ctx context.Context, c client.Change) error
+	Has(ctx context.Context, changeID string) (bool, error)
 }
 
 // Terms are how long things live.

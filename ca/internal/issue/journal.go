@@ -29,6 +29,9 @@ func (d *Desk) begin(ctx context.Context) (context.Context, context.CancelFunc, 
 		err = d.retry(ctx, func() error { return d.cfg.Directory.Health(ctx) })
 	}
 	if err == nil {
+		d.compare(ctx)
+	}
+	if err == nil {
 		err = d.settle(ctx)
 	}
 	if err != nil {
@@ -141,6 +144,14 @@ func (d *Desk) Settle(ctx context.Context) error {
 	return d.settle(ctx)
 }
 
+// compare is Compare before a change is sent, which would be the last that was acknowledged from then on. It
+// keeps nothing from being sent.
+func (d *Desk) compare(ctx context.Context) {
+	if err := d.Compare(ctx); err != nil {
+		d.cfg.Log.Debug("not known whether the directory was restored", "error", err)
+	}
+}
+
 func (d *Desk) settle(ctx context.Context) error {
 	var queue []ledger.Intent
 	err := d.cfg.Ledger.View(func(tx *ledger.Tx) (err error) {
@@ -149,6 +160,9 @@ func (d *Desk) settle(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	if len(queue) > 0 && ctx.Err() == nil {
+		d.compare(ctx)
 	}
 	// What is revoked is in the CRL here, whoever stands before it in the queue.
 	for i := range queue {
@@ -266,6 +280,9 @@ func (d *Desk) finish(in *ledger.Intent) error {
 			if err := tx.Take(in.Effects); err != nil {
 				return err
 			}
+		}
+		if err := d.told(tx, in); err != nil {
+			return err
 		}
 		return tx.DropIntent(in.Number)
 	})

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -61,6 +62,23 @@ func (d *directory) Health(context.Context) error {
 		return unavailable("connection refused")
 	}
 	return nil
+}
+
+func (d *directory) Has(_ context.Context, changeID string) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.down || d.mute {
+		return false, unavailable("connection refused")
+	}
+	_, ok := d.changes[changeID]
+	return ok, nil
+}
+
+// restore is what a copy would bring back.
+func (d *directory) restore(copied map[string]string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.changes = maps.Clone(copied)
 }
 
 func (d *directory) Apply(ctx context.Context, c client.Change) error {

@@ -4,6 +4,8 @@
 //
 //	bucket    key           value
 //	meta      clock         latest time at which something was written
+//	          told          Told: the last change that the directory acknowledged
+//	          setback       Setback: it no longer knew that one
 //	tokens    token ID      Token: hash of the secret, what it is for, who used it
 //	users     UID           User
 //	groups    name          Group: control key pair, the private one sealed

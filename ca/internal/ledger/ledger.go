@@ -34,6 +34,11 @@ var (
 	keyClock      = []byte("clock")
 )
 
+const (
+	keyTold    = "told"
+	keySetback = "setback"
+)
+
 // Ledger is an open book. Safe for concurrent use.
 type Ledger struct{ db *bolt.DB }
 
@@ -228,3 +233,21 @@ func (tx *Tx) Clock() (time.Time, error) {
 
 // SetClock notes a time.
 func (tx *Tx) SetClock(t time.Time) error { return put(tx, bucketMeta, string(keyClock), t) }
+
+// Told returns what the directory has acknowledged last.
+func (tx *Tx) Told() (Told, error) {
+	t, _, err := get[Told](tx, bucketMeta, keyTold)
+	return t, err
+}
+
+// SetTold notes what the directory has acknowledged.
+func (tx *Tx) SetTold(t Told) error { return put(tx, bucketMeta, keyTold, t) }
+
+// Setback returns what the directory was found not to know any more.
+func (tx *Tx) Setback() (Setback, error) {
+	s, _, err := get[Setback](tx, bucketMeta, keySetback)
+	return s, err
+}
+
+// SetSetback notes it; zero: nothing.
+func (tx *Tx) SetSetback(s Setback) error { return put(tx, bucketMeta, keySetback, s) }

@@ -125,3 +125,16 @@ type Effects struct {
 	Certs   []Cert   `json:"certs,omitempty"`
 	Tokens  []Token  `json:"tokens,omitempty"`
 }
+
+// Told is the last change that the directory has acknowledged; zero: none yet.
+type Told struct {
+	ChangeID string    `json:"change_id"`
+	What     string    `json:"what"` // in words
+	Time     time.Time `json:"time"`
+}
+
+// Setback says that the directory did not know Told any more when it was asked; zero: it did.
+type Setback struct {
+	Noticed time.Time `json:"noticed"`
+	Told    Told      `json:"told"`
+}

@@ -49,6 +49,9 @@ func fail(what string, err error) error {
 	if _, ok := errors.AsType[*cli.Error](err); ok {
 		return cli.Fail(cli.ExitFailure, what, err, "") // it has both
 	}
+	if e, ok := errors.AsType[*identity.PermissionsError](err); ok {
+		return cli.Fail(cli.ExitDenied, what, err, e.Hint())
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -72,8 +75,8 @@ func fail(what string, err error) error {
 		return cli.Fail(cli.ExitDenied, what, err, "compare it with what twinkey-ca init printed; somebody may stand in between")
 	case errors.Is(err, syscall.EADDRINUSE):
 		return cli.Fail(cli.ExitInUse, what, err, "another process listens there; choose another address with --listen")
-	case errors.Is(err, identity.ErrPermissions):
-		return cli.Fail(cli.ExitDenied, what, err, "keys are for their owner alone: chmod 600 the file, chmod 700 the directory")
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return cli.Fail(cli.ExitConfig, what, err, "no interface of this machine has this address: correct --listen or listen in directory.yaml")
 	case errors.Is(err, os.ErrNotExist):
 		return cli.Fail(cli.ExitNotFound, what, err, "is --dir right? a database is made by the first: twinkey-directory serve")
 	case errors.Is(err, os.ErrPermission):

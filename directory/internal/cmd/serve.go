@@ -28,7 +28,8 @@ import (
 const roleDirectory = "directory"
 
 func serveCommand(in func() home) *cobra.Command {
-	var listen, ca string
+	var listen config.TCPAddress
+	var ca string
 	c := &cobra.Command{
 		Use:     "serve",
 		Short:   "Answer the CA and the routers",
@@ -50,7 +51,7 @@ func serveCommand(in func() home) *cobra.Command {
 			return fail("serving", serve(c.Context(), h, s, cli.Logger(c.Context())))
 		},
 	}
-	c.Flags().StringVar(&listen, "listen", "", "TCP address, in place of the one in the settings")
+	c.Flags().TextVar(&listen, "listen", listen, "TCP address, in place of the one in the settings")
 	c.Flags().StringVar(&ca, "ca", "", "URL of the CA, in place of the one in the settings")
 	return c
 }
@@ -82,7 +83,7 @@ func serve(ctx context.Context, h home, s Settings, log *slog.Logger) (err error
 	}, access.Policy{Lockout: s.Lockout.policy()})
 	srv := api.New(reg, guard, watch.New(reg, s.Heartbeat, s.Watchers), log)
 
-	l, err := net.Listen("tcp", s.Listen)
+	l, err := net.Listen("tcp", string(s.Listen))
 	if err != nil {
 		return err
 	}

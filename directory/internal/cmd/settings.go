@@ -12,12 +12,12 @@ import (
 
 // Settings is the file directory.yaml.
 type Settings struct {
-	Listen    string        `yaml:"listen" doc:"TCP address to serve on." default:":8702"`
-	CA        string        `yaml:"ca" doc:"URL of the CA, which renews this directory's certificate; empty: nobody does." example:"https://ca.example:8700"`
-	RenewAt   float64       `yaml:"renew-at" doc:"Part of its life after which the certificate is renewed." default:"0.66"`
-	Heartbeat time.Duration `yaml:"heartbeat" doc:"Longest silence on a watch, 5s at most; shorter tells routers sooner that the directory is gone." default:"4s"`
-	Watchers  int           `yaml:"watchers" doc:"How many may watch at once." default:"4096"`
-	Lockout   Lockout       `yaml:"lockout" doc:"When failed logins lock."`
+	Listen    config.TCPAddress `yaml:"listen" doc:"TCP address to serve on." default:":8702"`
+	CA        string            `yaml:"ca" doc:"URL of the CA, which renews this directory's certificate; empty: nobody does." example:"https://ca.example:8700"`
+	RenewAt   float64           `yaml:"renew-at" doc:"Part of its life after which the certificate is renewed." default:"0.66"`
+	Heartbeat time.Duration     `yaml:"heartbeat" doc:"Longest silence on a watch, 5s at most; shorter tells routers sooner that the directory is gone." default:"4s"`
+	Watchers  int               `yaml:"watchers" doc:"How many may watch at once." default:"4096"`
+	Lockout   Lockout           `yaml:"lockout" doc:"When failed logins lock."`
 }
 
 // Lockout is its section on failed logins.
@@ -31,17 +31,14 @@ type Lockout struct {
 
 // loadSettings reads the file at path, or takes the defaults if there is none.
 func loadSettings(path string) (Settings, error) {
-	s, err := config.Load[Settings](path)
+	s, err := config.Load(path, Settings.check)
 	if errors.Is(err, os.ErrNotExist) {
-		s, err = config.Parse[Settings](path, nil)
+		return config.Parse(path, nil, Settings.check)
 	}
-	if err != nil {
-		return s, err
-	}
-	return s, s.check(path)
+	return s, err
 }
 
-func (s Settings) check(path string) error {
+func (s Settings) check() error {
 	for _, c := range []struct {
 		key string
 		ok  bool
@@ -57,7 +54,7 @@ func (s Settings) check(path string) error {
 		{"lockout.max-lock", s.Lockout.MaxLock >= s.Lockout.Lock, "must not be less than lock"},
 	} {
 		if !c.ok {
-			return &config.Error{File: path, Key: c.key, Reason: c.key + " " + c.why}
+			return config.Wrong(c.key, errors.New(c.why))
 		}
 	}
 	return nil

@@ -37,8 +37,11 @@ root certificate, so that nobody can pose as the CA.`,
 			if ca == "" || fingerprint == "" || token == "" {
 				return cli.Fail(cli.ExitUsage, "enrolling this router", errors.New("--ca, --fingerprint and --token are all needed"), "the CA's operator gets them by: twinkey-ca router token NAME --prefix P")
 			}
-			if _, err := identity.Load(filepath.Join(dir, "identity")); err == nil {
+			switch _, err := identity.Load(filepath.Join(dir, "identity")); {
+			case err == nil:
 				return cli.Fail(cli.ExitConflict, "enrolling this router", fmt.Errorf("%w in %s", identity.ErrExists, dir), "to enrol anew move that directory away first")
+			case errors.Is(err, identity.ErrPermissions): // else the token would be spent on keys that cannot be stored
+				return startFailed("enrolling this router", err)
 			}
 			// Before the token is spent.
 			if err := os.MkdirAll(dir, 0o700); err != nil {

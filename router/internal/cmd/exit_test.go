@@ -16,6 +16,18 @@ func TestExitCodes(t *testing.T) {
 	if err := os.WriteFile(bad, []byte("lisen: 7\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	for name, mode := range map[string]os.FileMode{"open/identity": 0o755, "empty/identity": 0o700} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(path, "../router.yaml"), []byte("state: "+filepath.Dir(path)+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, tt := range []struct {
 		args []string
 		code int
@@ -25,6 +37,9 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"config", "example"}, cli.ExitOK},
 		{[]string{"config", "check", bad}, cli.ExitConfig},
 		{[]string{"up", "--config", bad}, cli.ExitConfig},
+		{[]string{"up", "--config", filepath.Join(dir, "open/router.yaml")}, cli.ExitDenied},
+		{[]string{"up", "--config", filepath.Join(dir, "empty/router.yaml")}, cli.ExitNotFound},
+		{[]string{"enroll", "--dir", filepath.Join(dir, "open"), "--ca", "https://127.0.0.1:1", "--fingerprint", "00", "--token", "twinkey-router.a.b"}, cli.ExitDenied},
 		{[]string{"bogus"}, cli.ExitUsage},
 		{[]string{"status", "--bogus"}, cli.ExitUsage},
 		{[]string{"status", "extra"}, cli.ExitUsage},

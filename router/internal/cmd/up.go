@@ -67,9 +67,10 @@ interface go. SIGHUP reads the configuration again.`,
 // startFailed says what the administrator of this box can do about it.
 func startFailed(what string, err error) error {
 	code, hint := cli.ExitFailure, ""
+	if e, ok := errors.AsType[*identity.PermissionsError](err); ok {
+		return cli.Fail(cli.ExitDenied, what, err, e.Hint())
+	}
 	switch {
-	case errors.Is(err, identity.ErrPermissions):
-		code, hint = cli.ExitDenied, "keys are for their owner alone; if others may have read them, have this router revoked and enrol it anew"
 	case errors.Is(err, identity.ErrNone):
 		code, hint = cli.ExitNotFound, "enrol first: twinkey-router enroll --ca URL --fingerprint F --token T"
 	case errors.Is(err, appliance.ErrUncovered):

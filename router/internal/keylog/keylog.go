@@ -6,6 +6,7 @@ import (
 	"sync"
 	"syscall"
 
+	"twinkey/pkg/identity"
 	"twinkey/proto/esp"
 	"twinkey/proto/secret"
 )
@@ -28,8 +29,8 @@ func Open(path string) (*File, error) {
 	case err != nil:
 	case !st.Mode().IsRegular():
 		err = fmt.Errorf("%s is no ordinary file", path)
-	case st.Mode().Perm()&0o077 != 0:
-		err = fmt.Errorf("%s may be read or written by others: chmod 600 it", path)
+	default:
+		err = identity.OwnerOnly(path, st.Mode())
 	}
 	if err != nil {
 		_ = f.Close()

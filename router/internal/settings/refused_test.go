@@ -5,6 +5,35 @@ import (
 	"testing"
 )
 
+// Every value that is refused is shown where it stands, by the path of its key.
+func TestRefusedWithItsPlace(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"tun:\n  mtu: 1400\n  device: fast\n", "router.yaml:3:11: tun.device: \"fast\" is none of auto, offload, water\n    3 |   device: fast\n      |           ^"},
+		{"listen: 1701\n", "router.yaml:1:9: listen: "},
+		{"\npublic: hq:1701\n", "router.yaml:2:9: public: "},
+		{"ca: http://hq\n", "router.yaml:1:5: ca: "},
+		{"directory: hq\n", "router.yaml:1:12: directory: "},
+		{"data: {headers: short}\n", "router.yaml:1:17: data.headers: "},
+		{"site:\n  links: often\n", "router.yaml:2:10: site.links: "},
+		{"site:\n  prefixes:\n    - 10.1.0.0/24\n    - 10.2.0.1/24\n", "router.yaml:4:7: site.prefixes[1]: "},
+		{"site: {prefixes: [10.1.0.0/24, 10.1.0.0/25]}\n", "router.yaml:1:32: site.prefixes[1]: "},
+		{"site: {prefixes: [ten]}\n", "router.yaml:1:19: site.prefixes[0]: "},
+		{"site: {peers: [rb, Rc]}\n", "router.yaml:1:20: site.peers[1]: "},
+		{"security: {suites: [aes256-gcm, rot13]}\n", "router.yaml:1:33: security.suites[1]: "},
+		{"security: {suites: []}\n", "router.yaml:1:20: security.suites: "},
+		{"security: {rekey-time: 1h, rekey-grace: 2h}\n", "router.yaml:1:41: security.rekey-grace: "},
+		{"security: {rekey-time: 3600}\n", "router.yaml:1:24: security.rekey-time: \"3600\" is no duration; write a number and a unit"},
+		{"keepalive: {nat: -1s}\n", "router.yaml:1:18: keepalive.nat: "},
+		{"renewal: {at: 2}\n", "router.yaml:1:15: renewal.at: "},
+		{"tun: {queues: -1}\n", "router.yaml:1:15: tun.queues: "},
+		{"security: {rekey-time: 20s}\n", "router.yaml: security.rekey-grace: 30s is not less"}, // a default, which stands nowhere
+	} {
+		if _, err := load(t, tt.text); err == nil || !strings.HasPrefix(err.Error(), tt.want) {
+			t.Errorf("%q:\n got %v\nwant %s", tt.text, err, tt.want)
+		}
+	}
+}
+
 // What could not work is refused when it is read, with every word that one needs to mend it.
 func TestRefused(t *testing.T) {
 	for name, tt := range map[string]struct{ text, want string }{

@@ -98,35 +98,40 @@ var ErrLegacy = errors.New("legacy suite")
 
 // Load reads and checks the file at path.
 func Load(path string) (*Settings, error) {
-	f, err := config.Load[File](path)
+	var s *Settings
+	_, err := config.Load(path, func(f File) (err error) {
+		s, err = f.Check()
+		return err
+	})
 	if err != nil {
 		return nil, err
-	}
-	s, err := f.Check()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return s, nil
 }
 
-// Check turns what was written into what may be used.
+// wrong is what a check says of the value of a key; config.Load adds where it stands.
+func wrong(key, format string, args ...any) error {
+	return config.Wrong(key, fmt.Errorf(format, args...))
+}
+
+// Check turns what was written into what may be used. It fails with a *config.Error.
 func (f File) Check() (*Settings, error) {
 	s := &Settings{File: f}
 	var err error
 	if s.Listen, err = netip.ParseAddrPort(f.Listen); err != nil {
-		return nil, fmt.Errorf("listen: %w (write an address and a port, such as 0.0.0.0:1701)", err)
+		return nil, wrong("listen", "%w (write an address and a port, such as 0.0.0.0:1701)", err)
 	}
 	if f.Public != "" {
 		if s.Public, err = netip.ParseAddrPort(f.Public); err != nil {
-			return nil, fmt.Errorf("public: %w (write an address and a port, such as 198.51.100.1:1701)", err)
+			return nil, wrong("public", "%w (write an address and a port, such as 198.51.100.1:1701)", err)
 		}
 		if s.Public.Addr().IsUnspecified() || s.Public.Port() == 0 {
-			return nil, fmt.Errorf("public: nobody can dial %s: an address and a port are needed, such as 198.51.100.1:1701", s.Public)
+			return nil, wrong("public", "nobody can dial %s: an address and a port are needed, such as 198.51.100.1:1701", s.Public)
 		}
 	}
 	for key, raw := range map[string]string{"directory": f.Directory, "ca": f.CA} {
 		if raw != "" && !strings.HasPrefix(raw, "https://") {
-			return nil, fmt.Errorf("%s: %q is no https:// URL", key, raw)
+			return nil, wrong(key, "%q is no https:// URL", raw)
 		}
 	}
 	if err := s.checkSite(); err != nil {
@@ -142,37 +147,38 @@ func (f File) Check() (*Settings, error) {
 }
 
 func (s *Settings) checkSite() error {
-	for _, p := range s.Site.Prefixes {
+	for i, p := range s.Site.Prefixes {
+		key := fmt.Sprintf("site.prefixes[%d]", i)
 		prefix, err := netip.ParsePrefix(p)
 		if err != nil {
-			return fmt.Errorf("site.prefixes: %w", err)
+			return config.Wrong(key, err)
 		}
 		if prefix != prefix.Masked() {
-			return fmt.Errorf("site.prefixes: %s has host bits set: did you mean %s?", prefix, prefix.Masked())
+			return wrong(key, "%s has host bits set: did you mean %s?", prefix, prefix.Masked())
 		}
-		if i := slices.IndexFunc(s.Prefixes, prefix.Overlaps); i >= 0 {
-			return fmt.Errorf("site.prefixes: %s overlaps %s", prefix, s.Prefixes[i])
+		if j := slices.IndexFunc(s.Prefixes, prefix.Overlaps); j >= 0 {
+			return wrong(key, "%s overlaps %s", prefix, s.Prefixes[j])
 		}
 		s.Prefixes = append(s.Prefixes, prefix)
 	}
 	if d := s.Tun.Device; d != "auto" && d != "offload" && d != "water" {
-		return fmt.Errorf("tun.device: %q is none of auto, offload, water", d)
+		return wrong("tun.device", "%q is none of auto, offload, water", d)
 	}
 	if h := s.Data.Headers; h != "compact" && h != "full" {
-		return fmt.Errorf("data.headers: %q is neither compact nor full", h)
+		return wrong("data.headers", "%q is neither compact nor full", h)
 	}
 	if c := s.Data.Compression; c != "off" && c != "lz4" {
 		return fmt.Errorf("data.compression: %q is neither off nor lz4", c)
 	}
 	if s.Tun.Queues < 0 || s.Tun.Queues > maxQueues {
-		return fmt.Errorf("tun.queues: %d is not between 0 and %d", s.Tun.Queues, maxQueues)
+		return wrong("tun.queues", "%d is not between 0 and %d", s.Tun.Queues, maxQueues)
 	}
 	if s.Site.Links != "start" && s.Site.Links != "demand" {
-		return fmt.Errorf("site.links: %q is neither start nor demand", s.Site.Links)
+		return wrong("site.links", "%q is neither start nor demand", s.Site.Links)
 	}
-	for _, name := range s.Site.Peers {
+	for i, name := range s.Site.Peers {
 		if err := twincert.CheckName(name); err != nil {
-			return fmt.Errorf("site.peers: %q: %w", name, err)
+			return wrong(fmt.Sprintf("site.peers[%d]", i), "%q: %w", name, err)
 		}
 	}
 	return nil
@@ -180,18 +186,19 @@ func (s *Settings) checkSite() error {
 
 func (s *Settings) checkSuites() error {
 	if len(s.Security.Suites) == 0 {
-		return errors.New("security.suites: at least one suite is needed")
+		return wrong("security.suites", "at least one suite is needed")
 	}
-	for _, name := range s.Security.Suites {
+	for i, name := range s.Security.Suites {
+		key := fmt.Sprintf("security.suites[%d]", i)
 		suite, err := esp.ParseSuite(name)
 		if err != nil {
-			return fmt.Errorf("security.suites: %w", err)
+			return config.Wrong(key, err)
 		}
 		if suite.Legacy() && !s.Security.Legacy {
-			return fmt.Errorf("security.suites: %w %s: set security.legacy to true if you accept what it lacks", ErrLegacy, suite)
+			return wrong(key, "%w %s: set security.legacy to true if you accept what it lacks", ErrLegacy, suite)
 		}
 		if slices.Contains(s.Suites, suite) {
-			return fmt.Errorf("security.suites: %s is listed twice", suite)
+			return wrong(key, "%s is listed twice", suite)
 		}
 		s.Suites = append(s.Suites, suite)
 	}
@@ -209,13 +216,13 @@ func (s *Settings) checkRanges() error {
 	six := slices.ContainsFunc(s.Prefixes, func(p netip.Prefix) bool { return p.Addr().Is6() })
 	switch mtu := s.Tun.MTU; {
 	case mtu != 0 && (mtu < minMTU || mtu > maxMTU):
-		return fmt.Errorf("tun.mtu: %d is not between %d and %d", mtu, minMTU, maxMTU)
+		return wrong("tun.mtu", "%d is not between %d and %d", mtu, minMTU, maxMTU)
 	case mtu != 0 && six && mtu < minMTU6:
-		return fmt.Errorf("tun.mtu: %d is less than the %d that IPv6 needs", mtu, minMTU6)
+		return wrong("tun.mtu", "%d is less than the %d that IPv6 needs", mtu, minMTU6)
 	case s.Tun.Name == "" || len(s.Tun.Name) > maxName:
-		return fmt.Errorf("tun.name: %q has not 1 to %d bytes", s.Tun.Name, maxName)
+		return wrong("tun.name", "%q has not 1 to %d bytes", s.Tun.Name, maxName)
 	case !(s.Renewal.At > 0 && s.Renewal.At < 1): // so also not a number
-		return fmt.Errorf("renewal.at: %v is not between 0 and 1", s.Renewal.At)
+		return wrong("renewal.at", "%v is not between 0 and 1", s.Renewal.At)
 	}
 	return s.checkTimes()
 }
@@ -235,11 +242,11 @@ func (s *Settings) checkTimes() error {
 		{"renewal.warn", s.Renewal.Warn, time.Second, true},
 	} {
 		if d.is < d.min && (!d.zeroToo || d.is != 0) {
-			return fmt.Errorf("%s: %s is less than %s", d.key, d.is, d.min)
+			return wrong(d.key, "%s is less than %s", d.is, d.min)
 		}
 	}
 	if s.Security.RekeyGrace >= s.Security.RekeyTime {
-		return fmt.Errorf("security.rekey-grace: %s is not less than rekey-time (%s)", s.Security.RekeyGrace, s.Security.RekeyTime)
+		return wrong("security.rekey-grace", "%s is not less than rekey-time (%s)", s.Security.RekeyGrace, s.Security.RekeyTime)
 	}
 	return nil
 }
