@@ -44,6 +44,7 @@ const maxExtensions = 8
 type Packet struct {
 	b       []byte   // exactly the packet, without what followed it
 	l4      uint16   // where the payload begins
+	offset  uint16   // of a fragment, in units of 8 bytes
 	proto   Protocol // what the payload is
 	later   bool     // a fragment that is not the first: the payload has no header
 	partial bool     // a fragment, the first one included
@@ -85,7 +86,7 @@ func parseV4(b []byte) (Packet, error) {
 	frag := binary.BigEndian.Uint16(b[6:])
 	return Packet{
 		b: b[:total:total], l4: uint16(ihl), proto: Protocol(b[9]),
-		later: frag&0x1fff != 0, partial: frag&0x3fff != 0, // More Fragments and Fragment Offset
+		offset: frag & 0x1fff, later: frag&0x1fff != 0, partial: frag&0x3fff != 0, // More Fragments and Fragment Offset
 	}, nil
 }
 
@@ -126,7 +127,7 @@ func parseV6(b []byte) (Packet, error) {
 		}
 		if next == fragment {
 			f := binary.BigEndian.Uint16(p.b[off+2:])
-			p.later, p.partial = f&0xfff8 != 0, f&0xfff9 != 0
+			p.offset, p.later, p.partial = f>>3, f&0xfff8 != 0, f&0xfff9 != 0
 		}
 		next = Protocol(p.b[off])
 		off += n
@@ -173,6 +174,9 @@ func (p Packet) Dst() netip.Addr {
 
 // Fragment tells whether the packet is a part of another, the first part included.
 func (p Packet) Fragment() bool { return p.partial }
+
+// Offset is where in the whole payload the payload of a fragment begins, in bytes; 0 of the first, and of what is none.
+func (p Packet) Offset() int { return int(p.offset) * 8 }
 
 // DontFragment tells whether a router must not cut the packet: never for IPv6, and for
 // IPv4 where the DF bit is set.

@@ -1,0 +1,148 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"twinkey/pkg/twincert"
+)
+
+// Everybody stands for every group.
+const Everybody = "*"
+
+// Rule is one rule as it is written in the configuration; see the package's documentation.
+type Rule struct {
+	Groups  []string       `yaml:"groups" doc:"Groups whose users it is for; * is everybody." example:"[staff]"`
+	To      []netip.Prefix `yaml:"to" doc:"What they may reach; empty: all that the far site bridges." example:"[10.2.0.0/24]"`
+	Allow   []Service      `yaml:"allow" doc:"Protocols and ports: any, tcp, udp/53, tcp/80-443, icmp, a protocol's number; empty: any." example:"[tcp/22, tcp/80-443, icmp]"`
+	From    []netip.Prefix `yaml:"from" doc:"Addresses that they may log in from; empty: all that the router in front of them is certified for." example:"[10.1.1.0/24]"`
+	Calls   int            `yaml:"calls" doc:"Calls at a time for each user, each to or from another router; 0: any number." default:"0"`
+	Idle    time.Duration  `yaml:"idle" doc:"A call ends after this long without a packet; 0: never." default:"0s"`
+	Session time.Duration  `yaml:"session" doc:"A call ends this long after it came up; 0: never." default:"0s"`
+}
+
+// ErrDenied says that no rule lets a user do what they ask for.
+var ErrDenied = errors.New("the policy does not allow it")
+
+// Policy is a checked list of rules. Nil allows nothing.
+type Policy struct{ rules []Rule }
+
+// Limits of a policy.
+const (
+	maxRules    = 1000
+	maxPrefixes = 1000 // of a rule, likewise services
+	minIdle     = time.Second
+)
+
+// FieldError says which field of which rule is wrong.
+type FieldError struct {
+	Rule  int // from 0
+	Field string
+	Err   error
+}
+
+func (e *FieldError) Error() string { return fmt.Sprintf("policy[%d].%s: %v", e.Rule, e.Field, e.Err) }
+
+// Unwrap is what is wrong.
+func (e *FieldError) Unwrap() error { return e.Err }
+
+// New checks rules. Its error is a *FieldError.
+func New(rules []Rule) (*Policy, error) {
+	if len(rules) > maxRules {
+		return nil, &FieldError{maxRules, "groups", fmt.Errorf("more than %d rules", maxRules)}
+	}
+	for i, r := range rules {
+		wrong := func(field, format string, a ...any) error { return &FieldError{i, field, fmt.Errorf(format, a...)} }
+		if len(r.Groups) == 0 {
+			return nil, wrong("groups", "it is for nobody: name groups, or * for everybody")
+		}
+		for _, g := range r.Groups {
+			if err := twincert.CheckName(g); err != nil && g != Everybody {
+				return nil, wrong("groups", "%q: %w", g, err)
+			}
+		}
+		for field, ps := range map[string][]netip.Prefix{"to": r.To, "from": r.From} {
+			if len(ps) > maxPrefixes {
+				return nil, wrong(field, "more than %d", maxPrefixes)
+			}
+			for _, p := range ps {
+				if p != p.Masked() {
+					return nil, wrong(field, "%s has host bits set: did you mean %s?", p, p.Masked())
+				}
+			}
+		}
+		switch {
+		case len(r.Allow) > maxPrefixes:
+			return nil, wrong("allow", "more than %d", maxPrefixes)
+		case r.Calls < 0:
+			return nil, wrong("calls", "%d is less than 0", r.Calls)
+		case r.Idle != 0 && r.Idle < minIdle:
+			return nil, wrong("idle", "%s is less than %s", r.Idle, minIdle)
+		case r.Session != 0 && r.Session < minIdle:
+			return nil, wrong("session", "%s is less than %s", r.Session, minIdle)
+		}
+	}
+	return &Policy{slices.Clone(rules)}, nil
+}
+
+// Terms are what holds for the users of a group.
+type Terms struct {
+	From          []netip.Prefix // empty: any
+	Calls         int            // 0: any number
+	Idle, Session time.Duration  // 0: none
+	rules         []rule
+	open          bool // everything passes
+}
+
+// Terms returns what holds for the users of group; ErrDenied if no rule names it.
+func (p *Policy) Terms(group string) (Terms, error) {
+	var t Terms
+	named, anywhere := false, false
+	if p != nil {
+		for _, r := range p.rules {
+			if !slices.Contains(r.Groups, Everybody) && (group == "" || !slices.Contains(r.Groups, group)) {
+				continue
+			}
+			named = true
+			t.rules = append(t.rules, rule{r.To, r.Allow})
+			t.open = t.open || len(r.To) == 0 && everything(r.Allow)
+			anywhere = anywhere || len(r.From) == 0
+			t.From = append(t.From, r.From...)
+			t.Calls = first(t.Calls, r.Calls)
+			t.Idle = first(t.Idle, r.Idle)
+			t.Session = first(t.Session, r.Session)
+		}
+	}
+	if !named {
+		return Terms{}, fmt.Errorf("%w: no rule is for users of group %q", ErrDenied, group)
+	}
+	if anywhere {
+		t.From = nil
+	}
+	return t, nil
+}
+
+func first[T int | time.Duration](a, b T) T {
+	if a != 0 {
+		return a
+	}
+	return b
+}
+
+// Admits says whether a user may have a call from an address, n others being up. The error is ErrDenied.
+func (t Terms) Admits(a netip.Addr, n int) error {
+	switch {
+	case len(t.From) > 0 && !within(t.From, a):
+		return fmt.Errorf("%w: from %s there are no logins, only from %v", ErrDenied, a, t.From)
+	case t.Calls > 0 && n >= t.Calls:
+		return fmt.Errorf("%w: %d calls of this user are up, and no more may be", ErrDenied, n)
+	}
+	return nil
+}
+
+func within(ps []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(ps, func(p netip.Prefix) bool { return p.Contains(a) })
+}
