@@ -1,0 +1,190 @@
+package authn_test
+
+import (
+	"bytes"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/subtle"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"errors"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"twinkey/directory/client"
+	"twinkey/pkg/keybundle"
+	"twinkey/pkg/twincert"
+	"twinkey/proto/secret"
+	"twinkey/router/internal/authn"
+	"twinkey/router/internal/trust"
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// world is a CA and a directory that holds alice; tests change what the directory answers.
+type world struct {
+	ca  *x509.Certificate
+	key *ecdsa.PrivateKey
+
+	params  keybundle.Params
+	auth    []byte // that proves her password
+	release client.Release
+	code    string // of a refusal of Release; empty: it is granted
+	trust   *trust.Store
+}
+
+const password = "correct horse battery staple"
+
+func newWorld() *world {
+	w := &world{key: must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), trust: trust.New(time.Hour)}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	w.ca = must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, tmpl, w.key.Public(), w.key))))
+	w.trust.SetAnchors([]*x509.Certificate{w.ca}, nil)
+	w.trust.Heard(time.Now())
+	w.params = keybundle.Params{Salt: make([]byte, keybundle.SaltLen), Time: 1, MemoryKiB: 8 << 10, Threads: 1} // the least
+	w.auth = bytes.Clone(must(keybundle.Derive([]byte(password), w.params)).Auth.Bytes())
+	w.release = w.sealed(w.user("alice"))
+	return w
+}
+
+// keys are a user's private ones, and their certificate.
+type keys struct {
+	private keybundle.Private
+	der     []byte
+}
+
+func (w *world) user(name string) keys {
+	return w.certify(twincert.Template{Role: twincert.User, Name: name, Group: "staff"})
+}
+
+func (w *world) certify(tmpl twincert.Template) (k keys) {
+	pair := func(public *[32]byte) secret.Key {
+		priv := must(ecdh.X25519().GenerateKey(rand.Reader))
+		*public = [32]byte(priv.PublicKey().Bytes())
+		return secret.New(priv.Bytes())
+	}
+	k.private = keybundle.Private{Control: pair(&tmpl.Keys.Control), Data: pair(&tmpl.Keys.Data)}
+	tmpl.Profile, tmpl.Serial = twincert.Paper, must(rand.Int(rand.Reader, big.NewInt(1<<60)))
+	tmpl.NotBefore, tmpl.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(50*time.Minute)
+	k.der = must(twincert.Create(rand.Reader, &tmpl, w.ca, w.key))
+	return k
+}
+
+// sealed is what the directory keeps of k under alice's password.
+func (w *world) sealed(k keys) client.Release {
+	proof := must(keybundle.Derive([]byte(password), w.params))
+	return client.Release{Certificate: k.der, Sealed: must(keybundle.Seal(rand.Reader, k.private, proof.Seal, k.der))}
+}
+
+// ServeHTTP answers as the directory does.
+func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
+	refuse := func(code string) {
+		var b client.ErrorBody
+		b.Error.Code = code
+		out.WriteHeader(http.StatusForbidden)
+		_ = json.NewEncoder(out).Encode(b)
+	}
+	switch r.URL.Path {
+	case client.PathParams:
+		_ = json.NewEncoder(out).Encode(w.params)
+	case client.PathRelease:
+		var in client.ReleaseBody
+		_ = json.NewDecoder(r.Body).Decode(&in)
+		switch {
+		case w.code != "":
+			refuse(w.code)
+		case subtle.ConstantTimeCompare(in.Auth, w.auth) != 1:
+			refuse(client.CodeDenied)
+		default:
+			_ = json.NewEncoder(out).Encode(w.release)
+		}
+	default:
+		refuse(client.CodeNotFound)
+	}
+}
+
+// What a directory answers is believed as far as certificate and password bear it out, whatever directory it is.
+func TestLogin(t *testing.T) {
+	anyError := errors.New("any")
+	for name, tt := range map[string]struct {
+		change   func(w *world)
+		password string
+		want     error
+	}{
+		"the password":         {nil, password, nil},
+		"another password":     {nil, "guess", client.ErrDenied},
+		"locked":               {func(w *world) { w.code = client.CodeLocked }, password, client.ErrLocked},
+		"directory in trouble": {func(w *world) { w.code = client.CodeUnavailable }, password, client.ErrUnavailable},
+		"certificate revoked": {func(w *world) {
+			w.trust.Revoke(must(twincert.Parse(w.release.Certificate)).ID())
+		}, password, twincert.ErrRevoked},
+		"no word of revocations": {func(w *world) { w.trust.Heard(time.Now().Add(-2 * time.Hour)) }, password, trust.ErrStale},
+		"certificate of another CA": {func(w *world) {
+			w.release = newWorld().release
+		}, password, anyError},
+		"a router's certificate": {func(w *world) {
+			w.release = w.sealed(w.certify(twincert.Template{Role: twincert.Router, Name: "alice"}))
+		}, password, anyError},
+		"somebody else's keys": {func(w *world) { w.release = w.sealed(w.user("bob")) }, password, anyError},
+		"keys under another certificate": {func(w *world) {
+			w.release.Sealed = w.sealed(w.user("alice")).Sealed
+		}, password, keybundle.ErrOpen},
+		"keys that are not the certificate's": {func(w *world) {
+			k := w.user("alice")
+			k.private = w.user("alice").private
+			w.release = w.sealed(k)
+		}, password, anyError},
+		"one key of two": {func(w *world) {
+			k := w.user("alice")
+			k.private.Data = w.user("alice").private.Data
+			w.release = w.sealed(k)
+		}, password, anyError},
+		"sealed under another password": {func(w *world) {
+			k := w.user("alice")
+			proof := must(keybundle.Derive([]byte("another"), w.params))
+			w.release = client.Release{Certificate: k.der, Sealed: must(keybundle.Seal(rand.Reader, k.private, proof.Seal, k.der))}
+		}, password, keybundle.ErrOpen},
+		"params without bound": {func(w *world) { w.params.MemoryKiB = 1 << 30 }, password, client.ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			if tt.change != nil {
+				tt.change(w)
+			}
+			s := httptest.NewServer(w)
+			defer s.Close()
+			dir := client.New(s.URL, nil)
+			defer dir.CloseIdle()
+			cred, err := authn.Login(t.Context(), dir, w.trust, "alice", []byte(tt.password))
+			if tt.want != nil {
+				if err == nil || tt.want != anyError && !errors.Is(err, tt.want) {
+					t.Errorf("err = %v, want %v", err, tt.want)
+				}
+				if cred.Control.Private.Len() != 0 || cred.Data.Private.Len() != 0 {
+					t.Error("keys came with the failure")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cred.Certificate.Name != "alice" || cred.Control.Public != cred.Certificate.Keys.Control || cred.Data.Public != cred.Certificate.Keys.Data {
+				t.Errorf("credentials of %s do not fit", cred.Certificate.Name)
+			}
+		})
+	}
+}
