@@ -112,6 +112,7 @@ type Call struct {
 	RxSaved   uint64         `json:"rx_saved"`      // bytes that this spared
 	TxPacked  uint64         `json:"tx_compressed"`
 	TxSaved   uint64         `json:"tx_saved"`
+	Denied    uint64         `json:"denied"`         // packets that the policy did not let through
 	Foreign   uint64         `json:"foreign_source"` // packets dropped for their source address
 	Replayed  uint64         `json:"replayed"`
 	Forged    uint64         `json:"forged"` // packets that failed authentication

@@ -128,7 +128,7 @@ func (a *Appliance) open(s *settings.Settings) (err error) {
 		a.ports = append(a.ports, engine.Port{Queue: q, Conn: conns[i], Wait: wait})
 	}
 	a.eng, err = engine.New(engine.Config{
-		Device: a.dev, Ports: a.ports, Trust: a.trust, Log: a.log, Name: a.id.Name(), Install: a.install,
+		Device: a.dev, Ports: a.ports, Trust: a.trust, Log: a.log, Name: a.id.Name(), Install: a.install, Policy: s.Policy,
 		Native: native.Config{
 			Rand: rand.Reader, KeyLog: a.keyLog,
 			Suites: s.Suites, Hybrid: s.Security.PostQuantum, Capabilities: capabilities(s, a.dev), MRU: uint16(MTU(s)),
@@ -378,6 +378,9 @@ func (a *Appliance) Reload(ctx context.Context) error {
 	a.set.Store(s)
 	a.trust.SetBound(s.Security.Staleness)
 	a.sites.Again()
+	if err := a.eng.SetPolicy(ctx, s.Policy); err != nil {
+		return err
+	}
 	a.log.Info("configuration reloaded")
 	return a.pushMap(ctx)
 }

@@ -13,6 +13,7 @@ import (
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
+	"twinkey/router/internal/policy"
 	"twinkey/router/internal/renewal"
 )
 
@@ -108,7 +109,7 @@ func callStatus(c engine.CallStatus) admin.Call {
 		Since: c.Since, Cert: k.Cert.String(), NotAfter: c.NotAfter, SPIIn: spi(c.SPIIn), SPIOut: spi(c.SPIOut), Rekeys: c.Rekeys,
 		RxPackets: k.RxPackets.Load(), RxBytes: k.RxBytes.Load(), TxPackets: k.TxPackets.Load(), TxBytes: k.TxBytes.Load(),
 		Packing: out != nil && out.Compress, RxPacked: k.RxPacked.Load(), RxSaved: k.RxSaved.Load(), TxPacked: k.TxPacked.Load(), TxSaved: k.TxSaved.Load(),
-		Foreign: k.ForeignSource.Load(), Replayed: c.In.Replayed, Forged: c.In.Forged,
+		Denied: k.Denied.Load(), Foreign: k.ForeignSource.Load(), Replayed: c.In.Replayed, Forged: c.In.Forged,
 	}
 }
 
@@ -156,6 +157,8 @@ func loginError(uid string, err error) error {
 		e.Hint = "check UserID and password; the operator sees the reason in `twinkey-directory audit`"
 	case errors.Is(err, engine.ErrNotOurs):
 		e.Kind, e.Hint = admin.KindDenied, "name the address that the user's machine has on this router's LAN"
+	case errors.Is(err, policy.ErrDenied):
+		e.Kind, e.Hint = admin.KindDenied, "the rules are under policy: in the router's configuration; after a change there: twinkey-router reload"
 	case errors.Is(err, engine.ErrBridged):
 		e.Kind, e.Hint = admin.KindDenied, "users need addresses of a prefix that this router is certified for and that is in no site.prefixes"
 	case errors.Is(err, native.ErrUnknownPeer):

@@ -7,6 +7,7 @@ import (
 
 	"twinkey/pkg/twincert"
 	"twinkey/proto/esp"
+	"twinkey/router/internal/policy"
 )
 
 // Kind says what a call carries.
@@ -81,6 +82,8 @@ type Counters struct {
 	// ForeignSource counts packets that came in the call with a source address that
 	// is not bound to it, or were to leave in it with one.
 	ForeignSource atomic.Uint64
+	// Denied counts packets that the policy does not let through.
+	Denied atomic.Uint64
 	// Malformed counts payloads that were authentic but made no sense.
 	Malformed atomic.Uint64
 	// RxPacked and TxPacked count packets that came or went compressed, RxSaved and TxSaved the bytes
@@ -109,6 +112,7 @@ type Call struct {
 	Counters
 
 	bounds atomic.Pointer[Bounds]
+	filter atomic.Pointer[policy.Filter]
 	out    atomic.Pointer[Outbound]
 	lastRx atomic.Int64
 }
@@ -131,6 +135,12 @@ func (c *Call) Bounds() *Bounds { return c.bounds.Load() }
 
 // SetBounds swaps what may stand in the call. The caller swaps the routes that lead to it too.
 func (c *Call) SetBounds(b Bounds) { c.bounds.Store(&b) }
+
+// Filter is what the policy lets through; nil: everything.
+func (c *Call) Filter() *policy.Filter { return c.filter.Load() }
+
+// SetFilter swaps it.
+func (c *Call) SetFilter(f *policy.Filter) { c.filter.Store(f) }
 
 // Out is what seals for this call now; nil: the call is not up, or is down again.
 func (c *Call) Out() *Outbound { return c.out.Load() }

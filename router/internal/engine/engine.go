@@ -17,6 +17,7 @@ import (
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
+	"twinkey/router/internal/policy"
 	"twinkey/router/internal/trust"
 )
 
@@ -38,7 +39,9 @@ type Config struct {
 	Trust  *trust.Store
 	Log    *slog.Logger
 	Name   string // of this router
-	// Native is passed on; Table, Epoch, Self, Peer and Local are the engine's to set.
+	// Policy is what users may do at first; nil: nothing.
+	Policy *policy.Policy
+	// Native is passed on; Table, Epoch, Self, Peer, Local and Policy are the engine's to set.
 	Native native.Config
 	// Install brings the kernel's routes into the TUN interface to these destinations.
 	Install func(remote []netip.Prefix) error
@@ -68,6 +71,7 @@ type Engine struct {
 // state is what the control loop knows beside the machines.
 type state struct {
 	self     native.Self
+	policy   *policy.Policy
 	local    []netip.Prefix
 	public   bool // peers can dial us
 	demand   bool // open site links when a packet asks
@@ -106,12 +110,13 @@ func New(c Config) (*Engine, error) {
 		peers: make(map[string]native.Peer), users: make(map[links.Key]native.Wish),
 		waiting: make(map[links.Key][]func(*calls.Call, error)), active: make(map[uint64]Active),
 		tunnels: make(map[uint16]native.TunnelUp), retiring: make(map[uint64]time.Time), replace: make(map[links.Key]time.Time),
-		wanted: func(string) bool { return true },
+		wanted: func(string) bool { return true }, policy: c.Policy,
 	}
 	n := c.Native
 	n.Table, n.Epoch, n.Trust = e.table, e.epoch, c.Trust
 	n.Self = func() native.Self { return e.state.self }
 	n.Peer = func(name string) (native.Peer, bool) { p, ok := e.state.peers[name]; return p, ok }
+	n.Policy = func() *policy.Policy { return e.state.policy }
 	n.Local = func() []netip.Prefix { return e.state.local }
 	var err error
 	e.native, err = native.New(n)
@@ -166,6 +171,19 @@ func (e *Engine) SetSelf(ctx context.Context, s native.Self) error {
 				e.replace(now, links.Key{Peer: name})
 			}
 		}
+	})
+}
+
+// SetPolicy puts another policy on all calls. What it does not allow ends.
+func (e *Engine) SetPolicy(ctx context.Context, p *policy.Policy) error {
+	return e.Do(ctx, func(now time.Time) {
+		e.state.policy = p
+		for k, w := range e.state.users {
+			if err := e.native.Allowed(w, 0); err != nil {
+				e.forgetUser(now, k, err.Error())
+			}
+		}
+		e.native.PolicyChanged(now)
 	})
 }
 

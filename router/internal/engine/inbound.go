@@ -229,6 +229,10 @@ func checked(c *calls.Call, b []byte, v4 bool) []byte {
 		c.ForeignSource.Add(1)
 		return nil
 	}
+	if !c.Filter().Leaves(p) {
+		c.Denied.Add(1)
+		return nil
+	}
 	if p.Protocol() == ip.TCP && isSYN(p) {
 		if o := c.Out(); o != nil {
 			if most := o.Longest(p.CanShorten()); most > 0 {

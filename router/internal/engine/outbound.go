@@ -162,6 +162,10 @@ func (w *worker) carry(h gso.Header, n int) error {
 		c.ForeignSource.Add(1)
 		return nil
 	}
+	if !c.Filter().Enters(p) {
+		c.Denied.Add(1)
+		return nil
+	}
 	out := c.Out()
 	if out == nil {
 		d.NotUp.Add(1)

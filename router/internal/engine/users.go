@@ -74,7 +74,16 @@ func (e *Engine) admits(w native.Wish) error {
 	if !slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Contains(w.Address) }) {
 		return fmt.Errorf("%w: %s is in none of %v", ErrNotOurs, w.Address, own)
 	}
-	return e.apart(w.Address)
+	if err := e.apart(w.Address); err != nil {
+		return err
+	}
+	beside := 0
+	for k := range e.state.users {
+		if k.User == w.Key.User {
+			beside++
+		}
+	}
+	return e.native.Allowed(w, beside)
 }
 
 // apart says whether an address is free for a user. What a site link carries is not: while the

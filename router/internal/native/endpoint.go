@@ -15,6 +15,7 @@ import (
 	"twinkey/proto/secret"
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
+	"twinkey/router/internal/policy"
 	"twinkey/router/internal/trust"
 )
 
@@ -64,6 +65,8 @@ type Config struct {
 	Self  func() Self // must not change while one of the methods runs
 	Peer  func(name string) (Peer, bool)
 	Local func() []netip.Prefix // what we bridge over site links
+	// Policy is what users may do, now. Nil allows nothing.
+	Policy func() *policy.Policy
 	// KeyLog is told of every association that is made; nil: nobody is.
 	KeyLog func(spi uint32, s esp.Suite, key secret.Key)
 

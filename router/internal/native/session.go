@@ -16,6 +16,7 @@ import (
 	"twinkey/proto/ppp/link"
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
+	"twinkey/router/internal/policy"
 )
 
 // session is one call, from ICRQ to its end.
@@ -30,19 +31,22 @@ type session struct {
 	peerData    [32]byte    // whose is theirs
 	address     netip.Addr  // the user's; invalid in a site link
 
-	hs     *handshake.Call
-	flight handshake.Assembler
-	spi    uint32 // reserved, until the first SA pair stands
-	data   association
-	link   *link.Link
-	linkUp bool // the link was told that its lower layer is up
-	call   *calls.Call
-	v4, v6 bool
-	up     bool
-	began  time.Time
-	heard  time.Duration // what the link was told of data that came
-	rekey  rekeyHead
-	tm     timer
+	hs      *handshake.Call
+	flight  handshake.Assembler
+	spi     uint32 // reserved, until the first SA pair stands
+	data    association
+	link    *link.Link
+	linkUp  bool // the link was told that its lower layer is up
+	call    *calls.Call
+	v4, v6  bool
+	up      bool
+	began   time.Time
+	terms   policy.Terms  // of a user's call
+	moved   uint64        // packets in both directions when they were looked at last
+	movedAt time.Time     // when that was not what it had been
+	heard   time.Duration // what the link was told of data that came
+	rekey   rekeyHead
+	tm      timer
 }
 
 func (s *session) timer() *timer { return &s.tm }
@@ -84,6 +88,10 @@ func (t *tunnelState) open(now time.Time, w Wish) {
 	}
 	s.initiator, s.key, s.cert, s.cred, s.address = true, w.Key, w.Cred.Certificate, w.Cred, w.Address
 	s.peerData = t.far.Keys.Data
+	if err := s.restrict(s.beside()); err != nil {
+		s.end(now, err.Error(), true)
+		return
+	}
 	if err := s.ask(now); err != nil {
 		s.end(now, err.Error(), false)
 	}
@@ -180,9 +188,11 @@ func (s *session) verifyCaller(now time.Time) func(handshake.Peer) error {
 		}
 		s.cert, s.peerData = c, c.Keys.Data
 		if s.kind() == calls.User {
-			return s.bind(p.Extra)
+			if err := s.bind(p.Extra); err != nil {
+				return err
+			}
 		}
-		return nil
+		return s.restrict(s.beside())
 	}
 }
 
@@ -519,6 +529,10 @@ func (s *session) schedule(now time.Time) {
 func (s *session) advance(now time.Time) {
 	if !s.up && now.Sub(s.began) >= setupTimeout {
 		s.hangup(now, resultLost, "the call was not up in "+setupTimeout.String())
+		return
+	}
+	if reason := s.overtime(now); reason != "" {
+		s.hangup(now, resultAdmin, reason)
 		return
 	}
 	if s.link != nil {

@@ -12,6 +12,7 @@ import (
 	"twinkey/pkg/config"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/esp"
+	"twinkey/router/internal/policy"
 )
 
 // File is the configuration file as it is written.
@@ -29,6 +30,8 @@ type File struct {
 	Security  Security  `yaml:"security" doc:"Suites, rekeying and what happens when nothing is heard of revocations."`
 	Keepalive Keepalive `yaml:"keepalive" doc:"How silence is noticed."`
 	Renewal   Renewal   `yaml:"renewal" doc:"When certificates are renewed."`
+
+	Policy []policy.Rule `yaml:"policy" doc:"What users may do in their calls, here and from here. A user whose group no rule names gets no call."`
 }
 
 // maxQueues is what the kernel lets a TUN interface have.
@@ -91,6 +94,7 @@ type Settings struct {
 	Listen, Public netip.AddrPort // Public is invalid where the file names none
 	Prefixes       []netip.Prefix
 	Suites         []esp.Suite
+	Policy         *policy.Policy
 }
 
 // ErrLegacy says that a legacy suite is listed and legacy is not switched on.
@@ -142,6 +146,9 @@ func (f File) Check() (*Settings, error) {
 	}
 	if err := s.checkRanges(); err != nil {
 		return nil, err
+	}
+	if s.Policy, err = policy.New(f.Policy); err != nil {
+		return nil, wrong("policy", "%w", err)
 	}
 	return s, nil
 }
