@@ -1,0 +1,285 @@
+package appliance
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"twinkey/directory/client"
+	"twinkey/pkg/identity"
+	"twinkey/pkg/twincert"
+	"twinkey/proto/secret"
+	"twinkey/router/internal/admin"
+	"twinkey/router/internal/engine"
+	"twinkey/router/internal/links"
+	"twinkey/router/internal/native"
+	"twinkey/router/internal/renewal"
+	"twinkey/router/internal/settings"
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// load reads a configuration whose state is in dir.
+func load(t *testing.T, dir, text string) *settings.Settings {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "router.yaml")
+	if err := os.WriteFile(file, []byte("state: "+dir+"\n"+text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := settings.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// enrolled makes an identity in dir; a router's is certified for prefixes.
+func enrolled(dir, uri string, prefixes ...netip.Prefix) {
+	caKey := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	ca := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, tmpl, caKey.Public(), caKey))))
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), URIs: []*url.URL{must(url.Parse(uri))}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}
+	b := identity.Bundle{Roots: []*x509.Certificate{ca}, TLS: tls.Certificate{
+		Certificate: [][]byte{must(x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey))}, PrivateKey: key}}
+	if name, ok := strings.CutPrefix(uri, "twinkey://router/"); ok {
+		control, data := must(ecdh.X25519().GenerateKey(rand.Reader)), must(ecdh.X25519().GenerateKey(rand.Reader))
+		b.Control, b.Data = secret.New(control.Bytes()), secret.New(data.Bytes())
+		b.Twin = must(twincert.Parse(must(twincert.Create(rand.Reader, &twincert.Template{
+			Profile: twincert.Paper, Role: twincert.Router, Name: name, Prefixes: prefixes, Serial: big.NewInt(3), NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
+			Keys: twincert.Keys{Control: [32]byte(control.PublicKey().Bytes()), Data: [32]byte(data.PublicKey().Bytes())},
+		}, ca, caKey))))
+	}
+	must(identity.Create(filepath.Join(dir, "identity"), b))
+}
+
+// What cannot work is refused before interface and socket are opened, which a test may not do.
+func TestNewRefuses(t *testing.T) {
+	const ends = "ca: https://hq:8700\ndirectory: https://hq:8702\n"
+	ra := func(dir string) { enrolled(dir, "twinkey://router/ra", netip.MustParsePrefix("10.1.0.0/23")) }
+	for name, tt := range map[string]struct {
+		enrol func(dir string)
+		text  string
+		is    error
+		want  string
+	}{
+		"not enrolled":                {func(string) {}, ends, identity.ErrNone, "enrol"},
+		"a directory's identity":      {func(dir string) { enrolled(dir, "twinkey://directory") }, ends, nil, "is that of a directory, not of a router"},
+		"nobody said where the CA is": {ra, "directory: https://hq:8702\n", nil, "set ca and directory"},
+		"a prefix of somebody else":   {ra, ends + "site: {prefixes: [10.1.0.0/24, 10.2.0.0/24]}\n", ErrUncovered, "10.2.0.0/24"},
+		"a prefix that is too wide":   {ra, ends + "site: {prefixes: [10.1.0.0/16]}\n", ErrUncovered, "certificate of ra covers [10.1.0.0/23]"},
+		"a key log that others read":  {ra, ends, identity.ErrPermissions, "key log"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			tt.enrol(dir)
+			o := Options{KeyLog: filepath.Join(dir, "keys")} // refused last: nothing is opened whatever else is wrong
+			if err := os.WriteFile(o.KeyLog, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(o.KeyLog, 0o644); err != nil { //nolint:gosec // that is the point
+				t.Fatal(err)
+			}
+			_, err := New(load(t, dir, tt.text), o, slog.New(slog.DiscardHandler))
+			if err == nil || tt.is != nil && !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("err = %v, want %v with %q", err, tt.is, tt.want)
+			}
+		})
+	}
+}
+
+// A reload that is refused leaves what is in force as it is.
+func TestReloadRefused(t *testing.T) {
+	dir := t.TempDir()
+	enrolled(dir, "twinkey://router/ra", netip.MustParsePrefix("10.1.0.0/16"))
+	const before = "site: {prefixes: [10.1.0.0/24]}\n"
+	for name, tt := range map[string]struct {
+		load func() (*settings.Settings, error)
+		want string
+	}{
+		"unreadable":              {func() (*settings.Settings, error) { return settings.Load(filepath.Join(dir, "none.yaml")) }, "no such file"},
+		"uncovered":               {func() (*settings.Settings, error) { return load(t, dir, "site: {prefixes: [10.2.0.0/24]}\n"), nil }, "10.2.0.0/24"},
+		"what needs a restart":    {func() (*settings.Settings, error) { return load(t, dir, before+"listen: 0.0.0.0:1702\n"), nil }, "listen: this change needs a restart"},
+		"another state directory": {func() (*settings.Settings, error) { return load(t, filepath.Join(dir, "x"), before), nil }, "state: this change needs a restart"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &Appliance{o: Options{Load: tt.load}, id: must(identity.Load(filepath.Join(dir, "identity"))), log: slog.New(slog.DiscardHandler)}
+			was := load(t, dir, before)
+			a.set.Store(was)
+			err := a.Reload(t.Context())
+			e, ok := errors.AsType[*admin.Error](err)
+			if !ok || e.Kind != admin.KindConfig || e.Hint == "" || !strings.Contains(e.What, tt.want) {
+				t.Errorf("err = %v, want %q", err, tt.want)
+			}
+			if a.set.Load() != was {
+				t.Error("it was taken over all the same")
+			}
+			if _, prefixes := a.announce(); fmt.Sprint(prefixes) != "[10.1.0.0/24]" {
+				t.Errorf("announced: %v", prefixes)
+			}
+		})
+	}
+}
+
+// The configuration goes before what enrolment told, key by key.
+func TestEndpoints(t *testing.T) {
+	const ca, dir = "https://ca:8700", "https://dir:8702"
+	for name, tt := range map[string]struct {
+		told, text string // endpoints.json, empty: none; router.yaml
+		want       Endpoints
+		err        string
+	}{
+		"as enrolment told":     {`{"ca": "https://ca:8700", "directory": "https://dir:8702"}`, "", Endpoints{ca, dir}, ""},
+		"one configured":        {`{"ca": "https://old:8700", "directory": "https://dir:8702"}`, "ca: https://ca:8700\n", Endpoints{ca, dir}, ""},
+		"both configured":       {"", "ca: https://ca:8700\ndirectory: https://dir:8702\n", Endpoints{ca, dir}, ""},
+		"the directory unknown": {`{"ca": "https://ca:8700"}`, "", Endpoints{}, "enrol this router, or set ca and directory"},
+		"nothing known":         {"", "", Endpoints{}, "enrol this router, or set ca and directory"},
+		"a damaged file":        {`{"ca": `, "ca: https://ca:8700\ndirectory: https://dir:8702\n", Endpoints{}, "endpoints.json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			state := t.TempDir()
+			if tt.told != "" {
+				if err := os.WriteFile(filepath.Join(state, endpointsFile), []byte(tt.told), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := LoadEndpoints(load(t, state, tt.text))
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("err = %v, want %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil || got != tt.want {
+				t.Errorf("%+v, %v, want %+v", got, err, tt.want)
+			}
+		})
+	}
+	state := t.TempDir()
+	if err := (Endpoints{ca, dir}).Save(state); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := LoadEndpoints(load(t, state, "")); err != nil || got != (Endpoints{ca, dir}) {
+		t.Errorf("saved and loaded: %+v, %v", got, err)
+	}
+}
+
+// The numbers are counted by hand: 1,500 bytes less IP (20 or 40), UDP 8, ESP 8, IV, ICV 16, padding and trailer to
+// 4 or 16, and what stands before the packet; five bytes of IPv4 header are left out where headers are compact.
+func TestMTU(t *testing.T) {
+	for name, tt := range map[string]struct {
+		text string
+		want int
+	}{
+		"as configured":     {"tun: {mtu: 1300}\n", 1300},
+		"by default":        {"", 1451},
+		"GCM":               {"security: {suites: [aes256-gcm]}\n", 1451},
+		"GCM, full":         {"data: {headers: full}\nsecurity: {suites: [aes256-gcm]}\n", 1420},
+		"CBC":               {"security: {suites: [aes256-cbc-sha256]}\n", 1443},
+		"CBC, full":         {"data: {headers: full}\nsecurity: {suites: [aes256-cbc-sha256]}\n", 1404},
+		"the best of two":   {"data: {headers: full}\nsecurity: {suites: [aes256-cbc-sha256, aes128-gcm]}\n", 1420},
+		"over IPv6":         {"listen: \"[2001:db8::1]:1701\"\n", 1431},
+		"over both":         {"listen: \"[::]:1701\"\n", 1451},
+		"over IPv6 in full": {"listen: \"[2001:db8::1]:1701\"\ndata: {headers: full}\n", 1400},
+	} {
+		if got := MTU(load(t, t.TempDir(), tt.text)); got != tt.want {
+			t.Errorf("%s: %d, want %d", name, got, tt.want)
+		}
+	}
+}
+
+// A person is told what to do; why a login was refused, nobody who guesses passwords is told.
+func TestLoginErrors(t *testing.T) {
+	refusal := func(code, message string) error {
+		return fmt.Errorf("asking for the keys of alice: %w", &client.Error{Op: "asking for a user's keys", Code: code, Message: message})
+	}
+	for name, tt := range map[string]struct {
+		err  error
+		kind admin.Kind
+		what string // empty: as it is
+		hint string
+	}{
+		"wrong password":   {refusal(client.CodeDenied, "wrong password"), admin.KindDenied, "login of alice refused", "audit"},
+		"unknown user":     {refusal(client.CodeDenied, "no such user"), admin.KindDenied, "login of alice refused", "audit"},
+		"out of scope":     {refusal(client.CodeDenied, "not in scope"), admin.KindDenied, "login of alice refused", "audit"},
+		"locked":           {refusal(client.CodeLocked, ""), admin.KindDenied, "", "wait"},
+		"directory away":   {refusal(client.CodeUnavailable, ""), admin.KindUnavailable, "", "is the directory running"},
+		"no UserID":        {refusal(client.CodeInvalid, ""), admin.KindNotFound, `"alice" is no UserID`, "check UserID"},
+		"foreign address":  {fmt.Errorf("logging in: %w", engine.ErrNotOurs), admin.KindDenied, "", "address"},
+		"a site's address": {fmt.Errorf("logging in: %w", engine.ErrBridged), admin.KindDenied, "", "site.prefixes"},
+		"nobody there":     {fmt.Errorf("logging in: %w", native.ErrUnknownPeer), admin.KindNotFound, "", "Wanted calls"},
+		"logged in":        {fmt.Errorf("logging in: %w", engine.ErrBusy), admin.KindConflict, "", "twinkey-router logout alice"},
+		"anything else":    {context.DeadlineExceeded, "", "", ""},
+	} {
+		e, ok := errors.AsType[*admin.Error](loginError("alice", tt.err))
+		if tt.what == "" {
+			tt.what = tt.err.Error()
+		}
+		if !ok || e.Kind != tt.kind || e.What != tt.what || !strings.Contains(e.Hint, tt.hint) {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+}
+
+func TestCertificateProblems(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for name, tt := range map[string]struct {
+		from, to time.Duration
+		want     string
+	}{
+		"good":            {-time.Hour, 100 * time.Hour, ""},
+		"soon":            {-time.Hour, 9 * time.Hour, "expires soon"},
+		"just not soon":   {-time.Hour, 10 * time.Hour, ""},
+		"expired":         {-time.Hour, -time.Second, "expired"},
+		"from the future": {time.Hour, 100 * time.Hour, "not valid yet: is the clock right?"},
+	} {
+		if got := certificate(renewal.Life{NotBefore: now.Add(tt.from), NotAfter: now.Add(tt.to)}, now, 10*time.Hour); got.Problem != tt.want {
+			t.Errorf("%s: %q, want %q", name, got.Problem, tt.want)
+		}
+	}
+}
+
+// The time of the next attempt is shown while there will be one.
+func TestNextAttempt(t *testing.T) {
+	at := time.Unix(1_800_000_000, 0)
+	for name, tt := range map[string]struct {
+		l    links.Link
+		want time.Time
+	}{
+		"waiting":               {links.Link{State: links.Waiting, Next: at}, at},
+		"up":                    {links.Link{State: links.Up, Next: at}, time.Time{}},
+		"on demand, not asked":  {links.Link{State: links.Waiting, Demand: true, Next: at}, time.Time{}},
+		"on demand, and wanted": {links.Link{State: links.Waiting, Demand: true, Asked: true, Next: at}, at},
+	} {
+		if got := next(tt.l); !got.Equal(tt.want) {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
+	}
+}
