@@ -232,6 +232,7 @@ func (c *Company) routerHost(s Site) *netlab.Host {
 }
 
 // StartRouter enrols the router of a site, writes its configuration and starts it. extra is more YAML for the configuration.
+// Without a policy in it users may do everything.
 func (c *Company) StartRouter(ctx context.Context, s Site, extra string) error {
 	h := c.routerHost(s)
 	token, err := c.token(ctx, "router", "token", s.Name, "--prefix", s.LAN.String(), "--prefix", s.Users.String(), "--scope", cmp.Or(s.Scope, "group:"+UserGroup))
@@ -240,6 +241,9 @@ func (c *Company) StartRouter(ctx context.Context, s Site, extra string) error {
 	}
 	if _, err := Run(ctx, h, c.router, "enroll", "--ca", url(caPort), "--fingerprint", c.fingerprint, "--token", token, "--dir", c.path(s.Name)); err != nil {
 		return err
+	}
+	if !strings.Contains(extra, "policy:") {
+		extra += "policy:\n  - groups: [\"*\"]\n"
 	}
 	yaml := fmt.Sprintf("state: %s\nlisten: %s\npublic: %s\nsite:\n  prefixes: [%s]\n%s",
 		c.path(s.Name), netip.AddrPortFrom(s.WAN, tunnelPort), netip.AddrPortFrom(s.WAN, tunnelPort), s.LAN, extra)

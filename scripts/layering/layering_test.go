@@ -46,7 +46,7 @@ var rows = []row{
 	{"router", []string{"router/internal/cmd"}, "mains are thin"},
 	{"ca/internal/...", []string{"ca/...", "directory/client", "pkg/...", "proto/..."}, "services meet only in client packages"},
 	{"directory/internal/...", []string{"directory/...", "ca/client", "pkg/...", "proto/..."}, "services meet only in client packages"},
-	{"router/internal/native", []string{"router/internal/calls", "router/internal/links", "router/internal/trust", "pkg/...", "proto/..."}, "a mode returns what to send: it knows neither the engine nor the other mode"},
+	{"router/internal/native", []string{"router/internal/calls", "router/internal/links", "router/internal/policy", "router/internal/trust", "pkg/...", "proto/..."}, "a mode returns what to send: it knows neither the engine nor the other mode"},
 	{"router/internal/standard", []string{"router/internal/calls", "router/internal/links", "router/internal/trust", "pkg/...", "proto/..."}, "a mode returns what to send: it knows neither the engine nor the other mode"},
 	{"router/internal/...", []string{"router/...", "ca/client", "directory/client", "pkg/...", "proto/..."}, "services meet only in client packages"},
 	{"scripts/...", []string{"scripts/...", "ca/client", "directory/client", "pkg/...", "proto/..."}, "what drives the product uses it as a customer would"},

@@ -169,7 +169,7 @@ func TestLogin(t *testing.T) {
 			defer s.Close()
 			dir := client.New(s.URL, nil)
 			defer dir.CloseIdle()
-			cred, err := authn.Login(t.Context(), dir, w.trust, "alice", []byte(tt.password))
+			cred, err := authn.Login(t.Context(), dir, authn.NewGate(), w.trust, "alice", []byte(tt.password))
 			if tt.want != nil {
 				if err == nil || tt.want != anyError && !errors.Is(err, tt.want) {
 					t.Errorf("err = %v, want %v", err, tt.want)

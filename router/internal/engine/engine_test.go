@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdh"
 	"crypto/ecdsa"
@@ -29,6 +30,7 @@ import (
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
+	"twinkey/router/internal/policy"
 	"twinkey/router/internal/trust"
 )
 
@@ -41,6 +43,7 @@ type company struct {
 	net    *udptest.Network
 	listen func(i int) udpio.Conn
 	hybrid bool
+	policy *policy.Policy        // of both; nil: everything is allowed
 	takes  [2]calls.Capabilities // of ra and rb
 	packs  [2]bool               // likewise: data.compression
 	ra, rb *site
@@ -140,7 +143,7 @@ func (c *company) site(name string, n int) *site {
 	s.peer = native.Peer{Name: name, Endpoint: addr, Announced: []netip.Prefix{announced}, Certified: certified, Scope: []string{"group:staff"}, ID: s.self.Certificate.ID()}
 	s.Engine = must(New(Config{
 		Device: s.dev, Ports: []Port{port(s.dev, conn)}, Trust: s.trust, Log: slog.New(slog.DiscardHandler), Name: name,
-		Install: func([]netip.Prefix) error { return nil },
+		Install: func([]netip.Prefix) error { return nil }, Policy: cmp.Or(c.policy, must(policy.New([]policy.Rule{{Groups: []string{policy.Everybody}}}))),
 		Native: native.Config{
 			Rand: rand.Reader, Suites: []esp.Suite{esp.AES256GCM}, MRU: 1400, Hybrid: c.hybrid, Capabilities: c.takes[n-1], Compression: c.packs[n-1],
 			Hello: 15 * time.Second, RekeyTime: 10 * time.Minute, RekeyGrace: 30 * time.Second,

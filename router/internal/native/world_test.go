@@ -24,6 +24,7 @@ import (
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
+	"twinkey/router/internal/policy"
 	"twinkey/router/internal/trust"
 )
 
@@ -61,6 +62,7 @@ type box struct {
 	events []native.Event
 	got    map[uint64][]string // packets by call
 	unread int
+	policy *policy.Policy
 	older  bool // it does not know path MTU probes
 }
 
@@ -121,6 +123,7 @@ func (w *world) router(name string, n int) *box {
 	announced := netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/24", n))
 	certified := []netip.Prefix{announced, netip.MustParsePrefix(fmt.Sprintf("10.%d.1.0/24", n))}
 	b := &box{w: w, name: name, addr: netip.MustParseAddrPort(fmt.Sprintf("198.18.0.%d:1701", n)), table: calls.NewTable(), trust: trust.New(time.Hour), got: map[uint64][]string{}}
+	b.policy = must(policy.New([]policy.Rule{{Groups: []string{policy.Everybody}}}))
 	b.trust.SetAnchors([]*x509.Certificate{w.root}, []*x509.Certificate{w.issuer})
 	b.trust.Heard(w.now)
 	tlsKey := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
@@ -153,6 +156,7 @@ func (b *box) start(change func(*native.Config)) {
 			return native.Peer{}, false
 		},
 		Local:  func() []netip.Prefix { return b.peer.Announced },
+		Policy: func() *policy.Policy { return b.policy },
 		Suites: []esp.Suite{esp.AES256GCM, esp.ChaCha20Poly1305}, Hybrid: true, MRU: 1420,
 		Hello: 15 * time.Second, Echo: 30 * time.Second, RekeyTime: time.Hour, RekeyGrace: 30 * time.Second,
 	}

@@ -148,6 +148,9 @@ func (f File) Check() (*Settings, error) {
 		return nil, err
 	}
 	if s.Policy, err = policy.New(f.Policy); err != nil {
+		if e, ok := errors.AsType[*policy.FieldError](err); ok {
+			return nil, wrong(fmt.Sprintf("policy[%d].%s", e.Rule, e.Field), "%w", e.Err)
+		}
 		return nil, wrong("policy", "%w", err)
 	}
 	return s, nil

@@ -1,0 +1,153 @@
+package native_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"twinkey/router/internal/calls"
+	"twinkey/router/internal/links"
+	"twinkey/router/internal/native"
+	"twinkey/router/internal/policy"
+)
+
+func rules(rs ...policy.Rule) *policy.Policy { return must(policy.New(rs)) }
+
+// wish is a user's call to rb from a router whose users have addresses 10.n.1.x.
+func (w *world) wish(uid, group string, n byte) native.Wish {
+	return native.Wish{Key: links.Key{Peer: "rb", User: uid}, Cred: w.user(uid, group, newPair()), Address: netip.AddrFrom4([4]byte{10, n, 1, 3})}
+}
+
+// refused tries a call and returns why it did not come up, as the caller's side says, and whether that is for good.
+func (w *world) refused(a *box, wish native.Wish) (reason string, final bool) {
+	w.t.Helper()
+	before := len(find[native.CallDown](a))
+	if err := a.e.PlaceCall(w.now, wish); err != nil {
+		w.t.Fatal(err)
+	}
+	w.settle()
+	w.pass(2 * time.Second)
+	downs := find[native.CallDown](a)[before:]
+	if a.up(wish.Key) != nil || len(downs) != 1 {
+		w.t.Fatalf("the call is up, or has not come down once: %+v", downs)
+	}
+	return downs[0].Reason, downs[0].Final
+}
+
+// Either end says no, and says why; the site link has nothing to do with it.
+func TestPolicyRefuses(t *testing.T) {
+	staff := policy.Rule{Groups: []string{"staff"}}
+	for _, tt := range []struct {
+		name string
+		a, b *policy.Policy
+		want string
+	}{
+		{"no policy here", nil, rules(staff), `no rule is for users of group "staff"`},
+		{"no policy there", rules(staff), nil, `no rule is for users of group "staff"`},
+		{"another group there", rules(staff), rules(policy.Rule{Groups: []string{"guests"}}), `no rule is for users of group "staff"`},
+		{"not from this address, here", rules(policy.Rule{Groups: []string{"staff"}, From: []netip.Prefix{netip.MustParsePrefix("10.1.2.0/24")}}), rules(staff), "from 10.1.1.3 there are no logins"},
+		{"not from this address, there", rules(staff), rules(policy.Rule{Groups: []string{"staff"}, From: []netip.Prefix{netip.MustParsePrefix("10.3.0.0/16")}}), "from 10.1.1.3 there are no logins"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			a, b := w.router("ra", 1), w.router("rb", 2)
+			a.policy, b.policy = tt.a, tt.b
+			w.link(a, b)
+			if reason, final := w.refused(a, w.wish("alice", "staff", 1)); !strings.Contains(reason, tt.want) || !final {
+				t.Errorf("%q, for good: %v", reason, final)
+			}
+		})
+	}
+}
+
+// A user's calls are counted where they meet, from whichever router they come.
+func TestPolicyCountsCalls(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.router("ra", 1), w.router("rb", 2), w.router("rc", 3)
+	b.policy = rules(policy.Rule{Groups: []string{"staff"}, Calls: 1})
+	w.place(a, w.wish("alice", "staff", 1))
+	if reason, _ := w.refused(c, w.wish("alice", "staff", 3)); !strings.Contains(reason, "1 calls of this user are up") {
+		t.Errorf("alice at another router: %q", reason)
+	}
+	w.place(c, w.wish("bob", "staff", 3))
+	// A second call from the same router takes the place of the first, as when a certificate was renewed.
+	w.place(a, w.wish("alice", "staff", 1))
+}
+
+func TestPolicyTimes(t *testing.T) {
+	for _, end := range []string{"ra", "rb"} {
+		w := newWorld(t)
+		a, b := w.router("ra", 1), w.router("rb", 2)
+		limited := rules(policy.Rule{Groups: []string{"staff"}, Idle: 10 * time.Minute, Session: 8 * time.Hour})
+		w.boxes[end].policy = limited
+		link := w.link(a, b)
+		idle, busy := w.place(a, w.wish("alice", "staff", 1)), w.place(a, native.Wish{Key: links.Key{Peer: "rb", User: "bob"}, Cred: w.user("bob", "staff", newPair()), Address: netip.MustParseAddr("10.1.1.4")})
+		work := func(d time.Duration) {
+			for range d / time.Minute {
+				for _, x := range []*box{a, b} {
+					if c := x.up(links.Key{Peer: "rb", User: "bob"}); c != nil {
+						c.TxPackets.Add(1)
+					}
+				}
+				for _, c := range w.inbound(b) {
+					if c.User == "bob" {
+						c.RxPackets.Add(1)
+					}
+				}
+				w.pass(time.Minute)
+			}
+		}
+		work(9 * time.Minute)
+		if idle.Out() == nil || busy.Out() == nil {
+			t.Fatalf("%s: a call ended before its time", end)
+		}
+		work(2 * time.Minute)
+		if downs := find[native.CallDown](a); idle.Out() != nil || len(downs) != 1 || !downs[0].Final || !strings.Contains(downs[0].Reason, "nothing was sent or received for 10m") {
+			t.Errorf("%s: idle: %+v", end, downs)
+		}
+		work(8*time.Hour - 20*time.Minute)
+		if busy.Out() == nil {
+			t.Fatalf("%s: the busy call ended before its time: %+v", end, find[native.CallDown](a))
+		}
+		work(20 * time.Minute)
+		if downs := find[native.CallDown](a); busy.Out() != nil || len(downs) != 2 || !strings.Contains(downs[1].Reason, "the session time of 8h0m0s is over") {
+			t.Errorf("%s: session: %+v", end, downs)
+		}
+		if link.Out() == nil {
+			t.Errorf("%s: the site link has ended", end)
+		}
+	}
+}
+
+// A policy that changes changes what is up.
+func TestPolicyChanges(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.router("ra", 1), w.router("rb", 2)
+	alice, bob := w.place(a, w.wish("alice", "staff", 1)), w.place(a, native.Wish{Key: links.Key{Peer: "rb", User: "bob"}, Cred: w.user("bob", "staff", newPair()), Address: netip.MustParseAddr("10.1.1.4")})
+	b.policy = rules(policy.Rule{Groups: []string{"staff"}, To: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/28")}, From: []netip.Prefix{netip.MustParsePrefix("10.1.1.3/32")}})
+	b.e.PolicyChanged(w.now)
+	w.settle()
+	if bob.Out() != nil || alice.Out() == nil {
+		t.Errorf("bob's call is up: %v; alice's: %v", bob.Out() != nil, alice.Out() != nil)
+	}
+	for _, c := range w.inbound(b) {
+		if c.User == "alice" && c.Filter() == nil {
+			t.Error("alice's call has no filter")
+		}
+	}
+}
+
+// inbound are the users' calls that are up at the terminator.
+func (w *world) inbound(b *box) (all []*calls.Call) {
+	down := map[*calls.Call]bool{}
+	for _, ev := range find[native.CallDown](b) {
+		down[ev.Call] = true
+	}
+	for _, ev := range find[native.CallUp](b) {
+		if ev.Call.User != "" && !down[ev.Call] {
+			all = append(all, ev.Call)
+		}
+	}
+	return all
+}
