@@ -44,20 +44,25 @@ func TestEveryKeyIsDocumentedAndTheExampleLoads(t *testing.T) {
 
 func TestBadFilesSayWhereAndWhat(t *testing.T) {
 	for name, tt := range map[string]struct{ text, want string }{
-		"unknown key":           {"site:\n  prefix: [10.1.0.0/24]\n", "2:3: site.prefix: unknown key; did you mean prefixes?"},
-		"host bits":             {"site:\n  prefixes: [10.1.0.1/24]\n", "did you mean 10.1.0.0/24?"},
-		"no port":               {"public: 198.51.100.1\n", "address and a port"},
-		"no scheme":             {"directory: hq:8702\n", "no https:// URL"},
-		"links":                 {"site:\n  links: sometimes\n", `"sometimes" is neither start nor demand`},
-		"unknown suite":         {"security:\n  suites: [rot13]\n", "rot13"},
-		"no suite":              {"security:\n  suites: []\n", "at least one suite"},
-		"legacy suite":          {"security:\n  suites: [3des-cbc-sha1]\n", "set security.legacy to true"},
-		"grace beyond life":     {"security:\n  rekey-time: 1m\n  rekey-grace: 2m\n", "rekey-grace"},
-		"rekeying without end":  {"security:\n  rekey-time: 1s\n", "rekey-time"},
-		"no staleness":          {"security:\n  staleness: 0s\n", "staleness"},
-		"impossible MTU":        {"tun:\n  mtu: 100\n", "between 576 and 9000"},
-		"renewal after the end": {"renewal:\n  at: 1.5\n", "between 0 and 1"},
-		"not YAML":              {"site: [\n", "router.yaml"},
+		"unknown key":            {"site:\n  prefix: [10.1.0.0/24]\n", "2:3: site.prefix: unknown key; did you mean prefixes?"},
+		"host bits":              {"site:\n  prefixes: [10.1.0.1/24]\n", "did you mean 10.1.0.0/24?"},
+		"no port":                {"public: 198.51.100.1\n", "address and a port"},
+		"no scheme":              {"directory: hq:8702\n", "no https:// URL"},
+		"links":                  {"site:\n  links: sometimes\n", `"sometimes" is neither start nor demand`},
+		"unknown suite":          {"security:\n  suites: [rot13]\n", "rot13"},
+		"no suite":               {"security:\n  suites: []\n", "at least one suite"},
+		"legacy suite":           {"security:\n  suites: [3des-cbc-sha1]\n", "set security.legacy to true"},
+		"grace beyond life":      {"security:\n  rekey-time: 1m\n  rekey-grace: 2m\n", "rekey-grace"},
+		"rekeying without end":   {"security:\n  rekey-time: 1s\n", "rekey-time"},
+		"no staleness":           {"security:\n  staleness: 0s\n", "staleness"},
+		"impossible MTU":         {"tun:\n  mtu: 100\n", "between 576 and 9000"},
+		"renewal after the end":  {"renewal:\n  at: 1.5\n", "between 0 and 1"},
+		"a rule for nobody":      {"policy:\n  - to: [10.2.0.0/24]\n", "policy[0].groups: it is for nobody"},
+		"a rule's host bits":     {"policy:\n  - groups: [staff]\n  - groups: [staff]\n    to: [10.2.0.1/24]\n", "4:9: policy[1].to: 10.2.0.1/24 has host bits set: did you mean 10.2.0.0/24?"},
+		"no protocol":            {"policy:\n  - groups: [staff]\n    allow: [http]\n", `"http" is no protocol`},
+		"ports of what has none": {"policy:\n  - groups: [staff]\n    allow: [icmp/8]\n", "only tcp and udp have ports"},
+		"compression":            {"data:\n  compression: gzip\n", `"gzip" is neither off nor lz4`},
+		"not YAML":               {"site: [\n", "router.yaml"},
 	} {
 		if _, err := load(t, tt.text); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q in it", name, err, tt.want)
@@ -83,6 +88,8 @@ func TestWhatNeedsARestart(t *testing.T) {
 		"renewal:\n  at: 0.5\n":               false,
 		"site:\n  peers: [rb]\n":              false,
 		"keepalive:\n  hello: 20s\n":          true,
+		"data:\n  compression: lz4\n":         true,
+		"policy:\n  - groups: [staff]\n":      false,
 		"security:\n  suites: [aes128-gcm]\n": true,
 	} {
 		s, err := load(t, text)
