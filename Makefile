@@ -99,8 +99,8 @@ bench-peers: build ## all suites beside the peers that are installed, in one run
 	TWINKEY_BIN=$(CURDIR)/bin $(GO) run ./scripts/peers $(or $(PEERS),-json docs/bench/peers.json -out docs/bench)
 
 .PHONY: bench-flame
-bench-flame: build ## where the routers' CPU time goes, by perf: docs/bench/flame.svg
-	TWINKEY_BIN=$(CURDIR)/bin $(GO) run ./scripts/peers -point tcp1 -only "twinkey aes256-gcm" -scenarios on -rounds 3 -seconds 5 -flame docs/bench/flame.svg
+bench-flame: ## where the routers' CPU time goes, by perf: docs/bench/flame.svg (of programs with symbols, so not those of make build)
+	$(GO) run ./scripts/peers -point tcp1 -only "twinkey aes256-gcm" -scenarios on -rounds 3 -seconds 5 -flame docs/bench/flame.svg
 
 .PHONY: bench-peers-deps
 bench-peers-deps: ## installs the peers: Debian's packages, and what is written in Go into bin/peers

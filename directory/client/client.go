@@ -119,6 +119,12 @@ func (c *Client) Release(ctx context.Context, uid string, auth secret.Key) (Rele
 	return out, err
 }
 
+// ReportCalls tells what became of calls of the calling router. Of records that it has told before, by their numbers in this run,
+// nothing is noted again.
+func (c *Client) ReportCalls(ctx context.Context, run string, records []CallRecord) error {
+	return c.call(ctx, "accounting for calls", http.MethodPost, PathCalls, CallsBody{run, records}, nil)
+}
+
 // Health returns nil if the directory answers.
 func (c *Client) Health(ctx context.Context) error {
 	return c.call(ctx, "asking the directory's health", http.MethodGet, PathHealth, nil, nil)

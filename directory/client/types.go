@@ -2,6 +2,7 @@ package client
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"twinkey/pkg/keybundle"
@@ -135,4 +136,44 @@ type Release struct {
 	Certificate []byte `json:"certificate"` // user's twin certificate, DER; the ad of Sealed
 	Sealed      []byte `json:"sealed"`      // opens with keybundle.Open and the user's seal key
 	Group       string `json:"group,omitempty"`
+}
+
+// What a CallRecord tells.
+const (
+	CallUp    = "up"
+	CallDown  = "down"
+	CallsLost = "lost" // so many records could not be kept
+)
+
+// CallRecord is what a router tells of one of its calls.
+type CallRecord struct {
+	Seq       uint64      `json:"seq"`   // greater than that of the record before, in a run of the router
+	Time      time.Time   `json:"time"`  // by the router's clock
+	Event     string      `json:"event"` // CallUp, CallDown or CallsLost
+	Call      uint64      `json:"call,omitempty"`
+	User      string      `json:"user,omitempty"` // empty: a site link
+	Peer      string      `json:"peer,omitempty"`
+	Initiator bool        `json:"initiator,omitempty"`
+	Address   netip.Addr  `json:"address,omitzero"` // the user's
+	ID        twincert.ID `json:"id,omitzero"`      // certificate that the call stands on
+	Suite     string      `json:"suite,omitempty"`
+	// Of CallDown: since when it was up, what it carried, seen from this router, and why it ended.
+	Since     time.Time `json:"since,omitzero"`
+	RxBytes   uint64    `json:"rx_bytes,omitempty"`
+	TxBytes   uint64    `json:"tx_bytes,omitempty"`
+	RxPackets uint64    `json:"rx_packets,omitempty"`
+	TxPackets uint64    `json:"tx_packets,omitempty"`
+	Reason    string    `json:"reason,omitempty"`
+	Lost      uint64    `json:"lost,omitempty"` // of CallsLost
+}
+
+// maxReason bounds the Reason of a CallRecord, in bytes.
+const maxReason = 256
+
+// CutReason is what of s a CallRecord may say: valid UTF-8, and not too much of it.
+func CutReason(s string) string {
+	if len(s) > maxReason {
+		s = s[:maxReason]
+	}
+	return strings.ToValidUTF8(s, "?")
 }

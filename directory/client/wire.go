@@ -32,6 +32,11 @@ type (
 	ParamsBody struct {
 		UID string `json:"uid"`
 	}
+	// CallsBody is sent to POST /v1/calls.
+	CallsBody struct {
+		Run     string       `json:"run"` // of the router: numbers of records begin anew with it
+		Records []CallRecord `json:"records"`
+	}
 	// ReleaseBody is sent to POST /v1/login/release.
 	ReleaseBody struct {
 		UID  string `json:"uid"`
@@ -50,6 +55,7 @@ const (
 	PathRevocations = "/v1/revocations"
 	PathParams      = "/v1/login/params"
 	PathRelease     = "/v1/login/release"
+	PathCalls       = "/v1/calls"
 )
 
 const (
@@ -57,6 +63,8 @@ const (
 	MaxChange = 16 << 20
 	// MaxBody bounds every other request.
 	MaxBody = 1 << 20
+	// MaxCalls bounds the records of one CallsBody.
+	MaxCalls = 200
 	// MaxEvent bounds one line of the watch.
 	MaxEvent = 256 << 10
 	// MaxRevisionEvents bounds the events that one revision may have.

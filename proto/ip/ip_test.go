@@ -135,6 +135,37 @@ func bend(b []byte, at int, to byte) []byte {
 	return b
 }
 
+// Where a fragment begins, and whether that says where in the transport header.
+func TestOffset(t *testing.T) {
+	udp := []byte{0, 1, 0, 2, 0, 8, 0, 0}
+	six := func(frag uint16, next byte, behind ...byte) []byte {
+		b := v6(44, append([]byte{next, 0, byte(frag >> 8), byte(frag), 0, 0, 0, 1}, behind...))
+		return b
+	}
+	options := append([]byte{17, 0, 1, 4, 0, 0, 0, 0}, udp...)
+	for name, tt := range map[string]struct {
+		b      []byte
+		offset int
+		masked bool
+	}{
+		"no fragment":                      {v4(ip.UDP, udp), 0, false},
+		"IPv4, later":                      {bend(bend(v4(ip.UDP, udp), 6, 0x20), 7, 3), 24, false},
+		"IPv6, first":                      {six(1, 17, udp...), 0, false},
+		"IPv6, later":                      {six(3<<3|1, 17, udp...), 24, false},
+		"IPv6, options behind the first":   {six(1, 60, options...), 0, true},
+		"IPv6, options in what is no part": {six(0, 60, options...), 0, false},
+		"IPv6, options of its own":         {v6(60, options), 0, false},
+	} {
+		p, err := ip.Parse(tt.b)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if p.Offset() != tt.offset || p.Masked() != tt.masked {
+			t.Errorf("%s: offset %d, masked %v", name, p.Offset(), p.Masked())
+		}
+	}
+}
+
 func TestTuple(t *testing.T) {
 	p, _ := ip.Parse(syn(2, v4))
 	if got, want := p.Tuple(), (ip.Tuple{Src: addr("10.1.0.3"), Dst: addr("10.2.0.4"), SrcPort: 1000, DstPort: 80, Protocol: ip.TCP}); got != want {

@@ -48,6 +48,7 @@ type Packet struct {
 	proto   Protocol // what the payload is
 	later   bool     // a fragment that is not the first: the payload has no header
 	partial bool     // a fragment, the first one included
+	behind  bool     // of a first fragment: other headers stand between Fragment and the payload
 }
 
 // Parse looks at the packet at the start of b; bytes behind its length are ignored. The
@@ -105,6 +106,7 @@ func parseV6(b []byte) (Packet, error) {
 	}
 	p := Packet{b: b[:total:total]}
 	off, next := headerV6, Protocol(b[6])
+	cut := 0 // behind the Fragment header
 	for range maxExtensions + 1 {
 		n := 0
 		switch next {
@@ -120,6 +122,7 @@ func parseV6(b []byte) (Packet, error) {
 			n = 8
 		default:
 			p.l4, p.proto = uint16(off), next
+			p.behind = p.partial && !p.later && off != cut
 			return p, nil
 		}
 		if n == 0 || off+n > total {
@@ -127,6 +130,7 @@ func parseV6(b []byte) (Packet, error) {
 		}
 		if next == fragment {
 			f := binary.BigEndian.Uint16(p.b[off+2:])
+			cut = off + n
 			p.offset, p.later, p.partial = f>>3, f&0xfff8 != 0, f&0xfff9 != 0
 		}
 		next = Protocol(p.b[off])
@@ -174,6 +178,10 @@ func (p Packet) Dst() netip.Addr {
 
 // Fragment tells whether the packet is a part of another, the first part included.
 func (p Packet) Fragment() bool { return p.partial }
+
+// Masked says that offsets in the packet's later fragments do not count from where its payload begins: it is the
+// first fragment of IPv6, and other headers stand between the Fragment header and the payload.
+func (p Packet) Masked() bool { return p.behind }
 
 // Offset is where in the whole payload the payload of a fragment begins, in bytes; 0 of the first, and of what is none.
 func (p Packet) Offset() int { return int(p.offset) * 8 }

@@ -385,6 +385,12 @@ func (c *Company) CACommand(ctx context.Context, args ...string) (string, error)
 	return Run(ctx, c.HQ, append(argv, "--dir", c.path("ca"))...)
 }
 
+// DirectoryCommand runs a subcommand of the directory at headquarters.
+func (c *Company) DirectoryCommand(ctx context.Context, args ...string) (string, error) {
+	argv := append([]string{c.directory}, args...)
+	return Run(ctx, c.HQ, append(argv, "--dir", c.path("directory"))...)
+}
+
 // AddUser makes a user of UserGroup with this password, which stays in a file that Login uses.
 func (c *Company) AddUser(ctx context.Context, uid, password string) error {
 	if err := os.WriteFile(c.path(uid+".password"), []byte(password), 0o600); err != nil {

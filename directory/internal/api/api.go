@@ -33,6 +33,10 @@ const (
 	// A site where everybody logs in at nine: two requests a user.
 	callerRate  = 50
 	callerBurst = 200
+	// Records of calls stay for ever. A thousand users who come at nine are a burst; more than that all day is a router that
+	// wants to fill the disk.
+	recordRate  = 20
+	recordBurst = 4000
 )
 
 // Server answers for one register.
@@ -47,6 +51,7 @@ type Server struct {
 	ReadTimeout time.Duration
 
 	limits sync.Map // URI of an admitted caller -> *rate.Limiter
+	told   sync.Map // likewise, for records of calls
 	noisy  rate.Sometimes
 	Counters
 }
@@ -110,6 +115,7 @@ func (s *Server) Handler() http.Handler {
 		"GET " + client.PathRevocations:       {access.Read, s.revocations},
 		"POST " + client.PathParams:           {access.Own, s.params},
 		"POST " + client.PathRelease:          {access.Own, s.release},
+		"POST " + client.PathCalls:            {access.Own, s.calls},
 		"GET " + client.PathWatch:             {access.Read, s.watch},
 	} {
 		mux.HandleFunc(pattern, s.as(route.right, route.handle))

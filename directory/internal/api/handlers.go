@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"twinkey/directory/client"
 	"twinkey/directory/internal/access"
 	"twinkey/directory/internal/store"
@@ -60,6 +62,21 @@ func (s *Server) announce(r *request) (any, error) {
 	}
 	s.log.Info("site-announced", "router", r.who.Router, "endpoint", in.Endpoint, "prefixes", len(in.Prefixes))
 	return nil, nil //nolint:nilnil // no answer, no error
+}
+
+func (s *Server) calls(r *request) (any, error) {
+	var in client.CallsBody
+	if err := r.decode(client.MaxBody, &in); err != nil {
+		return nil, err
+	}
+	l, ok := s.told.Load(r.who.URI)
+	if !ok {
+		l, _ = s.told.LoadOrStore(r.who.URI, rate.NewLimiter(recordRate, recordBurst))
+	}
+	if !l.(*rate.Limiter).AllowN(time.Now(), len(in.Records)) { //nolint:forcetypeassert // nothing else is stored
+		return nil, fmt.Errorf("%w: more than %d records of calls a second", client.ErrTooMany, recordRate)
+	}
+	return nil, s.reg.RecordCalls(r.ctx(), r.who.URI, r.who.Router, in, s.guard.Verify)
 }
 
 func (s *Server) crl(r *request) (any, error) {

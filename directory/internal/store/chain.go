@@ -91,20 +91,19 @@ func (c *chain) link(a AuditRecord) ([]byte, error) {
 // unlink splits what is stored into the record and its sum, empty if it has none.
 func unlink(stored []byte) (record []byte, sum string) {
 	at := len(stored) - sumTail
-	if at < 0 || !bytes.HasPrefix(stored[at:], []byte(sumField)) {
+	if at < 0 || !bytes.HasPrefix(stored[at:], []byte(sumField)) || !bytes.HasSuffix(stored, []byte(`"}`)) {
 		return stored, ""
 	}
 	return append(bytes.Clone(stored[:at]), '}'), string(stored[at+len(sumField) : len(stored)-2])
 }
 
 // chainEnd is where the next record belongs.
-func (w *Writer) chainEnd() (c chain, err error) {
+func (w *Writer) chainEnd() (c chain) {
 	switch b := w.tx.Get(Meta, []byte(metaHead)); {
 	case len(b) == 8+sha256.Size:
 		c.seq = binary.BigEndian.Uint64(b)
 		copy(c.sum[:], b[8:])
-	case b != nil:
-		return c, fmt.Errorf("%w: head of the audit records", ErrDamaged)
+	case b != nil: // somebody has changed it: as below
 	default: // of a version before there were sums
 		for _, v := range w.tx.Range(Audit, nil) {
 			record, sum := unlink(v)
@@ -119,7 +118,7 @@ func (w *Writer) chainEnd() (c chain, err error) {
 	if k, _ := w.tx.Last(Audit); k != nil {
 		c.seq = max(c.seq, binary.BigEndian.Uint64(k))
 	}
-	return c, nil
+	return c
 }
 
 func (w *Writer) keepChainEnd(c chain) error {
@@ -151,6 +150,8 @@ func (r *Reader) VerifyAudit(v *Verifier, limit int) (more bool, err error) {
 	}
 	head := r.tx.Get(Meta, []byte(metaHead))
 	switch {
+	case head != nil && len(head) != 8+sha256.Size:
+		return false, &BrokenError{v.at.seq, "whether it is the last one is not known: the note of that was changed"}
 	case len(head) == 8+sha256.Size && binary.BigEndian.Uint64(head) > v.at.seq:
 		return false, &BrokenError{v.at.seq + 1, "it is not there, nor are the " + strconv.FormatUint(binary.BigEndian.Uint64(head)-v.at.seq-1, 10) + " after it that were written"}
 	case len(head) == 8+sha256.Size && !bytes.Equal(head[8:], v.at.sum[:]), head == nil && v.summed:
@@ -161,10 +162,15 @@ func (r *Reader) VerifyAudit(v *Verifier, limit int) (more bool, err error) {
 	return false, nil
 }
 
-func (v *Verifier) add(seq uint64, stored []byte) error {
+func (v *Verifier) add(seq uint64, stored []byte) (err error) {
 	if seq != v.at.seq+1 {
 		return &BrokenError{v.at.seq + 1, "it is not there"}
 	}
+	defer func(good chain) {
+		if err != nil { // the head is that of the records before
+			v.at = good
+		}
+	}(v.at)
 	record, sum := unlink(stored)
 	v.at.next(record)
 	var a AuditRecord

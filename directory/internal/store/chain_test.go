@@ -131,6 +131,12 @@ func TestAuditChainShowsTampering(t *testing.T) {
 			}
 			return nil
 		}, 10, "not the last one"},
+		{"the last two bytes altered", func(tx store.Tx) error {
+			v := bytes.Clone(tx.Get(store.Audit, seq(5)))
+			copy(v[len(v)-2:], "xx")
+			return tx.Put(store.Audit, seq(5), v)
+		}, 5, "no sum"},
+		{"the head cut", func(tx store.Tx) error { return tx.Put(store.Meta, []byte("audit-head"), []byte("x")) }, 10, "not known"},
 		{"the head removed", func(tx store.Tx) error { return tx.Delete(store.Meta, []byte("audit-head")) }, 10, "not the last one"},
 		{"no record at all", func(tx store.Tx) error { return tx.Put(store.Audit, seq(2), []byte("junk")) }, 2, "no sum"},
 	} {
@@ -138,7 +144,10 @@ func TestAuditChainShowsTampering(t *testing.T) {
 			l := newLedger(t)
 			l.write(10)
 			l.tamper(tt.tamper)
-			_, err := l.verify(store.AuditHead{})
+			v, err := l.verify(store.AuditHead{})
+			if err != nil && v.Head().Seq >= tt.seq && !strings.Contains(tt.why, "last one") && !strings.Contains(tt.why, "not known") {
+				t.Errorf("the head that is left is that of record %d", v.Head().Seq)
+			}
 			broken, ok := errors.AsType[*store.BrokenError](err)
 			if ok != (tt.seq != 0) || err != nil && !ok {
 				t.Fatalf("err = %v", err)

@@ -9,7 +9,8 @@
 //	table         key                     value
 //	meta          schema revision floor   what the file is, newest revision, oldest one that
 //	              secret audit-head       events can be replayed from; secret of the fake salts;
-//	                                      newest audit record and its sum
+//	              calls/router            newest audit record and its sum; the last record of calls
+//	                                      that the router has told
 //	crl           crl                     newest CRL, DER
 //	changes       change id               digest and revision: a change happens once
 //	certificates  serial@issuer           DER and what the other tables ask of it

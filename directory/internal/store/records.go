@@ -59,11 +59,12 @@ const (
 	AuditDenied      = "denied"
 	AuditLocked      = "locked"
 	AuditRestore     = "restore"
+	AuditCall        = "call"
 )
 
 // AuditKinds are all of them.
 func AuditKinds() []string {
-	return []string{AuditCertificate, AuditUser, AuditBundle, AuditGroup, AuditRouter, AuditRevoked, AuditCRL, AuditSite, AuditRelease, AuditDenied, AuditLocked, AuditRestore}
+	return []string{AuditCertificate, AuditUser, AuditBundle, AuditGroup, AuditRouter, AuditRevoked, AuditCRL, AuditSite, AuditRelease, AuditDenied, AuditLocked, AuditRestore, AuditCall}
 }
 
 // change is what remains of an applied Change.

@@ -231,10 +231,7 @@ func (w *Writer) finish() error {
 	if len(w.audit) == 0 {
 		return nil
 	}
-	end, err := w.chainEnd()
-	if err != nil {
-		return err
-	}
+	end := w.chainEnd()
 	for _, a := range w.audit {
 		a.Seq, a.Revision = end.seq+1, rev
 		b, err := end.link(a)

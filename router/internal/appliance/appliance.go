@@ -22,6 +22,7 @@ import (
 	"twinkey/proto/esp"
 	"twinkey/proto/handshake"
 	"twinkey/proto/secret"
+	"twinkey/router/internal/accounting"
 	"twinkey/router/internal/admin"
 	"twinkey/router/internal/authn"
 	"twinkey/router/internal/calls"
@@ -62,10 +63,13 @@ type Appliance struct {
 	ports []engine.Port
 	eng   *engine.Engine
 	sites *sitemap.Follower
+	calls *accounting.Reporter
 	keys  *keylog.File
 	since time.Time
 
 	set atomic.Pointer[settings.Settings]
+
+	reloading sync.Mutex // one at a time, so that what was read last is what holds
 
 	mu      sync.Mutex // guards what the site map said last
 	peers   []native.Peer
@@ -103,6 +107,7 @@ func New(s *settings.Settings, o Options, log *slog.Logger) (a *Appliance, err e
 		return nil, errors.Join(err, a.close())
 	}
 	a.dir = client.New(ends.Directory, id.ClientTLS("twinkey://directory"))
+	a.calls = accounting.New(a.dir.ReportCalls, rand.Text(), log)
 	a.sites = sitemap.New(a.dir, id.Name(), a.trust, a.announce, sitemap.Sink{Peers: a.takePeers, Revoked: a.eng.Revoke}, log)
 	return a, nil
 }
@@ -128,7 +133,7 @@ func (a *Appliance) open(s *settings.Settings) (err error) {
 		a.ports = append(a.ports, engine.Port{Queue: q, Conn: conns[i], Wait: wait})
 	}
 	a.eng, err = engine.New(engine.Config{
-		Device: a.dev, Ports: a.ports, Trust: a.trust, Log: a.log, Name: a.id.Name(), Install: a.install, Policy: s.Policy,
+		Device: a.dev, Ports: a.ports, Trust: a.trust, Log: a.log, Name: a.id.Name(), Install: a.install, Policy: s.Policy, Record: a.record,
 		Native: native.Config{
 			Rand: rand.Reader, KeyLog: a.keyLog,
 			Suites: s.Suites, Hybrid: s.Security.PostQuantum, Capabilities: capabilities(s, a.dev), MRU: uint16(MTU(s)),
@@ -282,6 +287,13 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 	// The engine ends after the others: they speak to it to their last word.
 	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
 	engineDone := make(chan error, 1)
+	// Records of calls are delivered after the engine's last word.
+	accountingCtx, stopAccounting := context.WithCancel(context.WithoutCancel(ctx))
+	accountingDone := make(chan struct{})
+	go func() {
+		defer close(accountingDone)
+		a.calls.Run(accountingCtx)
+	}()
 	go func() {
 		err := a.eng.Run(engineCtx)
 		cancel(err)
@@ -293,6 +305,8 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 		if failed := <-engineDone; !errors.Is(err, failed) {
 			err = errors.Join(err, failed)
 		}
+		stopAccounting()
+		<-accountingDone
 		err = errors.Join(err, undo(), a.keys.Close())
 	}()
 	if err := a.pushSelf(ctx); err != nil {
@@ -364,6 +378,8 @@ func (a *Appliance) keeper() *renewal.Keeper {
 
 // Reload reads the configuration again and takes over what can change while calls are up.
 func (a *Appliance) Reload(ctx context.Context) error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
 	s, err := a.o.Load()
 	if err == nil {
 		err = a.covered(s)

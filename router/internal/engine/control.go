@@ -54,6 +54,9 @@ func (e *Engine) loop(ctx context.Context, failed <-chan error) error {
 			if err == nil {
 				err = errSilenced
 			}
+			for _, a := range e.state.active {
+				e.record(CallEvent{Active: a, At: time.Now(), Reason: "the router failed: " + err.Error()})
+			}
 			return err
 		case <-ctx.Done():
 			e.bye()
@@ -202,6 +205,7 @@ func (e *Engine) event(now time.Time, ev native.Event) {
 func (e *Engine) callUp(now time.Time, v native.CallUp) {
 	c := v.Call
 	e.state.active[c.ID] = Active{Call: c, Key: v.Key, Initiator: v.Initiator, Since: now}
+	e.record(CallEvent{Active: e.state.active[c.ID], At: now, Up: true, Suite: v.Suite})
 	e.table.SetRoutes(e.table.Routes().With(c, v.Initiator))
 	e.c.Log.Info("call up", "call", c.ID, "kind", c.Kind.String(), "peer", c.Peer, "user", c.User, "tunnel", c.LocalTunnel, "initiator", v.Initiator, "suite", v.Suite.String(), "post_quantum", v.PostQuantum, "certificate", c.Cert.String())
 	if v.Initiator || c.Kind == calls.SiteLink {
@@ -211,9 +215,18 @@ func (e *Engine) callUp(now time.Time, v native.CallUp) {
 	e.resolve(now, v)
 }
 
+func (e *Engine) record(v CallEvent) {
+	if e.c.Record != nil {
+		e.c.Record(v)
+	}
+}
+
 func (e *Engine) callDown(now time.Time, v native.CallDown) {
 	if c := v.Call; c != nil {
 		e.table.SetRoutes(e.table.Routes().Without(c, v.Initiator))
+		if a, ok := e.state.active[c.ID]; ok {
+			e.record(CallEvent{Active: a, At: now, Reason: v.Reason})
+		}
 		delete(e.state.active, c.ID)
 		delete(e.state.retiring, c.ID)
 		e.c.Log.Info("call down", "call", c.ID, "kind", c.Kind.String(), "peer", c.Peer, "user", c.User, "reason", v.Reason,
@@ -226,6 +239,9 @@ func (e *Engine) callDown(now time.Time, v native.CallDown) {
 			e.state.replace[v.Key] = now.Add(replaceRetry)
 		}
 		return
+	}
+	if v.Key.User != "" && !v.Initiator {
+		return // the end that placed the call makes it anew, not we
 	}
 	if v.Initiator && v.Key.User != "" && (v.Final || v.Call == nil && e.firstTry(v.Key)) {
 		e.forgetUser(now, v.Key, v.Reason)

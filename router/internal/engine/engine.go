@@ -14,6 +14,7 @@ import (
 
 	"twinkey/pkg/tun"
 	"twinkey/pkg/twincert"
+	"twinkey/proto/esp"
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
@@ -43,6 +44,8 @@ type Config struct {
 	Policy *policy.Policy
 	// Native is passed on; Table, Epoch, Self, Peer, Local and Policy are the engine's to set.
 	Native native.Config
+	// Record is told when a call has come up or ended, in the control loop: it must not wait. Nil: nobody is.
+	Record func(CallEvent)
 	// Install brings the kernel's routes into the TUN interface to these destinations.
 	Install func(remote []netip.Prefix) error
 }
@@ -92,6 +95,15 @@ type Active struct {
 	Key       links.Key
 	Initiator bool
 	Since     time.Time
+}
+
+// CallEvent is the beginning or the end of a call.
+type CallEvent struct {
+	Active
+	At     time.Time
+	Up     bool
+	Suite  esp.Suite // of one that came up
+	Reason string    // of one that ended
 }
 
 // New returns an engine that is ready to Run.

@@ -39,6 +39,7 @@ func (e *Engine) Login(ctx context.Context, w native.Wish) (*calls.Call, error) 
 		if refused = e.admits(w); refused != nil {
 			return
 		}
+		w.Since = now
 		e.state.users[w.Key] = w
 		e.state.waiting[w.Key] = append(e.state.waiting[w.Key], func(c *calls.Call, err error) { done <- outcome{c, err} })
 		e.links.Want(now, w.Key, false)

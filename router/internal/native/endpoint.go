@@ -102,6 +102,7 @@ type Wish struct {
 	Key     links.Key
 	Cred    Credentials
 	Address netip.Addr // the user's; invalid for a site link
+	Since   time.Time  // when the user logged in; zero: the session begins with the call
 }
 
 // Output is one thing to send, or one event.

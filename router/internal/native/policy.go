@@ -16,6 +16,9 @@ func (s *session) restrict(beside int) error {
 		return nil
 	}
 	t, err := s.t.e.policy().Terms(s.cert.Group)
+	if err == nil && s.crossed() {
+		err = errCrossed
+	}
 	if err == nil {
 		err = t.Admits(s.address, beside)
 	}
@@ -25,6 +28,19 @@ func (s *session) restrict(beside int) error {
 	s.terms = t
 	s.call.SetFilter(t.Filter(s.initiator))
 	return nil
+}
+
+// errCrossed: who logs in at both ends of a link has two calls that would be taken for one.
+var errCrossed = fmt.Errorf("%w: they are in a call with the same router in the other direction", policy.ErrDenied)
+
+// crossed says whether the user has a call with the same router that was placed at the other end.
+func (s *session) crossed() bool {
+	for _, o := range s.t.e.byCall {
+		if o != s && o.cert != nil && o.kind() == calls.User && o.cert.Name == s.cert.Name && o.t.peer.Name == s.t.peer.Name && o.initiator != s.initiator {
+			return true
+		}
+	}
+	return false
 }
 
 func (e *Endpoint) policy() *policy.Policy {
@@ -65,7 +81,7 @@ func (s *session) overtime(now time.Time) string {
 	switch {
 	case !s.up:
 		return ""
-	case s.terms.Session > 0 && now.Sub(s.began) >= s.terms.Session:
+	case s.terms.Session > 0 && now.Sub(s.since) >= s.terms.Session:
 		return fmt.Sprintf("the session time of %s is over", s.terms.Session)
 	case s.terms.Idle > 0 && now.Sub(s.movedAt) >= s.terms.Idle:
 		return fmt.Sprintf("nothing was sent or received for %s", s.terms.Idle)

@@ -75,6 +75,40 @@ func TestPolicyCountsCalls(t *testing.T) {
 	w.place(a, w.wish("alice", "staff", 1))
 }
 
+// The same user in both directions between two routers would be two calls of one name.
+func TestUserInBothDirections(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.router("ra", 1), w.router("rb", 2)
+	alice := w.wish("alice", "staff", 1)
+	call := w.place(a, alice)
+	back := native.Wish{Key: links.Key{Peer: "ra", User: "alice"}, Cred: alice.Cred, Address: netip.MustParseAddr("10.2.1.3")}
+	if err := b.e.PlaceCall(w.now, back); err != nil {
+		t.Fatal(err)
+	}
+	w.settle()
+	w.pass(5 * time.Second)
+	if downs := find[native.CallDown](b); len(downs) != 1 || downs[0].Call != nil || !strings.Contains(downs[0].Reason, "in the other direction") {
+		t.Errorf("the second call: %+v", downs)
+	}
+	if ups := find[native.CallUp](b); len(ups) != 1 || call.Out() == nil {
+		t.Errorf("calls that came up at rb: %+v", ups)
+	}
+}
+
+// A session is as old as the login, whatever became of calls since.
+func TestPolicySessionSinceLogin(t *testing.T) {
+	w := newWorld(t)
+	a, _ := w.router("ra", 1), w.router("rb", 2)
+	a.policy = rules(policy.Rule{Groups: []string{"staff"}, Session: 8 * time.Hour})
+	alice := w.wish("alice", "staff", 1)
+	alice.Since = w.now.Add(-7*time.Hour - 50*time.Minute)
+	call := w.place(a, alice)
+	w.pass(11 * time.Minute)
+	if call.Out() != nil {
+		t.Error("the session goes on")
+	}
+}
+
 func TestPolicyTimes(t *testing.T) {
 	for _, end := range []string{"ra", "rb"} {
 		w := newWorld(t)

@@ -44,6 +44,8 @@ type session struct {
 	terms   policy.Terms  // of a user's call
 	moved   uint64        // packets in both directions when they were looked at last
 	movedAt time.Time     // when that was not what it had been
+	since   time.Time     // of the user's session: the login, where we know of it
+	tickAt  time.Time     // when lifetimes are looked at next
 	heard   time.Duration // what the link was told of data that came
 	rekey   rekeyHead
 	tm      timer
@@ -63,7 +65,7 @@ func (t *tunnelState) newSession(now time.Time) (*session, error) {
 	if len(t.e.byCall) >= maxSessions {
 		return nil, ErrTooMany
 	}
-	s := &session{t: t, began: now}
+	s := &session{t: t, began: now, since: now}
 	var err error
 	if s.local, err = freeID(t.e.c.Rand, func(id uint16) bool { return t.sessions[id] != nil }); err != nil {
 		return nil, err
@@ -87,6 +89,9 @@ func (t *tunnelState) open(now time.Time, w Wish) {
 		return
 	}
 	s.initiator, s.key, s.cert, s.cred, s.address = true, w.Key, w.Cred.Certificate, w.Cred, w.Address
+	if !w.Since.IsZero() {
+		s.since = w.Since
+	}
 	s.peerData = t.far.Keys.Data
 	if err := s.restrict(s.beside()); err != nil {
 		s.end(now, err.Error(), true)
@@ -523,10 +528,16 @@ func (s *session) schedule(now time.Time) {
 	if s.link != nil {
 		at = s.link.Deadline()
 	}
-	s.t.e.timers.set(s, at, now.Add(tick))
+	if s.tickAt.IsZero() { // what the peer sends must not put it off
+		s.tickAt = now.Add(tick)
+	}
+	s.t.e.timers.set(s, at, s.tickAt)
 }
 
 func (s *session) advance(now time.Time) {
+	if !now.Before(s.tickAt) {
+		s.tickAt = time.Time{}
+	}
 	if !s.up && now.Sub(s.began) >= setupTimeout {
 		s.hangup(now, resultLost, "the call was not up in "+setupTimeout.String())
 		return

@@ -36,6 +36,7 @@ type tunnelState struct {
 	hash   [32]byte
 
 	cred     Credentials           // initiator: whose calls these are
+	tickAt   time.Time             // when lifetimes are looked at next
 	cert     *twincert.Certificate // of the control key that the initiator used
 	far      *twincert.Certificate // initiator: the terminator's
 	farTLS   twincert.ID           // terminator: the initiating router's TLS certificate
@@ -384,11 +385,16 @@ func (t *tunnelState) settle(now time.Time) {
 }
 
 func (t *tunnelState) schedule(now time.Time) {
-	next := now.Add(tick)
-	t.e.timers.set(t, t.m.Deadline(), t.pathDeadline(), next)
+	if t.tickAt.IsZero() { // what the peer sends must not put it off
+		t.tickAt = now.Add(tick)
+	}
+	t.e.timers.set(t, t.m.Deadline(), t.pathDeadline(), t.tickAt)
 }
 
 func (t *tunnelState) advance(now time.Time) {
+	if !now.Before(t.tickAt) {
+		t.tickAt = time.Time{}
+	}
 	for _, s := range t.sessions { // calls that carry data show that the peer lives
 		if h := s.call.LastHeard(); h > 0 && now.Sub(t.e.c.Epoch.Add(h)) < t.e.c.Hello {
 			t.m.Heard(now)

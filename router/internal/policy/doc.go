@@ -14,7 +14,7 @@
 // A user whose group no rule names gets no call. What the rules of a group let through adds up; of calls, idle and
 // session the first rule counts that says something.
 //
-// A Filter looks at each packet by itself and keeps no state:
+// A rule with neither to nor allow lets everything pass, both ways. Other rules make a Filter. It looks at each packet by itself and keeps no state:
 //
 //	from the user   destination in to, protocol allowed, destination port in range
 //	to the user     source in to, protocol allowed, source port in range, no TCP connection that begins there

@@ -137,7 +137,7 @@ func (f *Filter) passes(p ip.Packet, fromUser bool) bool {
 		}
 		far, port = p.Src(), src
 	}
-	if p.Protocol() == ip.TCP && !sound(p, fromUser) {
+	if p.Masked() || routed(p) || p.Protocol() == ip.TCP && !sound(p, fromUser) {
 		return false
 	}
 	for i := range f.rules {
@@ -166,6 +166,29 @@ func sound(p ip.Packet, fromUser bool) bool {
 	}
 	b := p.Payload()
 	return len(b) > flags && (fromUser || b[flags]&(syn|ack) != syn)
+}
+
+// routed says whether IPv4 options send the packet on from the destination in its header (RFC 791 section 3.1: loose and
+// strict source route).
+func routed(p ip.Packet) bool {
+	const fixed, end, nop, loose, strict = 20, 0, 1, 131, 137
+	b := p.Bytes()
+	if p.Version() != 4 {
+		return false
+	}
+	for o := b[fixed : int(b[0]&15)*4]; len(o) > 0 && o[0] != end; {
+		switch {
+		case o[0] == loose || o[0] == strict:
+			return true
+		case o[0] == nop:
+			o = o[1:]
+		case len(o) < 2 || o[1] < 2 || int(o[1]) > len(o):
+			return true // nobody can say what comes next
+		default:
+			o = o[o[1]:]
+		}
+	}
+	return false
 }
 
 // isError says whether p is an ICMP error: what becomes of packets that have passed.

@@ -202,6 +202,19 @@ func TestFilter(t *testing.T) {
 			t.Errorf("%s: %v where it enters, %v where it leaves, want %v", tt.name, a, b, tt.ok)
 		}
 	}
+	for name, options := range map[string][]byte{"loose source route": {131, 7, 4, 10, 3, 0, 2, 0}, "strict, behind others": {1, 1, 137, 3, 4, 0, 0, 0}, "cut off": {7, 9, 0, 0}} {
+		b := v4(1, user, server, 0, 8, 0, 0, 0)
+		b = slices.Concat(b[:20], options, b[20:])
+		b[0] += byte(len(options) / 4)
+		binary.BigEndian.PutUint16(b[2:], uint16(len(b))) //nolint:gosec // short
+		pkt, err := ip.Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if terms.Filter(true).Enters(pkt) {
+			t.Errorf("%s passes", name)
+		}
+	}
 	var all *policy.Filter
 	pkt, _ := ip.Parse(v4(6, server, user, 0, tcp(443, 22, syn)...))
 	if !all.Enters(pkt) || !all.Leaves(pkt) {

@@ -178,7 +178,7 @@ func (s *Settings) checkSite() error {
 		return wrong("data.headers", "%q is neither compact nor full", h)
 	}
 	if c := s.Data.Compression; c != "off" && c != "lz4" {
-		return fmt.Errorf("data.compression: %q is neither off nor lz4", c)
+		return wrong("data.compression", "%q is neither off nor lz4", c)
 	}
 	if s.Tun.Queues < 0 || s.Tun.Queues > maxQueues {
 		return wrong("tun.queues", "%d is not between 0 and %d", s.Tun.Queues, maxQueues)
@@ -288,6 +288,7 @@ func Reloadable(old, now *Settings) error {
 		{"ca", old.CA == now.CA},
 		{"tun", old.Tun == now.Tun},
 		{"data", old.Data == now.Data},
+		{"lan", old.Lan == now.Lan},
 		{"security.suites", slices.Equal(old.Suites, now.Suites)},
 		{"security.post-quantum", old.Security.PostQuantum == now.Security.PostQuantum},
 		{"security.rekey-time", old.Security.RekeyTime == now.Security.RekeyTime},

@@ -71,7 +71,7 @@ func (m model) wait() tea.Cmd {
 func (m model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
-		m.width, m.height = msg.Width, msg.Height
+		m.width, m.height = max(msg.Width, 1), max(msg.Height, 1) // a terminal may not know its size
 	case due:
 		if m.paused {
 			return m, m.wait()

@@ -114,8 +114,9 @@ func TestScreen(t *testing.T) {
 	m = update(m, answered{status: snapshot(start, map[string]uint64{"alice": 0, "bob": 0, "carol": 0})})
 	now = now.Add(time.Second)
 	m = update(m, answered{status: snapshot(start, map[string]uint64{"alice": 1000, "bob": 125000, "carol": 0})})
-	for _, size := range [][2]int{{200, 40}, {100, 8}, {20, 8}, {1, 2}, {80, 7}} {
+	for _, size := range [][2]int{{200, 40}, {100, 8}, {20, 8}, {1, 2}, {80, 7}, {0, 0}} {
 		s := update(m, tea.WindowSizeMsg{Width: size[0], Height: size[1]}).text()
+		size[0], size[1] = max(size[0], 1), max(size[1], 1)
 		lines := strings.Split(s, "\n")
 		if len(lines) != size[1] {
 			t.Errorf("%v: %d lines", size, len(lines))
