@@ -63,7 +63,7 @@ func (in *inbox) init(trains bool) {
 
 // inbound takes what waits in the socket, up to a turn, and writes it to the queue.
 func (w *worker) inbound() (did bool, err error) {
-	for range turnReceives {
+	for turn := range turnReceives {
 		n, err := w.port.Conn.Receive(w.in.train[:])
 		if err != nil {
 			return did, err
@@ -75,7 +75,7 @@ func (w *worker) inbound() (did bool, err error) {
 		heard := w.heard()
 		for i := range n {
 			t := &w.in.train[i]
-			w.rest.moved += t.N
+			w.rest.took(t.N, t.N <= t.Size, turn == turnReceives-1)
 			for b := t.Buf[:t.N]; len(b) > 0; b = b[min(len(b), t.Size):] {
 				if err := w.open(b[:min(len(b), t.Size)], t.Addr, heard); err != nil {
 					return did, err

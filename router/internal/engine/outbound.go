@@ -74,7 +74,7 @@ func (w *worker) outbound() (did bool, err error) {
 		}
 		did = true
 	}
-	for range turnReads {
+	for i := range turnReads {
 		h, n, err := w.port.Queue.Read(o.src, headroom)
 		if err != nil {
 			return did, err
@@ -83,7 +83,7 @@ func (w *worker) outbound() (did bool, err error) {
 			break
 		}
 		did = true
-		w.rest.moved += n
+		w.rest.took(n, h.Kind == gso.None, i == turnReads-1)
 		if err := w.carry(h, n); err != nil {
 			return did, err
 		}
