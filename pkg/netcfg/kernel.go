@@ -29,6 +29,7 @@ func Apply(ctx context.Context, p Plan) (undo func() error, err error) {
 	var done undoList
 	steps := []func() (func() error, error){
 		func() (func() error, error) { return setMTU(l, p.MTU) },
+		func() (func() error, error) { return setQueue(l, p.Queue) },
 		func() (func() error, error) { return setUp(l, p.Up) },
 	}
 	for _, a := range p.Addresses {
@@ -95,6 +96,17 @@ func setMTU(l netlink.Link, mtu int) (func() error, error) {
 		return nil, fmt.Errorf("MTU %d: %w", mtu, err)
 	}
 	return func() error { return netlink.LinkSetMTU(l, old) }, nil
+}
+
+func setQueue(l netlink.Link, n int) (func() error, error) {
+	old := l.Attrs().TxQLen
+	if n == 0 || n == old {
+		return nil, nil
+	}
+	if err := netlink.LinkSetTxQLen(l, n); err != nil {
+		return nil, fmt.Errorf("queue of %d: %w", n, err)
+	}
+	return func() error { return netlink.LinkSetTxQLen(l, old) }, nil
 }
 
 func setUp(l netlink.Link, up bool) (func() error, error) {

@@ -23,6 +23,7 @@ var (
 type Plan struct {
 	Link      string
 	MTU       int // bytes; 0 leaves it
+	Queue     int // packets or trains that may wait to be sent (txqueuelen); 0 leaves it
 	Up        bool
 	Addresses []netip.Prefix // address and its prefix length, host bits set
 	Routes    []Route
@@ -51,6 +52,9 @@ func (r Route) String() string {
 func (p Plan) Check() error {
 	if p.Link == "" {
 		return fmt.Errorf("%w: it names no interface", ErrPlan)
+	}
+	if p.Queue < 0 || p.Queue > 1<<16 {
+		return fmt.Errorf("%w: a queue of %d", ErrPlan, p.Queue)
 	}
 	if p.MTU < 0 || p.MTU > 65535 {
 		return fmt.Errorf("%w: MTU %d", ErrPlan, p.MTU)

@@ -64,7 +64,7 @@ func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
 func plan() netcfg.Plan {
 	return netcfg.Plan{
-		Link: "eth0", MTU: 1380, Up: true,
+		Link: "eth0", MTU: 1380, Queue: 2345, Up: true,
 		Addresses: []netip.Prefix{pfx("10.1.0.1/24"), pfx("fd00:1::1/64")},
 		Routes: []netcfg.Route{
 			{Dst: pfx("10.2.0.0/24"), Src: netip.MustParseAddr("10.1.0.1")},
@@ -105,8 +105,19 @@ func TestApplyTwiceAndUndo(t *testing.T) {
 		if add, remove := netcfg.Diff(routes, plan().Routes); len(add)+len(remove) != 0 {
 			t.Errorf("missing %v, too many %v", add, remove)
 		}
+		queue := func() int {
+			l, err := netlink.LinkByName("eth0")
+			check(t, err)
+			return l.Attrs().TxQLen
+		}
+		if n := queue(); n != 2345 {
+			t.Errorf("a queue of %d", n)
+		}
 		check(t, undo())
 		check(t, undo())
+		if n := queue(); n == 2345 {
+			t.Error("the queue is as long as before")
+		}
 		mtu, up, addrs, routes = snapshot(t)
 		if mtu != 1500 || up || len(addrs) != 0 || len(routes) != 0 {
 			t.Errorf("left: MTU %d, up %v, %v, %v", mtu, up, addrs, routes)
@@ -217,6 +228,7 @@ func TestCheckRefuses(t *testing.T) {
 	for name, p := range map[string]netcfg.Plan{
 		"no link":          {},
 		"MTU":              {Link: "x", MTU: 70000},
+		"queue":            {Link: "x", Queue: -1},
 		"address twice":    {Link: "x", Addresses: []netip.Prefix{pfx("10.0.0.1/8"), pfx("10.0.0.1/8")}},
 		"no address":       {Link: "x", Addresses: []netip.Prefix{{}}},
 		"host bits":        {Link: "x", Routes: []netcfg.Route{{Dst: pfx("10.0.0.1/8")}}},
