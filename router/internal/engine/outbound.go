@@ -64,7 +64,7 @@ func (o *outbox) pending() bool { return o.next < o.n }
 func (o *outbox) reset() { o.used, o.next, o.n, o.open = 0, 0, 0, false }
 
 // outbound takes what waits in the queue, up to a turn, and sends it. A packet that comes alone is
-// sent alone: nothing waits for company.
+// sent alone: nothing that was read waits for company.
 func (w *worker) outbound() (did bool, err error) {
 	o := &w.out
 	if o.pending() {

@@ -34,7 +34,7 @@ const (
 //	up to 80 us        twice as long, 10 us at first, 80 us at the most
 //	over 320 us        half as long, or not at all
 //
-// In a bulk transfer it sleeps at once.
+// In a bulk transfer it sleeps at once. In a flood of lone packets it sleeps a little although there is something to do soon.
 // Whoever else can run on the core goes first, at every look.
 type rest struct {
 	polls [4]time.Duration // by what was done last
@@ -96,7 +96,11 @@ func (r *rest) gather() bool {
 	if r.lone == 0 || more {
 		return false
 	}
-	now := time.Now()
+	return r.floods(time.Now())
+}
+
+// floods looks once in a window whether more packets than flood came in it.
+func (r *rest) floods(now time.Time) bool {
 	if d := now.Sub(r.began); d >= floodWindow {
 		r.flood = r.lone >= int(flood*d/floodWindow)
 		r.began, r.lone = now, 0
