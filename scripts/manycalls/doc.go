@@ -20,6 +20,9 @@
 //
 //	manycalls [-calls 1,100,1000] [-tunnels 100] [-rounds N] [-time D] [-settle D] [-json FILE] [-out DIR]
 //
-// Logins take most of the time before: Argon2id, once at the CA and once at the router for each user. It takes 64 MiB there, which the
-// router's process keeps for a while, so the table has the peak of the logins apart and the rest after a pause.
+// At the end some users of each set in one tunnel are revoked, one after another, and it is looked up in the routers' logs when their
+// calls ended.
+//
+// Logins take most of the time before: Argon2id, once at the CA and once at the router for each user. It takes 64 MiB there for each core,
+// so the table has the peak of the logins apart.
 package main

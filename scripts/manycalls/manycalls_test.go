@@ -111,9 +111,9 @@ func TestNumbers(t *testing.T) {
 func example() report {
 	at := func(v float64) sample { return sample{v, v / 4, 1.5, 50 * v, 20 * v, 10 * v, 30 * v, 15 * v} }
 	return report{Machine: "A machine", Rounds: 3, Seconds: 2, Rows: []*row{
-		{1, 1, []sample{at(3), at(1), at(2)}},
-		{1000, 1, []sample{at(2)}},
-		{100, 100, []sample{at(2.5)}},
+		{Calls: 1, Tunnels: 1, Samples: []sample{at(3), at(1), at(2)}},
+		{Calls: 1000, Tunnels: 1, Samples: []sample{at(2)}, Revoked: []float64{30, 10, 20, 100}},
+		{Calls: 100, Tunnels: 100, Samples: []sample{at(2.5)}},
 	}}
 }
 
@@ -166,6 +166,28 @@ func TestMeasure(t *testing.T) {
 	}
 	if got.TCP <= 0 || got.UDP <= 0 {
 		t.Errorf("throughput: %+v", got)
+	}
+}
+
+// Some are revoked, their calls end at both ends, and the others' do not.
+func TestRevoke(t *testing.T) {
+	s := company(t, 3, 1)
+	ms, err := s.revoke(t.Context(), 2)
+	check(t, err)
+	if len(ms) != 2 || ms[0] <= 0 || ms[1] <= 0 {
+		t.Errorf("took %v ms", ms)
+	}
+	st, err := s.status(t.Context(), s.siteB)
+	check(t, err)
+	if left := st.users(); len(left) != 1 || left[userName(0)] == (pair{}) {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestRevocations(t *testing.T) {
+	const want = "| 1000 calls in 1 tunnel | 4 | 30 | 100 | 100 |\n"
+	if got := example().markdown(); !strings.Contains(got, want) {
+		t.Errorf("no %q in\n%s", want, got)
 	}
 }
 

@@ -27,6 +27,8 @@ type row struct {
 	Calls   int      `json:"calls"`
 	Tunnels int      `json:"tunnels"`
 	Samples []sample `json:"samples"`
+	// Revoked is how long each of some users' revocation took, ms.
+	Revoked []float64 `json:"revoked_ms,omitempty"`
 }
 
 func (r *row) name() string {
@@ -102,7 +104,7 @@ func (r report) table() string {
 		fmt.Fprintln(w, strings.Join(row.cells(), "\t"))
 	}
 	_ = w.Flush() // a Builder takes everything
-	return b.String()
+	return b.String() + r.revocations()
 }
 
 // markdown is for the documentation.
@@ -120,7 +122,25 @@ func (r report) markdown() string {
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(row.cells(), " | "))
 	}
 	b.WriteString("\nTCP is one stream a call. UDP is offered as fast as one thread can send, and counted where it arrives. " +
-		"Memory is resident: at logins the peak of ra, as many Argon2id at a time as there are cores; idle some minutes later, before the first packet; loaded the most that was seen.\n")
+		"Memory is resident: at logins the peak of ra, as many Argon2id at a time as there are cores; idle some time later, before the first packet; loaded the most that was seen.\n")
+	b.WriteString(r.revocations())
+	return b.String()
+}
+
+// revocations is the table of them.
+func (r report) revocations() string {
+	var b strings.Builder
+	for _, row := range r.Rows {
+		if len(row.Revoked) == 0 {
+			continue
+		}
+		if b.Len() == 0 {
+			b.WriteString("\n## Revocation\n\nUsers revoked one after another: from the start of `twinkey-ca user revoke`, the program included, until the call is down at both " +
+				"routers. All other calls were there before and afterwards with the same SPIs.\n\n| | users | median, ms | 99th percentile, ms | most, ms |\n|---|---|---|---|---|\n")
+		}
+		v := slices.Sorted(slices.Values(row.Revoked))
+		fmt.Fprintf(&b, "| %s | %d | %.0f | %.0f | %.0f |\n", row.name(), len(v), v[len(v)/2], v[(len(v)*99+99)/100-1], v[len(v)-1])
+	}
 	return b.String()
 }
 
