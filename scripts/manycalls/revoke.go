@@ -42,11 +42,11 @@ func (s *set) revoke(ctx context.Context, n int) ([]float64, error) {
 	took := map[string]float64{}
 	for _, site := range sites {
 		err := lab.Until(ctx, "the end of the revoked calls", checkTime, func(context.Context) error {
-			ends, err := ends(filepath.Join(s.Dir, site.Name+".log"), began)
+			down, err := callEnds(filepath.Join(s.Dir, site.Name+".log"), began)
 			if err != nil {
 				return err
 			}
-			for user, end := range ends {
+			for user, end := range down {
 				took[user] = max(took[user], float64(end.Sub(began[user]))/float64(time.Millisecond))
 			}
 			return nil
@@ -87,8 +87,8 @@ func (st status) users() map[string]pair {
 
 var errStillUp = errors.New("not all calls have ended")
 
-// ends are the times at which the log says that the calls of these users ended.
-func ends(file string, users map[string]time.Time) (map[string]time.Time, error) {
+// callEnds are the times at which the log says that the calls of these users ended.
+func callEnds(file string, users map[string]time.Time) (map[string]time.Time, error) {
 	f, err := os.Open(file) //nolint:gosec // our own log
 	if err != nil {
 		return nil, err
