@@ -206,6 +206,14 @@ func (t *transform) cbcIV(l *lane, seq uint64) []byte {
 	return l.iv[:]
 }
 
+// setIV has CBC begin with the packet's IV: the one that was sent, or the one that was not.
+func (t *transform) setIV(l *lane, seq uint64, sent []byte) {
+	if t.implicit {
+		sent = t.cbcIV(l, seq)
+	}
+	l.cbc.SetIV(sent)
+}
+
 // finish seals packets whose heads and plaintexts stand in place, as many side by side as the cipher works on.
 func (t *transform) finish(ps []Pending) error {
 	l, err := t.take()
@@ -245,11 +253,7 @@ func (t *transform) sealIV(l *lane, seq uint64, pkt, plain []byte) {
 		return
 	}
 	if l.cbc != nil {
-		if t.implicit {
-			l.cbc.SetIV(t.cbcIV(l, seq))
-		} else {
-			l.cbc.SetIV(pkt[headerSize:start])
-		}
+		t.setIV(l, seq, pkt[headerSize:start])
 		l.cbc.CryptBlocks(pkt[start:end], pkt[start:end])
 	} else if t.triple != nil {
 		t.triple.Encrypt(pkt[start:end], binary.BigEndian.Uint64(pkt[headerSize:]))
@@ -272,11 +276,7 @@ func (t *transform) open(seq uint64, plain, pkt []byte) (ok bool, err error) {
 	} else if ok = subtle.ConstantTimeCompare(l.authenticate(pkt[:end], seq)[:t.icv], pkt[end:]) == 1; ok {
 		switch {
 		case l.cbc != nil:
-			if t.implicit {
-				l.cbc.SetIV(t.cbcIV(l, seq))
-			} else {
-				l.cbc.SetIV(pkt[headerSize:start])
-			}
+			t.setIV(l, seq, pkt[headerSize:start])
 			l.cbc.CryptBlocks(plain, pkt[start:end])
 		case t.triple != nil:
 			t.triple.Decrypt(plain, pkt[start:end], binary.BigEndian.Uint64(pkt[headerSize:]))

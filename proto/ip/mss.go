@@ -22,7 +22,7 @@ const (
 // everything whose options cannot be read.
 func ClampMSS(p Packet, mtu int) bool {
 	tcp := p.Payload()
-	if p.proto != TCP || p.later || len(tcp) < headerTCP || tcp[13]&flagSYN == 0 {
+	if p.proto != TCP || p.offset != 0 || len(tcp) < headerTCP || tcp[13]&flagSYN == 0 {
 		return false
 	}
 	header := headerV6

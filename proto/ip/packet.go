@@ -44,9 +44,8 @@ const maxExtensions = 8
 type Packet struct {
 	b       []byte   // exactly the packet, without what followed it
 	l4      uint16   // where the payload begins
-	offset  uint16   // of a fragment, in units of 8 bytes
+	offset  uint16   // of a fragment, in units of 8 bytes; not 0: the payload has no header
 	proto   Protocol // what the payload is
-	later   bool     // a fragment that is not the first: the payload has no header
 	partial bool     // a fragment, the first one included
 	behind  bool     // of a first fragment: other headers stand between Fragment and the payload
 }
@@ -87,7 +86,7 @@ func parseV4(b []byte) (Packet, error) {
 	frag := binary.BigEndian.Uint16(b[6:])
 	return Packet{
 		b: b[:total:total], l4: uint16(ihl), proto: Protocol(b[9]),
-		offset: frag & 0x1fff, later: frag&0x1fff != 0, partial: frag&0x3fff != 0, // More Fragments and Fragment Offset
+		offset: frag & 0x1fff, partial: frag&0x3fff != 0, // More Fragments and Fragment Offset
 	}, nil
 }
 
@@ -122,7 +121,7 @@ func parseV6(b []byte) (Packet, error) {
 			n = 8
 		default:
 			p.l4, p.proto = uint16(off), next
-			p.behind = p.partial && !p.later && off != cut
+			p.behind = p.partial && p.offset == 0 && off != cut
 			return p, nil
 		}
 		if n == 0 || off+n > total {
@@ -131,11 +130,11 @@ func parseV6(b []byte) (Packet, error) {
 		if next == fragment {
 			f := binary.BigEndian.Uint16(p.b[off+2:])
 			cut = off + n
-			p.offset, p.later, p.partial = f>>3, f&0xfff8 != 0, f&0xfff9 != 0
+			p.offset, p.partial = f>>3, f&0xfff9 != 0
 		}
 		next = Protocol(p.b[off])
 		off += n
-		if p.later {
+		if p.offset != 0 {
 			// What follows is from the middle of something: nothing can be read in it.
 			p.l4, p.proto = uint16(off), next
 			return p, nil
@@ -194,7 +193,7 @@ func (p Packet) DontFragment() bool { return p.Version() == 6 || p.b[6]&0x40 != 
 // protocol, a fragment without the transport header, or too short.
 func (p Packet) Ports() (src, dst uint16, ok bool) {
 	l4 := p.Payload()
-	if p.later || p.proto != TCP && p.proto != UDP || len(l4) < 4 {
+	if p.offset != 0 || p.proto != TCP && p.proto != UDP || len(l4) < 4 {
 		return 0, 0, false
 	}
 	return binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:]), true

@@ -47,7 +47,7 @@ func AppendTooBig(b []byte, src netip.Addr, p Packet, mtu int) ([]byte, error) {
 		return b, ErrMTU
 	case !p.DontFragment():
 		return b, ErrMayFragment
-	case p.later && !v6, !host(p.Src()), !v6 && !host(p.Dst()), p.icmpError():
+	case p.offset != 0 && !v6, !host(p.Src()), !v6 && !host(p.Dst()), p.icmpError():
 		return b, ErrNoReply
 	}
 	if v6 {
@@ -73,7 +73,7 @@ func (p Packet) icmpError() bool {
 		}
 		return l4[0] != icmpEchoReply && l4[0] != icmpEcho && (l4[0] < icmpTimestamp || l4[0] > icmpMaskReply)
 	case ICMPv6:
-		return p.later || len(l4) == 0 || l4[0] < icmpv6LowestInfo
+		return p.offset != 0 || len(l4) == 0 || l4[0] < icmpv6LowestInfo
 	default:
 		return false
 	}

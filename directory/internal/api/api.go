@@ -50,8 +50,8 @@ type Server struct {
 	// ReadTimeout is how long a request may take to arrive. Set it before Serve.
 	ReadTimeout time.Duration
 
-	limits sync.Map // URI of an admitted caller -> *rate.Limiter
-	told   sync.Map // likewise, for records of calls
+	limits limiters // of requests
+	told   limiters // of records of calls
 	noisy  rate.Sometimes
 	Counters
 }
@@ -170,16 +170,19 @@ func (s *Server) admitted(r *request, right access.Right, handle func(*request) 
 		}
 		return nil, err
 	}
-	if right == access.Own && !s.limit(who).Allow() {
+	if right == access.Own && !s.limits.of(who, callerRate, callerBurst).Allow() {
 		return nil, fmt.Errorf("%w: more than %d a second", client.ErrTooMany, callerRate)
 	}
 	return handle(r)
 }
 
-func (s *Server) limit(who access.Caller) *rate.Limiter {
-	l, ok := s.limits.Load(who.URI)
+// limiters has one for each admitted caller, by URI.
+type limiters struct{ m sync.Map }
+
+func (s *limiters) of(who access.Caller, perSecond rate.Limit, burst int) *rate.Limiter {
+	l, ok := s.m.Load(who.URI)
 	if !ok {
-		l, _ = s.limits.LoadOrStore(who.URI, rate.NewLimiter(callerRate, callerBurst))
+		l, _ = s.m.LoadOrStore(who.URI, rate.NewLimiter(perSecond, burst))
 	}
 	return l.(*rate.Limiter) //nolint:forcetypeassert // nothing else is stored
 }

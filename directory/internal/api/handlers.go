@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"twinkey/directory/client"
 	"twinkey/directory/internal/access"
 	"twinkey/directory/internal/store"
@@ -69,11 +67,7 @@ func (s *Server) calls(r *request) (any, error) {
 	if err := r.decode(client.MaxBody, &in); err != nil {
 		return nil, err
 	}
-	l, ok := s.told.Load(r.who.URI)
-	if !ok {
-		l, _ = s.told.LoadOrStore(r.who.URI, rate.NewLimiter(recordRate, recordBurst))
-	}
-	if !l.(*rate.Limiter).AllowN(time.Now(), len(in.Records)) { //nolint:forcetypeassert // nothing else is stored
+	if !s.told.of(r.who, recordRate, recordBurst).AllowN(time.Now(), len(in.Records)) {
 		return nil, fmt.Errorf("%w: more than %d records of calls a second", client.ErrTooMany, recordRate)
 	}
 	return nil, s.reg.RecordCalls(r.ctx(), r.who.URI, r.who.Router, in, s.guard.Verify)

@@ -80,7 +80,7 @@ func (r *Reporter) Run(ctx context.Context) {
 		case <-ctx.Done():
 			last, stop := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 			defer stop()
-			if _, err := r.deliver(last); err != nil {
+			if err := r.deliver(last); err != nil {
 				r.log.Warn("calls not accounted for", "records", r.Waiting(), "error", err)
 			}
 			return
@@ -93,8 +93,8 @@ func (r *Reporter) Run(ctx context.Context) {
 				more = false
 				continue
 			}
-			var err error
-			more, err = r.deliver(ctx)
+			err := r.deliver(ctx)
+			more = err != nil
 			switch {
 			case err == nil:
 				if failing {
@@ -111,23 +111,23 @@ func (r *Reporter) Run(ctx context.Context) {
 	}
 }
 
-// deliver sends the oldest records; more says that there are others, or that these have to be sent again.
-func (r *Reporter) deliver(ctx context.Context) (more bool, err error) {
+// deliver sends all records, oldest first. After an error those that are left have to be sent again.
+func (r *Reporter) deliver(ctx context.Context) error {
 	for {
 		r.mu.Lock()
 		batch := append([]client.CallRecord(nil), r.queue[:min(len(r.queue), client.MaxCalls)]...)
 		r.mu.Unlock()
 		if len(batch) == 0 {
-			return false, nil
+			return nil
 		}
-		err = r.attempt(ctx, batch)
+		err := r.attempt(ctx, batch)
 		if never(err) && len(batch) > 1 { // one of them: the others must not go with it
 			batch = batch[:1]
 			err = r.attempt(ctx, batch)
 		}
 		refused := never(err)
 		if err != nil && !refused {
-			return true, err
+			return err
 		}
 		if refused {
 			r.log.Error("the directory does not take a record of a call", "call", batch[0].Call, "user", batch[0].User, "error", err)

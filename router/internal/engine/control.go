@@ -243,7 +243,7 @@ func (e *Engine) callDown(now time.Time, v native.CallDown) {
 	if v.Key.User != "" && !v.Initiator {
 		return // the end that placed the call makes it anew, not we
 	}
-	if v.Initiator && v.Key.User != "" && (v.Final || v.Call == nil && e.firstTry(v.Key)) {
+	if v.Key.User != "" && (v.Final || v.Call == nil && e.firstTry(v.Key)) {
 		e.forgetUser(now, v.Key, v.Reason)
 	} else {
 		e.links.Down(now, v.Key, v.Reason)

@@ -233,7 +233,7 @@ func checked(c *calls.Call, b []byte, v4 bool) []byte {
 		c.Denied.Add(1)
 		return nil
 	}
-	if p.Protocol() == ip.TCP && isSYN(p) {
+	if isSYN(p) {
 		if o := c.Out(); o != nil {
 			if most := o.Longest(p.CanShorten()); most > 0 {
 				ip.ClampMSS(p, most)

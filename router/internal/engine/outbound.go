@@ -191,7 +191,7 @@ func (w *worker) carry(h gso.Header, n int) error {
 	default:
 		next = esp.NextUDP
 	}
-	syn, most := p.Protocol() == ip.TCP && isSYN(p), out.Longest(short)
+	syn, most := isSYN(p), out.Longest(short)
 	// A checksum that we change, or that a fragment cuts off from what it sums, is completed first.
 	cut := most > 0 && !p.DontFragment()
 	if err := o.split.Reset(h, o.src, headroom, p.Len(), syn || cut || !out.LeaveChecksums); err != nil {
@@ -244,7 +244,7 @@ func (w *worker) fragments(c *calls.Call, out *calls.Outbound, prefix []byte, ne
 func isSYN(p ip.Packet) bool {
 	const flags, syn = 13, 0x02
 	b := p.Payload()
-	return !p.Fragment() && len(b) > flags && b[flags]&syn != 0
+	return p.Protocol() == ip.TCP && !p.Fragment() && len(b) > flags && b[flags]&syn != 0
 }
 
 // seal puts the packet src[at:at+n] behind the datagrams in the arena.

@@ -2,26 +2,39 @@ package native
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
+	"twinkey/pkg/twincert"
 	"twinkey/router/internal/calls"
-	"twinkey/router/internal/links"
 	"twinkey/router/internal/policy"
 )
 
-// restrict puts the policy on a user's call; each end enforces its own. beside is how many calls of the user there are
-// already.
-func (s *session) restrict(beside int) error {
+// errCrossed: who logs in at both ends of a link has two calls that would be taken for one.
+var errCrossed = fmt.Errorf("%w: they are in a call with the same router in the other direction", policy.ErrDenied)
+
+// admit holds a call that is being set up to the policy, and to the user's other calls.
+func (s *session) admit() error {
 	if s.kind() != calls.User {
 		return nil
 	}
-	t, err := s.t.e.policy().Terms(s.cert.Group)
-	if err == nil && s.crossed() {
-		err = errCrossed
+	routers := map[string]bool{} // others than this one; a call with the same router is going to be replaced
+	for _, o := range s.t.e.byCall {
+		if o == s || o.cert == nil || o.kind() != calls.User || o.cert.Name != s.cert.Name {
+			continue
+		}
+		if o.t.peer.Name != s.t.peer.Name {
+			routers[o.t.peer.Name] = true
+		} else if o.initiator != s.initiator {
+			return fmt.Errorf("user %s: %w", s.cert.Name, errCrossed)
+		}
 	}
-	if err == nil {
-		err = t.Admits(s.address, beside)
-	}
+	return s.restrict(len(routers))
+}
+
+// restrict puts the policy on a user's call; each end enforces its own. beside is how many calls with other routers the user has.
+func (s *session) restrict(beside int) error {
+	t, err := s.t.e.terms(s.cert, s.address, beside)
 	if err != nil {
 		return fmt.Errorf("user %s: %w", s.cert.Name, err)
 	}
@@ -30,42 +43,24 @@ func (s *session) restrict(beside int) error {
 	return nil
 }
 
-// errCrossed: who logs in at both ends of a link has two calls that would be taken for one.
-var errCrossed = fmt.Errorf("%w: they are in a call with the same router in the other direction", policy.ErrDenied)
-
-// crossed says whether the user has a call with the same router that was placed at the other end.
-func (s *session) crossed() bool {
-	for _, o := range s.t.e.byCall {
-		if o != s && o.cert != nil && o.kind() == calls.User && o.cert.Name == s.cert.Name && o.t.peer.Name == s.t.peer.Name && o.initiator != s.initiator {
-			return true
-		}
+// terms are what the policy of now says of a user's call. The error is policy.ErrDenied.
+func (e *Endpoint) terms(c *twincert.Certificate, a netip.Addr, beside int) (policy.Terms, error) {
+	var p *policy.Policy // which allows nothing
+	if e.c.Policy != nil {
+		p = e.c.Policy()
 	}
-	return false
-}
-
-func (e *Endpoint) policy() *policy.Policy {
-	if e.c.Policy == nil {
-		return nil // which allows nothing
+	t, err := p.Terms(c.Group)
+	if err == nil {
+		err = t.Admits(a, beside)
 	}
-	return e.c.Policy()
-}
-
-// beside counts the user's calls with other routers. One with the same router is going to be replaced.
-func (s *session) beside() int {
-	routers := map[string]bool{}
-	for _, o := range s.t.e.byCall {
-		if o != s && o.cert != nil && o.kind() == calls.User && o.cert.Name == s.cert.Name && o.t.peer.Name != s.t.peer.Name {
-			routers[o.t.peer.Name] = true
-		}
-	}
-	return len(routers)
+	return t, err
 }
 
 // PolicyChanged puts the policy of now on all calls, and ends those that it does not allow.
 func (e *Endpoint) PolicyChanged(now time.Time) {
 	for _, s := range e.byCall {
-		if s.cert == nil {
-			continue // it is looked at when its certificate is
+		if s.cert == nil || s.kind() != calls.User {
+			continue // without a certificate it is looked at when it has one
 		}
 		if err := s.restrict(0); err != nil {
 			s.hangup(now, resultAdmin, err.Error())
@@ -91,12 +86,6 @@ func (s *session) overtime(now time.Time) string {
 
 // Allowed says whether the policy lets the user of a wish have a call, as many being wanted already. The error is policy.ErrDenied.
 func (e *Endpoint) Allowed(w Wish, wanted int) error {
-	if w.Key == (links.Key{Peer: w.Key.Peer}) {
-		return nil // a site link
-	}
-	t, err := e.policy().Terms(w.Cred.Certificate.Group)
-	if err != nil {
-		return err
-	}
-	return t.Admits(w.Address, wanted)
+	_, err := e.terms(w.Cred.Certificate, w.Address, wanted)
+	return err
 }

@@ -93,7 +93,7 @@ func (t *tunnelState) open(now time.Time, w Wish) {
 		s.since = w.Since
 	}
 	s.peerData = t.far.Keys.Data
-	if err := s.restrict(s.beside()); err != nil {
+	if err := s.admit(); err != nil {
 		s.end(now, err.Error(), true)
 		return
 	}
@@ -197,7 +197,7 @@ func (s *session) verifyCaller(now time.Time) func(handshake.Peer) error {
 				return err
 			}
 		}
-		return s.restrict(s.beside())
+		return s.admit()
 	}
 }
 
