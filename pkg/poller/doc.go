@@ -1,5 +1,5 @@
 // Package poller waits until one of a few descriptors has something to do, on the
-// calling thread and by ppoll(2), outside of the poller of Go's runtime.
+// calling thread and by epoll_wait(2) of its own, outside of the poller of Go's runtime.
 //
 // A goroutine that the runtime's poller wakes is woken twice: epoll wakes one thread, which
 // makes the goroutine ready and wakes another to run it. On a virtual machine each costs some

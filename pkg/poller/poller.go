@@ -3,11 +3,11 @@
 package poller
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"sync"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,9 +22,12 @@ type Events struct {
 
 // Poller waits for a fixed set of descriptors. Wait belongs to one goroutine.
 type Poller struct {
-	fds    []unix.PollFd // the last one is our own
+	fds    []int
+	wants  []uint32 // what the kernel is asked for of each
+	ready  []unix.EpollEvent
 	events []Events
-	wake   int
+	epoll  int
+	wake   int // our own, in the place behind the others
 
 	mu     sync.Mutex
 	closed bool
@@ -36,44 +39,67 @@ func New(fds ...int) (*Poller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening an event counter: %w", os.NewSyscallError("eventfd", err))
 	}
-	p := &Poller{wake: wake, events: make([]Events, len(fds))}
-	for _, fd := range append(fds, wake) {
-		p.fds = append(p.fds, unix.PollFd{Fd: int32(fd)}) //nolint:gosec // a descriptor fits
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		_ = unix.Close(wake)
+		return nil, fmt.Errorf("opening a poll set: %w", os.NewSyscallError("epoll_create1", err))
+	}
+	n := len(fds) + 1
+	p := &Poller{
+		fds: append(append(make([]int, 0, n), fds...), wake), wants: make([]uint32, n), ready: make([]unix.EpollEvent, n),
+		events: make([]Events, len(fds)), epoll: epoll, wake: wake,
+	}
+	p.wants[len(fds)] = unix.EPOLLIN
+	for i := range p.fds {
+		if err := p.ask(unix.EPOLL_CTL_ADD, i); err != nil {
+			return nil, errors.Join(err, p.Free())
+		}
 	}
 	return p, nil
+}
+
+// ask tells the kernel what is wanted of the descriptor in a place.
+func (p *Poller) ask(op, i int) error {
+	ev := unix.EpollEvent{Events: p.wants[i], Fd: int32(i)} //nolint:gosec // a place
+	if err := unix.EpollCtl(p.epoll, op, p.fds[i], &ev); err != nil {
+		return fmt.Errorf("asking for packets: %w", os.NewSyscallError("epoll_ctl", err))
+	}
+	return nil
 }
 
 // Wait blocks until a descriptor can be read whose place in read is true, or written
 // whose place in write is true, or has an error; the events of each follow by its place and
 // are valid until the next Wait. After Close the error is net.ErrClosed.
 func (p *Poller) Wait(read, write []bool) ([]Events, error) {
-	last := len(p.fds) - 1
-	for i := range p.fds[:last] {
-		p.fds[i].Events = 0
+	for i := range p.events {
+		var want uint32
 		if read[i] {
-			p.fds[i].Events |= unix.POLLIN
+			want = unix.EPOLLIN
 		}
 		if write[i] {
-			p.fds[i].Events |= unix.POLLOUT
+			want |= unix.EPOLLOUT
+		}
+		if want != p.wants[i] {
+			p.wants[i] = want
+			if err := p.ask(unix.EPOLL_CTL_MOD, i); err != nil {
+				return nil, err
+			}
 		}
 	}
-	p.fds[last].Events = unix.POLLIN
-	for {
-		//nolint:gosec // the slice lives as long as p
-		_, _, errno := unix.Syscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(p.fds))), uintptr(len(p.fds)), 0, 0, 0, 0)
-		if errno == 0 {
-			break
-		}
-		if errno != unix.EINTR {
-			return nil, fmt.Errorf("waiting for packets: %w", os.NewSyscallError("ppoll", errno))
-		}
+	n, err := unix.EpollWait(p.epoll, p.ready, -1)
+	for err == unix.EINTR { //nolint:errorlint // an Errno as it came
+		n, err = unix.EpollWait(p.epoll, p.ready, -1)
 	}
-	if p.fds[last].Revents != 0 {
-		return nil, net.ErrClosed
+	if err != nil {
+		return nil, fmt.Errorf("waiting for packets: %w", os.NewSyscallError("epoll_wait", err))
 	}
-	for i := range p.events {
-		r := p.fds[i].Revents
-		p.events[i] = Events{Read: r&(unix.POLLIN|unix.POLLHUP) != 0, Write: r&unix.POLLOUT != 0, Error: r&(unix.POLLERR|unix.POLLNVAL) != 0}
+	clear(p.events)
+	for _, ev := range p.ready[:n] {
+		if int(ev.Fd) == len(p.events) {
+			return nil, net.ErrClosed
+		}
+		r := ev.Events
+		p.events[ev.Fd] = Events{Read: r&(unix.EPOLLIN|unix.EPOLLHUP) != 0, Write: r&unix.EPOLLOUT != 0, Error: r&unix.EPOLLERR != 0}
 	}
 	return p.events, nil
 }
@@ -102,7 +128,7 @@ func (p *Poller) Free() error {
 	if p.wake < 0 {
 		return nil
 	}
-	fd := p.wake
-	p.wake = -1
-	return os.NewSyscallError("close", unix.Close(fd))
+	err := errors.Join(os.NewSyscallError("close", unix.Close(p.wake)), os.NewSyscallError("close", unix.Close(p.epoll)))
+	p.wake, p.epoll = -1, -1
+	return err
 }

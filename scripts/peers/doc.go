@@ -13,7 +13,7 @@
 //	                 the receiver's bytes over the receiver's time, whatever the sender believes
 //	astray           datagrams of 1300 bytes at 0.8 of udp1300, from hostb to hosta: how many of a million are lost or
 //	                 overtaken on the way
-//	rtt rtt99        median and 99th percentile of 400 pings, 2 ms apart, us; "added" is what remains without that of none
+//	rtt rtt99        median and 99th percentile of 1000 pings, 2 ms apart, two seconds after the first packet crossed, us; "added" is what remains without that of none
 //	use              TCP of one stream through the shaped WAN, in per cent of its rate, without the first second
 //	cpu              CPU seconds of both routers' processes, all threads, per GB that arrived in tcp1. Work that the
 //	                 kernel does for them in interrupts is nobody's, for all candidates alike

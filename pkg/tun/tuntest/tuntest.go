@@ -108,6 +108,9 @@ func (d *Device) Read(buf []byte, at int) (h gso.Header, n int, err error) {
 	}
 	select {
 	case p := <-d.in:
+		if len(d.in) > 0 {
+			d.wake()
+		}
 		return h, copy(buf[at:], p), nil
 	default:
 		return h, 0, nil

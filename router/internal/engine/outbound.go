@@ -87,6 +87,9 @@ func (w *worker) outbound() (did bool, err error) {
 		if err := w.carry(h, n); err != nil {
 			return did, err
 		}
+		if h.Kind == gso.None && w.rest.light() {
+			break // a packet that comes alone waits for no look at the queue
+		}
 		if o.n > 1 || len(o.arena)-o.used < arenaLow {
 			if done, err := w.flushFull(); err != nil || !done {
 				return did, err

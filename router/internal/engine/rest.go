@@ -1,84 +1,44 @@
 package engine
 
 import (
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Bounds of polling before a worker sleeps. To be woken costs 10 to 50 us on a virtual machine, so
-// to look again for as long may be cheaper than to sleep, if something comes.
 const (
-	lingerFirst = 10 * time.Microsecond
-	lingerMost  = 80 * time.Microsecond
-	// lingerNever is a sleep so long that it was right.
-	lingerNever = 4 * lingerMost
-	// lingerLoad is how many bytes make it a bulk transfer: nobody waits for one packet of it, and
-	// whoever shares the core has better use for the time.
-	lingerLoad = 8 << 10
+	// lightLoad is how many bytes at a time make no bulk transfer.
+	lightLoad = 8 << 10
+	// yieldEvery is how often a worker, before it sleeps, calls Go's scheduler of its own accord. Of whom the runtime has not
+	// seen there for 10 ms (forcePreemptNS) it takes the processor away at every system call that lasts: to have it back
+	// costs each packet 10 to 20 us.
+	yieldEvery = 7 * time.Millisecond
 	// flood is how many lone packets in a window are so many that each looked after by itself would keep everybody busy. Then
 	// they gather for a while: sealed together they leave in one message, and the far end is woken once. Nobody asks
 	// for the delay of one of 40,000 packets a second; a TCP transfer comes in trains and is not meant.
 	flood       = 40
 	floodWindow = time.Millisecond
 	floodPause  = 60 * time.Microsecond
-	// lingerLooks bounds the looks where the clock does not tell: each takes about 1 us.
-	lingerLooks = 160
 )
 
-// rest decides whether a worker that has nothing to do sleeps at once or looks again for a while. It
-// learns from how long the sleeps were, as the kernel's haltpoll governor does, but apart for what
-// was done last: after a request was sent its reply may be near; after the reply nothing is.
+// rest decides what a worker does after a turn.
 //
-//	the sleep lasted   what is polled next time before sleeping
-//	up to 80 us        twice as long, 10 us at first, 80 us at the most
-//	over 320 us        half as long, or not at all
-//
-// In a bulk transfer it sleeps at once. In a flood of lone packets it sleeps a little although there is something to do soon.
-// Whoever else can run on the core goes first, at every look.
+//	moved little     it asks the kernel at once what there is to do, and sleeps; after it has delivered something it looks for the
+//	                 answer first. A lone packet waits for no system call that finds nothing.
+//	moved much       it looks again, and sleeps when nothing came.
+//	lone packets     in a flood it sleeps a little although there is something to do soon.
 type rest struct {
-	polls [4]time.Duration // by what was done last
-	did   int
-	moved int // bytes since it slept
-	looks int
+	moved int       // bytes since it slept
 	lone  int       // packets that came alone, not in trains, in this window
 	began time.Time // of the window
 	flood bool
 	more  bool      // what was left at the end of a turn
-	since time.Time // when it had nothing to do; valid if it has looked again
-	slept time.Time
+	gave  time.Time // when it called the scheduler last
 }
 
-// worked notes what a turn has done, and says whether it was anything.
-func (r *rest) worked(sent, received bool) bool {
-	if !sent && !received {
-		return false
-	}
-	r.did = 0
-	if sent {
-		r.did |= 1
-	}
-	if received {
-		r.did |= 2
-	}
-	r.looks = 0
-	return true
-}
-
-// linger says whether to look once more before sleeping.
-func (r *rest) linger() bool {
-	most := r.polls[r.did]
-	if most == 0 || r.moved > lingerLoad {
-		return false
-	}
-	if r.looks++; r.looks == 1 {
-		r.since = time.Now()
-	} else if r.looks > lingerLooks || time.Since(r.since) >= most {
-		return false
-	}
-	r.yield()
-	return true
-}
+// light says whether so little was moved since it slept that a look again would hardly find anything.
+func (r *rest) light() bool { return r.moved <= lightLoad && !r.flood }
 
 // took notes n bytes: a packet alone or a train, and whether the turn ended with it although there may be more.
 func (r *rest) took(n int, alone, last bool) {
@@ -114,22 +74,11 @@ func (r *rest) pause() {
 	_ = unix.Nanosleep(&t, nil) // a signal ends it early, which does no harm
 }
 
-// yield lets whoever else can run on the core go first.
-func (r *rest) yield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
-
+// sleeps is called before the worker does.
 func (r *rest) sleeps() {
-	r.slept = time.Now()
-	r.looks, r.moved = 0, 0
-}
-
-func (r *rest) woke() {
-	p := &r.polls[r.did]
-	switch d := time.Since(r.slept); {
-	case d <= lingerMost:
-		*p = min(max(2**p, lingerFirst), lingerMost)
-	case d > lingerNever:
-		if *p /= 2; *p < lingerFirst {
-			*p = 0
-		}
+	r.moved = 0
+	if now := time.Now(); now.Sub(r.gave) > yieldEvery {
+		r.gave = now
+		runtime.Gosched()
 	}
 }

@@ -43,3 +43,25 @@ func TestGather(t *testing.T) {
 		t.Error("a flood does not")
 	}
 }
+
+// A worker that moved little asks the kernel what there is to do, one in a bulk transfer or a flood looks itself.
+func TestLight(t *testing.T) {
+	var r rest
+	r.took(1400, true, false)
+	if !r.light() {
+		t.Error("one packet is no light load")
+	}
+	for range 10 {
+		r.took(1400, true, false)
+	}
+	if r.light() {
+		t.Error("14,000 bytes at a time are")
+	}
+	if r.sleeps(); !r.light() {
+		t.Error("what was before it slept counts")
+	}
+	r.flood = true
+	if r.light() {
+		t.Error("a flood is a light load")
+	}
+}

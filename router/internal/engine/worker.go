@@ -66,28 +66,33 @@ func (w *worker) run() error {
 	defer runtime.UnlockOSThread()
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0) // without it a pause is somewhat longer
 	read, write := []bool{true, true}, []bool{false, false}
-	fromLAN := true
+	fromLAN, fromWAN := true, true
 	for {
-		var sent bool
+		var sent, received bool
 		var err error
-		if fromLAN { // a packet that woke us from the other side goes first
+		if fromLAN {
 			if sent, err = w.outbound(); err != nil {
 				return w.ended(err)
 			}
 		}
-		fromLAN = true
-		received, err := w.inbound()
-		if err != nil {
-			return w.ended(err)
+		if fromWAN {
+			if received, err = w.inbound(); err != nil {
+				return w.ended(err)
+			}
 		}
-		if w.rest.worked(sent, received) {
-			if w.rest.gather() {
+		if sent || received {
+			gathers := w.rest.gather()
+			if gathers {
 				w.rest.pause()
 			}
-			continue
-		}
-		if w.rest.linger() {
-			continue
+			if gathers || !w.rest.light() {
+				fromLAN, fromWAN = true, true
+				continue
+			}
+			if received { // the answer may be there already
+				fromLAN, fromWAN = true, false
+				continue
+			}
 		}
 		// A socket that is full holds up what comes from the LAN and nothing else.
 		full := w.out.pending()
@@ -97,8 +102,8 @@ func (w *worker) run() error {
 		if err != nil {
 			return w.ended(err)
 		}
-		w.rest.woke()
 		fromLAN = events[0].Read || events[0].Error || events[1].Write // an error is for Read to tell
+		fromWAN = events[1].Read
 		if events[1].Error {
 			w.trouble()
 		}
