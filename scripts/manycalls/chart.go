@@ -37,7 +37,8 @@ type panel struct {
 
 var panels = []panel{
 	{"Throughput through all calls", "Gbit/s", firstPanel, []line{
-		{"TCP", "#3b82c4", func(s sample) float64 { return s.TCP }},
+		{"TCP, one stream", "#7fb2de", func(s sample) float64 { return s.TCP1 }},
+		{"TCP, all streams", "#3b82c4", func(s sample) float64 { return s.TCP }},
 		{"UDP 1,300 B", "#d07a1f", func(s sample) float64 { return s.UDP }},
 	}},
 	{"Resident memory of a router", "MiB", secondPanel, []line{

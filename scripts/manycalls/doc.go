@@ -11,10 +11,11 @@
 // every user has a call, every call SPIs that no other has and that the far end has too, that there are as many
 // tunnels as groups, and that a packet of each user went through the user's own call.
 //
-// Traffic is of sockets bound to the users' addresses, all at once:
+// Traffic is of sockets bound to the users' addresses. It is the same for any number of calls, as many flows as the largest set
+// has calls, each user's in turn, so that what differs is the calls:
 //
-//	TCP  one stream a call, from hosta to hostb
-//	UDP  1,300-byte datagrams, one system call each, to each call in turn, as fast as hosta can
+//	TCP  one stream through the first call; then as many streams as there are flows, from hosta to hostb
+//	UDP  1,300-byte datagrams, one system call each, from each flow's socket in turn, as fast as hosta can
 //
 // The table has medians over the rounds with minimum and maximum.
 //

@@ -30,7 +30,7 @@ func main() {
 	flag.Func("calls", "numbers of calls in one tunnel (default 1,100,1000)", numbers(&o.calls))
 	flag.Func("tunnels", "numbers of tunnels with one call each (default 100)", numbers(&o.tunnels))
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each is measured")
-	flag.DurationVar(&o.time, "time", 3*time.Second, "how long each is measured in a round, TCP and UDP")
+	flag.DurationVar(&o.time, "time", 3*time.Second, "how long each is measured in a round: one stream, TCP and UDP")
 	flag.DurationVar(&o.settle, "settle", 10*time.Second, "how long the routers are left alone after the logins")
 	flag.StringVar(&o.json, "json", "", "write all samples to this file")
 	flag.StringVar(&o.out, "out", "", "write calls.md and calls.svg into this directory")
@@ -99,6 +99,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	}
 	r := report{Machine: machine(), Rounds: o.rounds, Seconds: o.time.Seconds()}
 	for _, s := range sets {
+		r.Flows = max(r.Flows, s.users)
 		r.Rows = append(r.Rows, &row{Calls: s.users, Tunnels: s.groups})
 	}
 	say("%v for the routers to settle", o.settle)
@@ -109,7 +110,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 		for i := range sets { // a different one begins each round
 			at := (i + round) % len(sets)
 			say("round %d of %d: %s", round+1, o.rounds, r.Rows[at].name())
-			sample, err := sets[at].measure(ctx, o.time)
+			sample, err := sets[at].measure(ctx, o.time, r.Flows)
 			if err != nil {
 				return fmt.Errorf("measuring %s: %w", r.Rows[at].name(), err)
 			}

@@ -12,7 +12,8 @@ import (
 
 // sample is what one round has found.
 type sample struct {
-	TCP        float64 `json:"tcp_gbits"`       // through all calls
+	TCP1       float64 `json:"tcp1_gbits"`      // one stream through the first call
+	TCP        float64 `json:"tcp_gbits"`       // all streams through all calls
 	UDP        float64 `json:"udp_gbits"`       // as it was received
 	CPU        float64 `json:"cpu_s_per_gb"`    // of both routers, TCP
 	NearLogin  float64 `json:"near_login_mib"`  // the most that the logins took where the users are: Argon2id
@@ -47,6 +48,7 @@ type report struct {
 	Machine string  `json:"machine"`
 	Rounds  int     `json:"rounds"`
 	Seconds float64 `json:"seconds"` // of each kind of traffic
+	Flows   int     `json:"flows"`   // streams of TCP, and sockets of UDP, in every row
 	Rows    []*row  `json:"rows"`
 }
 
@@ -58,7 +60,8 @@ type column struct {
 }
 
 var columns = []column{
-	{"TCP, Gbit/s", 2, func(s sample) float64 { return s.TCP }},
+	{"TCP, one stream, Gbit/s", 2, func(s sample) float64 { return s.TCP1 }},
+	{"TCP, all streams, Gbit/s", 2, func(s sample) float64 { return s.TCP }},
 	{"UDP 1,300 B, Gbit/s", 2, func(s sample) float64 { return s.UDP }},
 	{"CPU s/GB, TCP, both", 2, func(s sample) float64 { return s.CPU }},
 	{"ra at logins, MiB", 0, func(s sample) float64 { return s.NearLogin }},
@@ -104,14 +107,13 @@ func (r report) table() string {
 		fmt.Fprintln(w, strings.Join(row.cells(), "\t"))
 	}
 	_ = w.Flush() // a Builder takes everything
-	return b.String() + r.revocations()
+	return b.String() + r.ratios() + r.revocations()
 }
 
 // markdown is for the documentation.
 func (r report) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Many calls\n\nWritten by `make bench-calls` (see `scripts/manycalls`): two routers, all traffic from hosta to hostb through all calls at once. "+
-		"Every call has an SA pair of its own, which was checked at both ends.\n\n"+
+	fmt.Fprintf(&b, "# Many calls\n\nWritten by `make bench-calls` (see `scripts/manycalls`): two routers, traffic from hosta to hostb. Every call has an SA pair of its own, which was checked at both ends.\n\n"+
 		"%s, which both routers and both hosts share. Medians of %d rounds of %g s each, all rows in turn, with minimum and maximum.\n\n"+
 		"![throughput and memory against the number of calls](calls.svg)\n\n|", r.Machine, r.Rounds, r.Seconds)
 	for _, c := range columns {
@@ -121,9 +123,37 @@ func (r report) markdown() string {
 	for _, row := range r.Rows {
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(row.cells(), " | "))
 	}
-	b.WriteString("\nTCP is one stream a call. UDP is offered as fast as one thread can send, and counted where it arrives. " +
-		"Memory is resident: at logins the peak of ra, as many Argon2id at a time as there are cores; idle some time later, before the first packet; loaded the most that was seen.\n")
+	fmt.Fprintf(&b, "\nThe flows are the same in every row, %d of TCP and %d of UDP, spread over the calls there are: what differs is the number of calls. "+
+		"One stream goes through one of the calls while the others are up. UDP is offered as fast as one thread can send, a datagram of each flow in turn, and counted where it arrives. "+
+		"Memory is resident: at logins the peak of ra, as many Argon2id at a time as there are cores; idle some time later, before the first packet; loaded the most that was seen.\n", r.Flows, r.Flows)
+	b.WriteString(r.ratios())
 	b.WriteString(r.revocations())
+	return b.String()
+}
+
+// ratios compares the rows with one call.
+func (r report) ratios() string {
+	var one *row
+	for _, row := range r.Rows {
+		if row.Calls == 1 {
+			one = row
+		}
+	}
+	if one == nil {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("\n## Of the throughput with one call\n\nRatios of the medians.\n\n| | TCP, one stream | TCP, all streams | UDP |\n|---|---|---|---|\n")
+	for _, row := range r.Rows {
+		if row == one {
+			continue
+		}
+		fmt.Fprintf(&b, "| %s", row.name())
+		for _, of := range []func(sample) float64{func(s sample) float64 { return s.TCP1 }, func(s sample) float64 { return s.TCP }, func(s sample) float64 { return s.UDP }} {
+			fmt.Fprintf(&b, " | %.2f", row.spread(of).median/one.spread(of).median)
+		}
+		b.WriteString(" |\n")
+	}
 	return b.String()
 }
 

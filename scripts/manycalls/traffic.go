@@ -39,8 +39,8 @@ type load struct {
 
 func (l load) gigabits() float64 { return l.bytes * 8 / 1e9 / l.took.Seconds() }
 
-// measure runs both kinds of traffic one after the other.
-func (s *set) measure(ctx context.Context, d time.Duration) (sample, error) {
+// measure runs the kinds of traffic one after the other: as many flows through any number of calls.
+func (s *set) measure(ctx context.Context, d time.Duration, flows int) (sample, error) {
 	if s.idle == (memory{}) { // before the first load: afterwards it is that of a router that was busy once
 		var err error
 		if s.idle, err = s.memory(residentNow); err != nil {
@@ -50,17 +50,21 @@ func (s *set) measure(ctx context.Context, d time.Duration) (sample, error) {
 			return sample{}, err
 		}
 	}
-	tcp, err := s.loaded(ctx, d, s.streams)
+	one, err := s.loaded(ctx, d, s.streams(1))
+	if err != nil {
+		return sample{}, fmt.Errorf("one stream of TCP: %w", err)
+	}
+	tcp, err := s.loaded(ctx, d, s.streams(flows))
 	if err != nil {
 		return sample{}, fmt.Errorf("TCP: %w", err)
 	}
-	udp, err := s.loaded(ctx, d, s.datagrams)
+	udp, err := s.loaded(ctx, d, s.datagrams(flows))
 	if err != nil {
 		return sample{}, fmt.Errorf("UDP: %w", err)
 	}
-	most := tcp.most.max(udp.most)
+	most := one.most.max(tcp.most).max(udp.most)
 	return sample{
-		TCP: tcp.gigabits(), UDP: udp.gigabits(), CPU: tcp.cpu.Seconds() / (tcp.bytes / 1e9),
+		TCP1: one.gigabits(), TCP: tcp.gigabits(), UDP: udp.gigabits(), CPU: tcp.cpu.Seconds() / (tcp.bytes / 1e9),
 		NearLogin: s.login.near / mebi, NearIdle: s.idle.near / mebi, FarIdle: s.idle.far / mebi, NearLoaded: most.near / mebi, FarLoaded: most.far / mebi,
 	}, nil
 }
@@ -111,8 +115,12 @@ func over(ctx context.Context, err error) bool {
 	return err == nil || ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// streams sends a TCP stream from each user to hostb.
-func (s *set) streams(ctx context.Context, received *atomic.Int64) error {
+// streams sends n TCP streams to hostb, from each user in turn.
+func (s *set) streams(n int) func(context.Context, *atomic.Int64) error {
+	return func(ctx context.Context, received *atomic.Int64) error { return s.stream(ctx, n, received) }
+}
+
+func (s *set) stream(ctx context.Context, n int, received *atomic.Int64) error {
 	ln, err := s.HostB.Listen(ctx, netip.AddrPortFrom(s.siteB.Host, tcpPort))
 	if err != nil {
 		return err
@@ -121,8 +129,8 @@ func (s *set) streams(ctx context.Context, received *atomic.Int64) error {
 	f.Go(func() error { return f.sink(ln, received) })
 	err = s.HostA.Do(func() error {
 		data := make([]byte, chunk)
-		for _, a := range s.addresses {
-			d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, 0))}
+		for i := range n {
+			d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(s.user(i), 0))}
 			c, err := d.DialContext(ctx, "tcp4", ln.Addr().String())
 			if err != nil {
 				return err
@@ -140,6 +148,9 @@ func (s *set) streams(ctx context.Context, received *atomic.Int64) error {
 	})
 	return f.end(err)
 }
+
+// user is the address of the user whose the flow i is.
+func (s *set) user(i int) netip.Addr { return s.addresses[i%len(s.addresses)] }
 
 // flows are the goroutines of one kind of traffic.
 type flows struct {
@@ -205,8 +216,12 @@ func (f *flows) sink(ln net.Listener, received *atomic.Int64) error {
 	}
 }
 
-// datagrams sends from each user in turn to hostb.
-func (s *set) datagrams(ctx context.Context, received *atomic.Int64) error {
+// datagrams sends from n sockets in turn to hostb, which are of each user in turn.
+func (s *set) datagrams(n int) func(context.Context, *atomic.Int64) error {
+	return func(ctx context.Context, received *atomic.Int64) error { return s.datagram(ctx, n, received) }
+}
+
+func (s *set) datagram(ctx context.Context, n int, received *atomic.Int64) error {
 	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.siteB.Host, udpPort))
 	var in *net.UDPConn
 	err := s.HostB.Do(func() (err error) {
@@ -221,8 +236,8 @@ func (s *set) datagrams(ctx context.Context, received *atomic.Int64) error {
 	f.Go(func() error { return drain(in, received) })
 	var out []*net.UDPConn
 	err = s.HostA.Do(func() error {
-		for _, a := range s.addresses {
-			c, err := net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 0)), to)
+		for i := range n {
+			c, err := net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.user(i), 0)), to)
 			if err != nil {
 				return err
 			}

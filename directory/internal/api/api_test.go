@@ -34,7 +34,7 @@ import (
 
 // directory is a whole one on a loopback port, spoken to as routers and the CA do.
 type directory struct {
-	t       *testing.T
+	t       testing.TB
 	url     string
 	company *storetest.Company
 	stop    func()
@@ -61,7 +61,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func newDirectory(t *testing.T, dir string) *directory {
+func newDirectory(t testing.TB, dir string) *directory {
 	t.Helper()
 	d := &directory{t: t, company: storetest.NewCompany(t, time.Now())}
 	db, err := boltstore.Open(filepath.Join(dir, "directory.db"))
@@ -117,7 +117,7 @@ func (d *directory) router(r storetest.Router) (*client.Client, *identity.Identi
 	return d.with(id), id
 }
 
-func must(t *testing.T, errs ...error) {
+func must(t testing.TB, errs ...error) {
 	t.Helper()
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
@@ -280,7 +280,7 @@ func TestRawRequests(t *testing.T) {
 
 // pull reads a watch in the background, with the moment at which each event came.
 type pull struct {
-	t      *testing.T
+	t      testing.TB
 	events chan client.Event
 	ended  chan error
 }

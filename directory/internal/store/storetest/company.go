@@ -26,7 +26,7 @@ import (
 // Company is a CA for tests: what it issues is real.
 type Company struct {
 	Root, Intermediate *x509.Certificate
-	t                  *testing.T
+	t                  testing.TB
 	now                time.Time
 	key                *ecdsa.PrivateKey // of the intermediate
 	serial             int64
@@ -35,7 +35,7 @@ type Company struct {
 }
 
 // NewCompany makes root and intermediate, valid for a year around now.
-func NewCompany(t *testing.T, now time.Time) *Company {
+func NewCompany(t testing.TB, now time.Time) *Company {
 	t.Helper()
 	c := &Company{t: t, now: now, groups: make(map[string]*ecdh.PrivateKey)}
 	rootKey := c.newKey()
