@@ -76,10 +76,10 @@ func TestThePapersSixSteps(t *testing.T) {
 		}
 	})
 	step("2 the CA issues into the directory and gives the initiating router its query right", func(t *testing.T) {
-		out, err := c.CACommand(ctx, "cert", "list")
+		out, err := c.CACommand(ctx, "user", "list")
 		check(t, err)
 		if !strings.Contains(out, "alice") {
-			t.Errorf("no certificate of alice in\n%s", out)
+			t.Errorf("no alice in\n%s", out)
 		}
 		at := netip.MustParseAddr("10.2.1.3")
 		_, err = c.Router(ctx, rb, "login", "alice", "--address", at.String(), "--peer", ra.Name, "--password-file", password("alice"))

@@ -30,9 +30,10 @@ const (
 	stopTimeout   = 5 * time.Second // for requests that are under way
 	maxHeader     = 16 << 10
 
-	// A site where everybody logs in at nine: two requests a user.
-	callerRate  = 50
-	callerBurst = 200
+	// A site where a thousand users log in at nine: two requests each. It is more than a router can derive keys for; what
+	// stops one that guesses is the lock-out.
+	callerRate  = 800
+	callerBurst = 2000
 	// Records of calls stay for ever. A thousand users who come at nine are a burst; more than that all day is a router that
 	// wants to fill the disk.
 	recordRate  = 20
