@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,6 +40,10 @@ import (
 // flight, so that a busy core does not lose packets that were already paid for.
 const socketBuffer = 4 << 20
 
+// lullAfter is how long after the last call came or went the memory is given back that it took. What a thousand handshakes leave
+// behind would otherwise stay with the process until the collector's next turn, minutes later.
+const lullAfter = 10 * time.Second
+
 // ErrUncovered says that the configuration announces what no certificate covers.
 var ErrUncovered = errors.New("no certificate covers the prefix")
 
@@ -65,6 +70,7 @@ type Appliance struct {
 	sites *sitemap.Follower
 	calls *accounting.Reporter
 	keys  *keylog.File
+	lull  *time.Timer // gives memory back
 	since time.Time
 
 	set atomic.Pointer[settings.Settings]
@@ -89,7 +95,7 @@ func New(s *settings.Settings, o Options, log *slog.Logger) (a *Appliance, err e
 	if err != nil {
 		return nil, err
 	}
-	a = &Appliance{o: o, log: log, id: id, ends: ends, gate: authn.NewGate(), since: time.Now()}
+	a = &Appliance{o: o, log: log, id: id, ends: ends, gate: authn.NewGate(), lull: time.AfterFunc(lullAfter, debug.FreeOSMemory), since: time.Now()}
 	a.set.Store(s)
 	if err := a.covered(s); err != nil {
 		return nil, err
@@ -172,6 +178,7 @@ func capabilities(s *settings.Settings, dev tun.Device) (c calls.Capabilities) {
 }
 
 func (a *Appliance) close() error {
+	a.lull.Stop()
 	var errs []error
 	for _, p := range a.ports {
 		errs = append(errs, p.Wait.Close(), p.Wait.Free(), p.Conn.Close())

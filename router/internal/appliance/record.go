@@ -8,6 +8,7 @@ import (
 
 // record queues what the directory is told of a call.
 func (a *Appliance) record(v engine.CallEvent) {
+	a.lull.Reset(lullAfter)
 	c := v.Call
 	r := client.CallRecord{
 		Time: v.At.UTC(), Event: client.CallDown, Call: c.ID, User: c.User, Peer: c.Peer, Initiator: v.Initiator, ID: c.Cert,
