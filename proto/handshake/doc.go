@@ -8,7 +8,7 @@
 //	Tunnel                      initiator             responder      carries, in payload
 //	1  XX -> e                  ───────────────────────────────►     open:   Suites, KEM key (psk3)
 //	2  XX <- e, ee, s, es       ◄───────────────────────────────     sealed: Suite, SPI, Certificate, Caps, KEM ciphertext
-//	3  XX -> s, se (, psk)      ───────────────────────────────►     sealed: SPI, Certificate, Router, Signature, Caps
+//	3  XX -> s, se (, psk)      ───────────────────────────────►     sealed: SPI, Certificate, Router, Signature, Caps, Bound
 //
 //	Call (inside the control SA)
 //	1  IK -> e, es, s, ss       ───────────────────────────────►     sealed: Suites, SPI, Certificate, KEM key, Extra
@@ -45,6 +45,11 @@
 // protocol's name and hashed first, both suite lists, the KEM key and the choice are
 // hashed in or sealed, and a KEM ciphertext that was removed or replaced leaves the ends
 // with different psks. Every such change ends in a message that does not authenticate.
+//
+// The initiator's router need not be where the initiator is. What it signs (Statement) can be had before message 3 is written,
+// and its signature brought from elsewhere (Vouch). With Bound in message 3 it covers, besides hash and control key, the
+// certificate that is shown and what Bound says: the router speaks for this one holder of a control key that others
+// may hold as well.
 //
 // # What may be repeated
 //

@@ -17,6 +17,7 @@ const (
 	labelCall      = "twinkey call v1"
 	labelSA        = "twinkey esp sa v1"
 	labelSignature = "twinkey router signature v1"
+	labelBound     = "twinkey router signature for one user v1"
 )
 
 // keyMaterial is the key material of an SA pair.
@@ -61,14 +62,37 @@ func expand(key []byte, sender byte, s esp.Suite, spi uint32, hash [32]byte) (se
 	return secret.New(b), nil
 }
 
-// SignatureDigest is what the initiator of a tunnel signs with its router's TLS key:
-// SHA-256 over a label, the handshake hash after message 2 (which covers both ephemeral
-// keys, the terminator's control key and certificate, and everything offered and chosen)
-// and the initiator's control key.
-func SignatureDigest(hash, control [32]byte) [32]byte {
-	b := append([]byte(labelSignature), 0)
-	b = append(b, hash[:]...)
-	return sha256.Sum256(append(b, control[:]...))
+// Statement is what a router signs with its TLS key: that the holder of a control key begins a tunnel for it.
+type Statement struct {
+	// Hash is that of the handshake after message 2; it covers both ephemeral keys, the terminator's control
+	// key and certificate, and everything offered and chosen.
+	Hash    [32]byte
+	Control [32]byte // the initiator's control key
+	// Bound is what the router holds the tunnel to, in the owners' words; where it is not empty the signature covers it, and
+	// Certificate, the twin certificate that the initiator shows. So who may have statements signed for one user cannot
+	// pass them off for another.
+	Certificate, Bound []byte
+}
+
+// Voucher is what a router adds to a handshake.
+type Voucher struct {
+	Router    []byte // its TLS certificate, DER, at most MaxRouter bytes
+	Bound     []byte // of the Statement, at most MaxBound bytes; empty: nothing
+	Signature []byte // over the Statement's Digest
+}
+
+// Digest is SHA-256 over a label, hash and control key; of a bound statement over another label, and each of its parts with its length.
+func (s Statement) Digest() [32]byte {
+	if len(s.Bound) == 0 {
+		b := append([]byte(labelSignature), 0)
+		b = append(b, s.Hash[:]...)
+		return sha256.Sum256(append(b, s.Control[:]...))
+	}
+	b := append([]byte(labelBound), 0)
+	for _, part := range [][]byte{s.Hash[:], s.Control[:], s.Certificate, s.Bound} {
+		b = appendPart(b, part)
+	}
+	return sha256.Sum256(b)
 }
 
 // appendPart adds a part of a prologue so that no two lists of parts look alike.

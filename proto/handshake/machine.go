@@ -27,6 +27,7 @@ type Peer struct {
 	Router    []byte
 	Digest    []byte
 	Signature []byte
+	Bound     []byte // what Digest holds this tunnel to besides, and with it to Certificate; empty: nothing
 }
 
 // options are what Tunnel and Call have in common.

@@ -16,6 +16,7 @@ const (
 	MaxCertificate = 3072 // a twin certificate is about 450
 	MaxRouter      = 3072 // the TLS certificate of a router is about 600
 	MaxExtra       = 1024 // what the owner adds
+	MaxBound       = 64   // what a tunnel is held to
 	maxSignature   = 256  // ECDSA P-256 in ASN.1 is at most 72
 	maxSuites      = 16
 	minSPI         = 256 // 1 to 255 are reserved (RFC 4303 section 2.1)
@@ -40,6 +41,7 @@ const (
 	fieldKEMText
 	fieldSession
 	fieldExtra
+	fieldBound
 	fieldEnd
 )
 
@@ -65,6 +67,7 @@ var registry = [fieldEnd]spec{
 	fieldKEMText:     {"KEM ciphertext", mlkem.CiphertextSize768, mlkem.CiphertextSize768, true},
 	fieldSession:     {"Session", 2, 2, true},
 	fieldExtra:       {"Extra", 1, MaxExtra, true},
+	fieldBound:       {"Bound", 1, MaxBound, true},
 }
 
 // fieldSet has bit t set for each fieldType t in it.
@@ -87,7 +90,7 @@ var (
 	tunnelRules = [...]rule{
 		1: {must: setOf(fieldSuites), may: setOf(fieldKEMKey)},
 		2: {must: setOf(fieldSuite, fieldSPI, fieldCertificate), may: setOf(fieldCaps, fieldKEMText)},
-		3: {must: setOf(fieldSPI, fieldCertificate, fieldRouter, fieldSignature), may: setOf(fieldCaps)},
+		3: {must: setOf(fieldSPI, fieldCertificate, fieldRouter, fieldSignature), may: setOf(fieldCaps, fieldBound)},
 	}
 	callRules = [...]rule{
 		1: {must: setOf(fieldSuites, fieldSPI), may: setOf(fieldCertificate, fieldKEMKey, fieldExtra)},
@@ -102,6 +105,7 @@ type payload struct {
 	suite                                                  esp.Suite
 	spi                                                    uint32
 	certificate, router, signature, kemKey, kemText, extra []byte
+	bound                                                  []byte
 	caps                                                   Caps
 	session                                                uint16
 }
@@ -121,6 +125,8 @@ func (p *payload) blob(t fieldType) *[]byte {
 		return &p.kemText
 	case fieldExtra:
 		return &p.extra
+	case fieldBound:
+		return &p.bound
 	default:
 		return nil
 	}

@@ -23,6 +23,7 @@ func full() payload {
 	p.put(fieldKEMKey, bytes.Repeat([]byte{1}, mlkem.EncapsulationKeySize768))
 	p.put(fieldKEMText, bytes.Repeat([]byte{2}, mlkem.CiphertextSize768))
 	p.put(fieldExtra, []byte("extra"))
+	p.put(fieldBound, []byte("bound"))
 	return p
 }
 

@@ -19,8 +19,10 @@ type TunnelConfig struct {
 	Certificate []byte      // twin certificate, DER
 	Caps        Caps
 
-	Router []byte                              // initiator: its router's TLS certificate, DER
-	Sign   func(digest []byte) ([]byte, error) // initiator: by the key of that certificate
+	// Router is the TLS certificate of the initiator's router, DER, and Sign signs by the key of it. Who cannot sign at once, for a
+	// signer elsewhere has to be asked, gives neither, and calls Vouch before the Write of message 3.
+	Router []byte
+	Sign   func(digest []byte) ([]byte, error)
 
 	// Verify is called once with what the peer has sent: at the initiator in the Read of
 	// message 2, at the responder in the Read of message 3. Any error ends the handshake.
@@ -47,12 +49,14 @@ type Tunnel struct {
 	m machine
 	c TunnelConfig
 	p payload // responder: message 1
+
+	voucher Voucher // initiator
 }
 
 // DialTunnel starts at the initiator: Write, Read, Write.
 func DialTunnel(c TunnelConfig) (*Tunnel, error) {
-	if c.Sign == nil || len(c.Router) == 0 || len(c.Router) > MaxRouter {
-		return nil, fmt.Errorf("%w: an initiator signs and shows its router's certificate of at most %d bytes", ErrConfig, MaxRouter)
+	if (c.Sign == nil) != (len(c.Router) == 0) || len(c.Router) > MaxRouter {
+		return nil, fmt.Errorf("%w: who signs shows its router's certificate of at most %d bytes", ErrConfig, MaxRouter)
 	}
 	return newTunnel(c, true)
 }
@@ -70,8 +74,31 @@ func newTunnel(c TunnelConfig, initiator bool) (*Tunnel, error) {
 	return t, t.m.check()
 }
 
-// Write returns the message that is due, ErrState if none is.
+// Statement is what the initiator's router has to sign, after it has said to what it binds it; false: message 3 is not due.
+func (t *Tunnel) Statement() (Statement, bool) {
+	if !t.m.initiator || t.m.err != nil || t.m.done() || t.m.next != 3 {
+		return Statement{}, false
+	}
+	return Statement{Hash: t.m.signed, Control: t.m.static.Public, Certificate: t.c.Certificate}, true
+}
+
+// Vouch takes what the router says. Whether the signature is good is for the responder to see. After an error it may come again.
+func (t *Tunnel) Vouch(v Voucher) error {
+	if _, ok := t.Statement(); !ok {
+		return fmt.Errorf("%w: there is nothing to sign", ErrState)
+	}
+	if len(v.Router) == 0 || len(v.Router) > MaxRouter || len(v.Bound) > MaxBound || len(v.Signature) == 0 || len(v.Signature) > maxSignature {
+		return fmt.Errorf("%w: certificate of %d bytes, bound to %d, signature of %d", ErrConfig, len(v.Router), len(v.Bound), len(v.Signature))
+	}
+	t.voucher = v
+	return nil
+}
+
+// Write returns the message that is due, ErrState if none is, or if Vouch has to come first.
 func (t *Tunnel) Write() ([]byte, error) {
+	if _, ok := t.Statement(); ok && t.c.Sign == nil && t.voucher.Signature == nil {
+		return nil, fmt.Errorf("%w: nobody has signed", ErrState)
+	}
 	return t.m.write(func() ([]byte, error) {
 		switch t.m.next {
 		case 1:
@@ -171,23 +198,32 @@ func (t *Tunnel) read2(msg []byte) error {
 }
 
 func (t *Tunnel) write3() ([]byte, error) {
-	digest := SignatureDigest(t.m.signed, t.m.static.Public)
-	signature, err := t.c.Sign(digest[:])
-	if err != nil {
-		return nil, fmt.Errorf("signing the handshake: %w", err)
-	}
-	if len(signature) == 0 || len(signature) > maxSignature {
-		return nil, fmt.Errorf("%w: signature of %d bytes", ErrConfig, len(signature))
+	if t.voucher.Signature == nil {
+		if err := t.sign(); err != nil {
+			return nil, err
+		}
 	}
 	out := payload{set: setOf(fieldSPI, fieldCaps), spi: t.m.spi, caps: t.c.Caps}
 	out.put(fieldCertificate, t.c.Certificate)
-	out.put(fieldRouter, t.c.Router)
-	out.put(fieldSignature, signature)
+	out.put(fieldRouter, t.voucher.Router)
+	out.put(fieldSignature, t.voucher.Signature)
+	out.put(fieldBound, t.voucher.Bound)
 	msg, err := t.m.seal([]byte{t.m.pattern.first(3)}, &out)
 	if err != nil {
 		return nil, err
 	}
 	return msg, t.m.derive()
+}
+
+// sign has Statement signed by who is at hand.
+func (t *Tunnel) sign() error {
+	s, _ := t.Statement()
+	digest := s.Digest()
+	signature, err := t.c.Sign(digest[:])
+	if err != nil {
+		return fmt.Errorf("signing the handshake: %w", err)
+	}
+	return t.Vouch(Voucher{Router: t.c.Router, Signature: signature})
 }
 
 func (t *Tunnel) read3(msg []byte) error {
@@ -201,8 +237,8 @@ func (t *Tunnel) read3(msg []byte) error {
 	}
 	t.m.remote = in.spi
 	static := [32]byte(t.m.x.hs.PeerStatic())
-	digest := SignatureDigest(t.m.signed, static)
-	t.m.peer = Peer{Certificate: in.certificate, Caps: in.caps, Router: in.router, Signature: in.signature, Digest: digest[:]}
+	digest := Statement{Hash: t.m.signed, Control: static, Certificate: in.certificate, Bound: in.bound}.Digest()
+	t.m.peer = Peer{Certificate: in.certificate, Caps: in.caps, Router: in.router, Signature: in.signature, Digest: digest[:], Bound: in.bound}
 	if err := t.m.admit(); err != nil {
 		return err
 	}

@@ -23,6 +23,28 @@ type Status struct {
 	Refused      []Refusal         `json:"refused,omitempty"`
 	Drops        map[string]uint64 `json:"drops"`
 	KeyLog       string            `json:"keylog,omitempty"`
+	// Clients are users whose own machines encrypt, and that this router vouches for.
+	Clients []Guest `json:"clients,omitempty"`
+	// Self says that this is such a machine.
+	Self *Self `json:"client,omitempty"`
+}
+
+// Guest is a user's own machine, as the router in front of it sees it.
+type Guest struct {
+	User     string     `json:"user"`
+	Group    string     `json:"group,omitempty"`
+	Address  netip.Addr `json:"address"`
+	Since    time.Time  `json:"since"`
+	NotAfter time.Time  `json:"certificate_not_after"`
+}
+
+// Self is a user's own machine, as it sees itself.
+type Self struct {
+	User    string     `json:"user"`
+	Router  string     `json:"router"`    // name of the one in front
+	At      string     `json:"router_at"` // where it listens
+	Address netip.Addr `json:"address"`   // that calls have
+	Until   time.Time  `json:"until"`     // end of the session
 }
 
 // Device is the interface that carries private packets.
@@ -141,7 +163,8 @@ type Hangup struct {
 
 // Ended says what a Hangup ended.
 type Ended struct {
-	Calls []uint64 `json:"calls"`
+	Calls   []uint64 `json:"calls"`
+	Clients int      `json:"clients,omitempty"` // users' own machines that were logged out
 }
 
 // Router is what the socket speaks for.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"runtime"
 	"runtime/debug"
@@ -17,9 +18,7 @@ import (
 	"twinkey/directory/client"
 	"twinkey/pkg/identity"
 	"twinkey/pkg/netcfg"
-	"twinkey/pkg/poller"
 	"twinkey/pkg/tun"
-	"twinkey/pkg/udpio"
 	"twinkey/proto/esp"
 	"twinkey/proto/handshake"
 	"twinkey/proto/secret"
@@ -34,11 +33,8 @@ import (
 	"twinkey/router/internal/settings"
 	"twinkey/router/internal/sitemap"
 	"twinkey/router/internal/trust"
+	"twinkey/router/internal/voluntary"
 )
-
-// Socket buffers: a train of the largest TCP window that a LAN host is likely to have in
-// flight, so that a busy core does not lose packets that were already paid for.
-const socketBuffer = 4 << 20
 
 // lullAfter is how long after the last call came or went the memory is given back that it took. What a thousand handshakes leave
 // behind would otherwise stay with the process until the collector's next turn, minutes later.
@@ -69,6 +65,7 @@ type Appliance struct {
 	eng   *engine.Engine
 	sites *sitemap.Follower
 	calls *accounting.Reporter
+	desk  *voluntary.Server // of users' own machines; nil: this router serves none
 	keys  *keylog.File
 	lull  *time.Timer // gives memory back
 	since time.Time
@@ -114,45 +111,44 @@ func New(s *settings.Settings, o Options, log *slog.Logger) (a *Appliance, err e
 	}
 	a.dir = client.New(ends.Directory, id.ClientTLS("twinkey://directory"))
 	a.calls = accounting.New(a.dir.ReportCalls, rand.Text(), log)
-	a.sites = sitemap.New(a.dir, id.Name(), a.trust, a.announce, sitemap.Sink{Peers: a.takePeers, Revoked: a.eng.Revoke}, log)
+	sink := sitemap.Sink{Peers: a.takePeers, Revoked: a.eng.Revoke}
+	if s.Clients.Listen.IsValid() {
+		a.desk = a.newDesk(s)
+		sink.Sites, sink.CRL, sink.Revoked = a.desk.Sites, a.desk.CRL, a.revoke
+	}
+	a.sites = sitemap.New(a.dir, id.Name(), a.trust, a.announce, sink, log)
 	return a, nil
 }
 
 // open makes interface, sockets and engine.
 func (a *Appliance) open(s *settings.Settings) (err error) {
-	if a.dev, err = openDevice(s); err != nil {
+	if a.dev, err = OpenDevice(s); err != nil {
 		return err
 	}
-	queues := a.dev.Queues()
-	conns, err := udpio.Listen(s.Listen, udpio.Options{Sockets: len(queues), RcvBuf: socketBuffer, SndBuf: socketBuffer})
-	if err != nil {
-		return err // it names the address
+	if a.ports, err = engine.OpenPorts(a.dev.Queues(), s.Listen); err != nil {
+		return err
 	}
-	for i, q := range queues {
-		wait, err := poller.New(q.FD(), conns[i].FD())
-		if err != nil {
-			for _, c := range conns[i:] {
-				err = errors.Join(err, c.Close())
-			}
-			return err
-		}
-		a.ports = append(a.ports, engine.Port{Queue: q, Conn: conns[i], Wait: wait})
-	}
+	n := Native(s, a.dev)
+	n.KeyLog = a.keyLog
 	a.eng, err = engine.New(engine.Config{
-		Device: a.dev, Ports: a.ports, Trust: a.trust, Log: a.log, Name: a.id.Name(), Install: a.install, Policy: s.Policy, Record: a.record,
-		Native: native.Config{
-			Rand: rand.Reader, KeyLog: a.keyLog,
-			Suites: s.Suites, Hybrid: s.Security.PostQuantum, Capabilities: capabilities(s, a.dev), MRU: uint16(MTU(s)),
-			Compression: s.Data.Compression == "lz4",
-			Hello:       s.Keepalive.Hello, Echo: s.Keepalive.Echo, NAT: s.Keepalive.NAT,
-			RekeyTime: s.Security.RekeyTime, RekeyBytes: s.Security.RekeyBytes, RekeyPackets: s.Security.RekeyPackets, RekeyGrace: s.Security.RekeyGrace,
-		},
+		Device: a.dev, Ports: a.ports, Trust: a.trust, Log: a.log, Name: a.id.Name(), Install: a.install, Policy: s.Policy, Record: a.record, Native: n,
 	})
 	return err
 }
 
-// openDevice makes the TUN interface as tun.device wants it.
-func openDevice(s *settings.Settings) (tun.Device, error) {
+// Native is what the configuration says of tunnels and calls over a device.
+func Native(s *settings.Settings, dev tun.Device) native.Config {
+	return native.Config{
+		Rand:   rand.Reader,
+		Suites: s.Suites, Hybrid: s.Security.PostQuantum, Capabilities: capabilities(s, dev), MRU: uint16(MTU(s)),
+		Compression: s.Data.Compression == "lz4",
+		Hello:       s.Keepalive.Hello, Echo: s.Keepalive.Echo, NAT: s.Keepalive.NAT,
+		RekeyTime: s.Security.RekeyTime, RekeyBytes: s.Security.RekeyBytes, RekeyPackets: s.Security.RekeyPackets, RekeyGrace: s.Security.RekeyGrace,
+	}
+}
+
+// OpenDevice makes the TUN interface as tun.device wants it.
+func OpenDevice(s *settings.Settings) (tun.Device, error) {
 	queues := s.Tun.Queues
 	if queues == 0 {
 		queues = runtime.NumCPU()
@@ -179,10 +175,7 @@ func capabilities(s *settings.Settings, dev tun.Device) (c calls.Capabilities) {
 
 func (a *Appliance) close() error {
 	a.lull.Stop()
-	var errs []error
-	for _, p := range a.ports {
-		errs = append(errs, p.Wait.Close(), p.Wait.Free(), p.Conn.Close())
-	}
+	errs := []error{engine.ClosePorts(a.ports)}
 	if a.dev != nil {
 		errs = append(errs, a.dev.Close())
 	}
@@ -219,8 +212,7 @@ func (a *Appliance) self() (native.Self, error) {
 	}
 	return native.Self{
 		Credentials: native.Credentials{Certificate: b.Twin, Control: control, Data: data},
-		Router:      b.TLS.Certificate[0],
-		Sign:        func(digest []byte) ([]byte, error) { return a.id.SignHandshake(rand.Reader, digest) },
+		Signer:      native.LocalSigner{Router: b.TLS.Certificate[0], By: func(digest []byte) ([]byte, error) { return a.id.SignHandshake(rand.Reader, digest) }},
 	}, nil
 }
 
@@ -275,9 +267,9 @@ func (a *Appliance) install(remote []netip.Prefix) error {
 	return netcfg.Update(context.Background(), a.dev.Name(), routes)
 }
 
-// deviceQueue is how many packets or trains may wait in each queue of the interface: 15 ms of 130,000 packets a second, for when a worker
+// DeviceQueue is how many packets or trains may wait in each queue of the interface: 15 ms of 130,000 packets a second, for when a worker
 // has to wait for a core. The kernel's own 500 are not enough for that.
-const deviceQueue = 2000
+const DeviceQueue = 2000
 
 // Run runs the router until ctx ends or a part of it fails.
 func (a *Appliance) Run(ctx context.Context) (err error) {
@@ -286,8 +278,17 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, a.close())
 	}
-	undo, err := netcfg.Apply(ctx, netcfg.Plan{Link: a.dev.Name(), MTU: MTU(s), Queue: deviceQueue, Up: true})
+	var clients net.Listener
+	if a.desk != nil {
+		if clients, err = voluntary.Listen(s.Clients.Listen); err != nil {
+			return errors.Join(err, l.Close(), a.close())
+		}
+	}
+	undo, err := netcfg.Apply(ctx, netcfg.Plan{Link: a.dev.Name(), MTU: MTU(s), Queue: DeviceQueue, Up: true})
 	if err != nil {
+		if clients != nil {
+			err = errors.Join(err, clients.Close())
+		}
 		return errors.Join(fmt.Errorf("setting up %s: %w", a.dev.Name(), err), l.Close(), a.close())
 	}
 	a.warnForwarding()
@@ -326,6 +327,13 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 	}
 	wg.Go(func() { a.sites.Run(ctx) })
 	wg.Go(func() { a.keeper().Run(ctx) })
+	if clients != nil {
+		wg.Go(func() {
+			if err := a.desk.Serve(ctx, clients, a.id.ServerTLS()); err != nil {
+				cancel(err)
+			}
+		})
+	}
 	wg.Go(func() {
 		if err := admin.Serve(ctx, l, a); err != nil {
 			cancel(err)
@@ -407,6 +415,9 @@ func (a *Appliance) Reload(ctx context.Context) error {
 	a.sites.Again()
 	if err := a.eng.SetPolicy(ctx, s.Policy); err != nil {
 		return err
+	}
+	if a.desk != nil {
+		a.desk.Policy(s.Policy)
 	}
 	a.log.Info("configuration reloaded")
 	return a.pushMap(ctx)

@@ -32,8 +32,7 @@ func (a *Appliance) Status(ctx context.Context) (admin.Status, error) {
 		Name: a.id.Name(), Version: a.o.Version, Since: a.since, Listen: a.ports[0].Conn.LocalAddr().String(),
 		Device:    admin.Device{Name: a.dev.Name(), Kind: a.dev.Kind(), MTU: MTU(s)},
 		Directory: admin.Directory{URL: a.ends.Directory, LastHeard: a.trust.LastHeard(), Fresh: a.trust.Fresh(now) == nil},
-		Drops:     es.Drops, KeyLog: a.o.KeyLog,
-		Links: []admin.Link{}, Tunnels: []admin.Tunnel{}, Calls: []admin.Call{},
+		KeyLog:    a.o.KeyLog,
 	}
 	if s.Public.IsValid() {
 		st.Public = s.Public.String()
@@ -44,6 +43,13 @@ func (a *Appliance) Status(ctx context.Context) (admin.Status, error) {
 	for _, l := range renewal.Lives(a.id.Bundle(), s.Renewal.At) {
 		st.Certificates = append(st.Certificates, certificate(l, now, s.Renewal.Warn))
 	}
+	Fill(&st, es)
+	return st, nil
+}
+
+// Fill adds what the engine says to a status.
+func Fill(st *admin.Status, es engine.Status) {
+	st.Drops, st.Links, st.Tunnels, st.Calls = es.Drops, []admin.Link{}, []admin.Tunnel{}, []admin.Call{}
 	for _, l := range es.Links {
 		st.Links = append(st.Links, admin.Link{Peer: l.Peer, User: l.User, State: l.State.String(), Since: l.Since, Next: next(l), Attempts: l.Attempts, Reason: l.Reason})
 	}
@@ -56,7 +62,9 @@ func (a *Appliance) Status(ctx context.Context) (admin.Status, error) {
 	for _, r := range es.Refused {
 		st.Refused = append(st.Refused, admin.Refusal(r))
 	}
-	return st, nil
+	for _, g := range es.Guests {
+		st.Clients = append(st.Clients, admin.Guest{User: g.Certificate.Name, Group: g.Certificate.Group, Address: g.Address, Since: g.Since, NotAfter: g.Certificate.NotAfter})
+	}
 }
 
 func certificate(l renewal.Life, now time.Time, warn time.Duration) admin.Certificate {
@@ -172,8 +180,12 @@ func loginError(uid string, err error) error {
 // Hangup implements admin.Router.
 func (a *Appliance) Hangup(ctx context.Context, h admin.Hangup) (admin.Ended, error) {
 	ended, err := a.eng.Hangup(ctx, h.ID, h.User)
-	if err == nil && len(ended) == 0 {
-		err = &admin.Error{Kind: admin.KindNotFound, What: "no such call", Hint: "`twinkey-router calls` lists them"}
+	clients := 0
+	if err == nil && h.User != "" {
+		clients, err = a.eng.Dismiss(ctx, h.User)
 	}
-	return admin.Ended{Calls: ended}, err
+	if err == nil && len(ended) == 0 && clients == 0 {
+		err = &admin.Error{Kind: admin.KindNotFound, What: "no such call", Hint: "`twinkey-router calls` lists them, `twinkey-router status` clients too"}
+	}
+	return admin.Ended{Calls: ended, Clients: clients}, err
 }

@@ -9,6 +9,7 @@ import (
 	"twinkey/pkg/keybundle"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/handshake"
+	"twinkey/proto/secret"
 	"twinkey/router/internal/native"
 	"twinkey/router/internal/trust"
 )
@@ -30,13 +31,18 @@ func Login(ctx context.Context, dir *client.Client, g *Gate, t *trust.Store, uid
 	if err != nil {
 		return c, fmt.Errorf("asking for the keys of %s: %w", uid, err)
 	}
-	if c.Certificate, err = t.Twin(time.Now(), release.Certificate, twincert.User); err != nil {
+	return Open(time.Now(), t, uid, release, proof.Seal)
+}
+
+// Open opens sealed keys that were released for uid. They are the caller's to wipe.
+func Open(now time.Time, t *trust.Store, uid string, release client.Release, seal secret.Key) (c native.Credentials, err error) {
+	if c.Certificate, err = t.Twin(now, release.Certificate, twincert.User); err != nil {
 		return c, err
 	}
 	if c.Certificate.Name != uid {
 		return c, fmt.Errorf("asking for the keys of %s: the directory answered with those of %s", uid, c.Certificate.Name)
 	}
-	keys, err := keybundle.Open(release.Sealed, proof.Seal, c.Certificate.Raw)
+	keys, err := keybundle.Open(release.Sealed, seal, c.Certificate.Raw)
 	if err != nil {
 		return c, fmt.Errorf("opening the keys of %s: %w", uid, err)
 	}

@@ -32,12 +32,17 @@ func status() *cobra.Command {
 		if err != nil {
 			return asked("asking the router for its status", err)
 		}
-		if asJSON, _ := c.Flags().GetBool("json"); asJSON {
-			return cli.Print(c, st, nil)
-		}
-		return writeStatus(c.OutOrStdout(), st, time.Now())
+		return showStatus(c, st)
 	}
 	return c
+}
+
+// showStatus writes a status for whom it is asked.
+func showStatus(c *cobra.Command, st admin.Status) error {
+	if asJSON, _ := c.Flags().GetBool("json"); asJSON {
+		return cli.Print(c, st, nil)
+	}
+	return writeStatus(c.OutOrStdout(), st, time.Now())
 }
 
 func socket(state string) string {
@@ -60,8 +65,13 @@ func writeStatus(w io.Writer, st admin.Status, now time.Time) error {
 		_, err := t.WriteTo(w)
 		errs = append(errs, err)
 	}
-	say("router %s, up for %s, version %s\n", st.Name, cli.Duration(now.Sub(st.Since)), st.Version)
-	say("listens on %s%s, interface %s (%s, MTU %d)\n", st.Listen, ifSet(", public ", st.Public), st.Device.Name, st.Device.Kind, st.Device.MTU)
+	if c := st.Self; c != nil {
+		say("client of %s at router %s (%s), up for %s, version %s\n", c.User, c.Router, c.At, cli.Duration(now.Sub(st.Since)), st.Version)
+		say("address %s, session ends %s, interface %s (%s, MTU %d)\n", c.Address, cli.Until(now, c.Until), st.Device.Name, st.Device.Kind, st.Device.MTU)
+	} else {
+		say("router %s, up for %s, version %s\n", st.Name, cli.Duration(now.Sub(st.Since)), st.Version)
+		say("listens on %s%s, interface %s (%s, MTU %d)\n", st.Listen, ifSet(", public ", st.Public), st.Device.Name, st.Device.Kind, st.Device.MTU)
+	}
 	say("directory %s: %s\n", st.Directory.URL, directoryWords(st.Directory, now))
 	if st.KeyLog != "" {
 		say("WARNING: keys are logged to %s\n", st.KeyLog)
@@ -90,6 +100,11 @@ func writeStatus(w io.Writer, st admin.Status, now time.Time) error {
 	}
 	table("Tunnels", tt, len(st.Tunnels))
 	table("Calls", callTable(st.Calls, now), len(st.Calls))
+	ct := cli.NewTable("USER", "GROUP", "ADDRESS", "SINCE", "CERTIFICATE LIVES")
+	for _, g := range st.Clients {
+		ct.Row(g.User, g.Group, g.Address, cli.Duration(now.Sub(g.Since)), cli.Until(now, g.NotAfter))
+	}
+	table("Clients", ct, len(st.Clients))
 	rt := cli.NewTable("PEER", "WHAT", "REASON")
 	for _, r := range st.Refused {
 		rt.Row(r.Peer, r.What, r.Reason)
@@ -191,7 +206,7 @@ again; a site link is, since it stands for as long as both routers want it.`,
 }
 
 func logout() *cobra.Command {
-	c := &cobra.Command{Use: "logout UID", Short: "end all calls of a user", Args: cobra.ExactArgs(1)}
+	c := &cobra.Command{Use: "logout UID", Short: "end all calls of a user, and the sessions of their own machines", Args: cobra.ExactArgs(1)}
 	state := stateFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error { return end(c, *state, admin.Hangup{User: args[0]}) }
 	return c
@@ -202,7 +217,11 @@ func end(c *cobra.Command, state string, h admin.Hangup) error {
 	if err != nil {
 		return asked("ending a call", err)
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "ended %d call(s): %v\n", len(ended.Calls), ended.Calls)
+	clients := ""
+	if ended.Clients > 0 {
+		clients = fmt.Sprintf(", logged out %d client(s)", ended.Clients)
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "ended %d call(s): %v%s\n", len(ended.Calls), ended.Calls, clients)
 	return err
 }
 

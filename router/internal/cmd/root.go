@@ -30,9 +30,12 @@ in at it. Enrol it once, write a short configuration, start it.`,
   twinkey-router up --config /etc/twinkey/router.yaml
 
   # what is going on
-  twinkey-router status`,
+  twinkey-router status
+
+  # on a user's own machine, which then encrypts by itself
+  twinkey-router client login alice --router 10.1.1.1 --fingerprint 5f3a...`,
 	})
-	root.AddCommand(enroll(), up(), status(), callsCommand(), topCommand(), hangup(), login(), logout(), reload(), configCommand())
+	root.AddCommand(enroll(), up(), status(), callsCommand(), topCommand(), hangup(), login(), logout(), reload(), configCommand(), clientCommand())
 	return root
 }
 

@@ -46,6 +46,8 @@ type Config struct {
 	Native native.Config
 	// Record is told when a call has come up or ended, in the control loop: it must not wait. Nil: nobody is.
 	Record func(CallEvent)
+	// Ended is told when a user's call that was wanted is wanted no more, in the control loop: it must not wait. Nil: nobody is.
+	Ended func(k links.Key, reason string)
 	// Install brings the kernel's routes into the TUN interface to these destinations.
 	Install func(remote []netip.Prefix) error
 }
@@ -82,6 +84,7 @@ type state struct {
 	wanted   func(peer string) bool
 	refused  []native.Refusal
 	users    map[links.Key]native.Wish
+	guests   map[netip.Addr]*Guest // users whose own machines we vouch for
 	waiting  map[links.Key][]func(*calls.Call, error)
 	active   map[uint64]Active
 	tunnels  map[uint16]native.TunnelUp
@@ -119,7 +122,7 @@ func New(c Config) (*Engine, error) {
 	}
 	e.links = links.New(binary.BigEndian.Uint64(seed[:]))
 	e.state = state{
-		peers: make(map[string]native.Peer), users: make(map[links.Key]native.Wish),
+		peers: make(map[string]native.Peer), users: make(map[links.Key]native.Wish), guests: make(map[netip.Addr]*Guest),
 		waiting: make(map[links.Key][]func(*calls.Call, error)), active: make(map[uint64]Active),
 		tunnels: make(map[uint16]native.TunnelUp), retiring: make(map[uint64]time.Time), replace: make(map[links.Key]time.Time),
 		wanted: func(string) bool { return true }, policy: c.Policy,
@@ -195,9 +198,13 @@ func (e *Engine) SetPolicy(ctx context.Context, p *policy.Policy) error {
 				e.forgetUser(now, k, err.Error())
 			}
 		}
+		e.dismiss(e.unwelcome)
 		e.native.PolicyChanged(now)
 	})
 }
+
+// revoked is why a user's call or a guest has to go.
+const revoked = "certificate revoked"
 
 // Revoke ends at once what stands on the certificates.
 func (e *Engine) Revoke(ctx context.Context, ids ...twincert.ID) error {
@@ -208,9 +215,15 @@ func (e *Engine) Revoke(ctx context.Context, ids ...twincert.ID) error {
 		}
 		for k, w := range e.state.users {
 			if slices.Contains(ids, w.Cred.Certificate.ID()) {
-				e.forgetUser(now, k, "certificate revoked")
+				e.forgetUser(now, k, revoked)
 			}
 		}
+		e.dismiss(func(g *Guest) string {
+			if slices.Contains(ids, g.Certificate.ID()) {
+				return revoked
+			}
+			return ""
+		})
 	})
 }
 

@@ -134,11 +134,11 @@ func (c *company) site(name string, n int) *site {
 	s.trust.Heard(time.Now())
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	c.serial++
-	s.self.Router = must(x509.CreateCertificate(rand.Reader, &x509.Certificate{
+	tlsDER := must(x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: big.NewInt(c.serial), URIs: []*url.URL{must(url.Parse("twinkey://router/" + name))},
 		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(50 * time.Minute), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}, c.ca, key.Public(), c.key))
-	s.self.Sign = func(d []byte) ([]byte, error) { return twincert.SignLowS(rand.Reader, key, d) }
+	s.self.Signer = native.LocalSigner{Router: tlsDER, By: func(d []byte) ([]byte, error) { return twincert.SignLowS(rand.Reader, key, d) }}
 	s.renew(c, certified)
 	s.peer = native.Peer{Name: name, Endpoint: addr, Announced: []netip.Prefix{announced}, Certified: certified, Scope: []string{"group:staff"}, ID: s.self.Certificate.ID()}
 	s.Engine = must(New(Config{

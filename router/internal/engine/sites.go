@@ -63,6 +63,7 @@ func (e *Engine) setMap(now time.Time, m Map) {
 		}
 	}
 	e.yieldToSite(now)
+	e.dismiss(e.unwelcome)
 	for name, p := range s.peers {
 		if q, ok := old[name]; ok && q.ID != p.ID {
 			e.replacePeer(now, name)
@@ -213,6 +214,11 @@ func (e *Engine) asked(dst netip.Addr) {
 		for _, prefix := range p.Announced {
 			if prefix.Contains(dst) {
 				e.links.Ask(links.Key{Peer: name})
+				for k := range e.state.users {
+					if k.Peer == name {
+						e.links.Ask(k)
+					}
+				}
 				return
 			}
 		}

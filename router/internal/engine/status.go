@@ -16,6 +16,7 @@ type Status struct {
 	Tunnels []native.TunnelStatus
 	Links   []links.Link
 	Refused []native.Refusal
+	Guests  []Guest
 	Drops   map[string]uint64
 }
 
@@ -35,9 +36,13 @@ func (e *Engine) Status(ctx context.Context) (s Status, err error) {
 		s.Tunnels = e.native.Tunnels()
 		s.Links = e.links.All()
 		s.Refused = slices.Clone(e.state.refused)
+		for _, g := range e.state.guests {
+			s.Guests = append(s.Guests, *g)
+		}
 		s.Drops = e.dropCounts()
 	})
 	slices.SortFunc(s.Calls, func(a, b CallStatus) int { return cmp.Compare(a.Active.Call.ID, b.Active.Call.ID) })
+	slices.SortFunc(s.Guests, func(a, b Guest) int { return a.Address.Compare(b.Address) })
 	slices.SortFunc(s.Tunnels, func(a, b native.TunnelStatus) int { return a.Since.Compare(b.Since) })
 	slices.SortFunc(s.Links, func(a, b links.Link) int {
 		return cmp.Or(cmp.Compare(a.Peer, b.Peer), cmp.Compare(a.User, b.User))

@@ -66,25 +66,13 @@ func (e *Engine) admits(w native.Wish) error {
 	if _, ok := e.state.users[w.Key]; ok {
 		return fmt.Errorf("%w: %s", ErrBusy, w.Key)
 	}
-	for k, o := range e.state.users {
-		if o.Address == w.Address && k.User != w.Key.User {
-			return fmt.Errorf("%w: %s is bound to %s", ErrBusy, w.Address, k.User)
-		}
+	if g, ok := e.state.guests[w.Address]; ok {
+		return fmt.Errorf("%w: %s is bound to a client of %s", ErrBusy, w.Address, g.Certificate.Name)
 	}
-	own := e.state.self.Certificate.Prefixes
-	if !slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Contains(w.Address) }) {
-		return fmt.Errorf("%w: %s is in none of %v", ErrNotOurs, w.Address, own)
-	}
-	if err := e.apart(w.Address); err != nil {
+	if err := e.vacant(w.Address, w.Key.User); err != nil {
 		return err
 	}
-	beside := 0
-	for k := range e.state.users {
-		if k.User == w.Key.User {
-			beside++
-		}
-	}
-	return e.native.Allowed(w, beside)
+	return e.native.Allowed(w, e.logins(w.Key.User))
 }
 
 // apart says whether an address is free for a user. What a site link carries is not: while the
@@ -110,6 +98,9 @@ func (e *Engine) forgetUser(now time.Time, k links.Key, reason string) {
 		w.Cred.Data.Private.Wipe()
 		w.Cred.Control.Private.Wipe()
 		delete(e.state.users, k)
+		if e.c.Ended != nil {
+			e.c.Ended(k, reason)
+		}
 	}
 	e.links.Forget(k)
 }

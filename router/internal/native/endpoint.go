@@ -92,9 +92,8 @@ type Credentials struct {
 
 // Self is who we are.
 type Self struct {
-	Credentials
-	Router []byte                              // our TLS certificate, DER
-	Sign   func(digest []byte) ([]byte, error) // by the key of Router, low-S
+	Credentials // none: a user's own machine, which answers nobody
+	Signer      Signer
 }
 
 // Wish is a call to be placed.
@@ -268,7 +267,9 @@ func (e *Endpoint) Clear(now time.Time, from netip.AddrPort, msg []byte) {
 		return
 	}
 	if h.TunnelID == 0 {
-		if !e.closing { // who dials us anew while we go would hold a tunnel to nobody
+		if e.c.Self().Certificate == nil {
+			e.Counters.Stray++
+		} else if !e.closing { // who dials us anew while we go would hold a tunnel to nobody
 			e.first(now, from, msg)
 		}
 		return
@@ -451,10 +452,14 @@ func (e *Endpoint) Retire(peer string, control [32]byte) {
 	delete(e.dialled, tunnelKey{peer: peer, control: control})
 }
 
-// Expire ends every call and tunnel whose certificates are no longer valid at now.
+// Expire ends every call and tunnel whose certificates, or what a router said for them, are no longer good at now.
 func (e *Endpoint) Expire(now time.Time) {
 	const reason = "certificate expired"
 	for _, t := range e.tunnels {
+		if t.overheld(now) {
+			t.close(now, resultTunnelAuth, "the router in front has not vouched for it again")
+			continue
+		}
 		for _, s := range t.sessions {
 			if now.After(s.notAfter()) {
 				s.hangup(now, resultAdmin, reason)

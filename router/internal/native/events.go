@@ -80,7 +80,7 @@ func (t *tunnelState) part(now time.Time, m *l2tp.Message) error {
 	}
 	switch {
 	case t.initiator:
-		return t.connect(now)
+		return t.introduce(now)
 	case t.cert != nil: // that was message 3, which Verify has believed
 		return t.confirm(now)
 	default:
@@ -104,7 +104,7 @@ func (t *tunnelState) accept(now time.Time) error {
 	return t.sendMore(now, more)
 }
 
-// connect answers SCCRP (initiator). From here on our control messages are sealed,
+// connect answers SCCRP (initiator), its router having vouched for it. From here on our control messages are sealed,
 // except this flight, for which the terminator has no keys yet.
 func (t *tunnelState) connect(now time.Time) error {
 	msg, err := t.hs.Write()

@@ -86,6 +86,11 @@ func (s *session) overtime(now time.Time) string {
 
 // Allowed says whether the policy lets the user of a wish have a call, as many being wanted already. The error is policy.ErrDenied.
 func (e *Endpoint) Allowed(w Wish, wanted int) error {
-	_, err := e.terms(w.Cred.Certificate, w.Address, wanted)
+	_, err := e.Terms(w, wanted)
 	return err
+}
+
+// Terms is Allowed, and what the policy says of the call.
+func (e *Endpoint) Terms(w Wish, wanted int) (policy.Terms, error) {
+	return e.terms(w.Cred.Certificate, w.Address, wanted)
 }

@@ -191,6 +191,9 @@ func (s *session) verifyCaller(now time.Time) func(handshake.Peer) error {
 		if err := speaksFor(s.t.peer, c); err != nil {
 			return err
 		}
+		if err := s.t.mayHold(c); err != nil {
+			return err
+		}
 		s.cert, s.peerData = c, c.Keys.Data
 		if s.kind() == calls.User {
 			if err := s.bind(p.Extra); err != nil {
@@ -266,6 +269,9 @@ func (s *session) bind(extra []byte) error {
 	a, ok := netip.AddrFromSlice(extra)
 	if !ok || !covers(s.t.peer.Certified, a) {
 		return fmt.Errorf("%w: %v is not in what %s is certified for", ErrAddress, a, s.t.peer.Name)
+	}
+	if h := s.t.held; h != nil && h.Address != a {
+		return fmt.Errorf("%w: calls from %s, not from %s", ErrHeld, h.Address, a)
 	}
 	for _, o := range s.t.e.bound[a] { // the same user from the same router may replace a call
 		if o.cert.Name != s.cert.Name || o.t.peer.Name != s.t.peer.Name {

@@ -40,6 +40,7 @@ type tunnelState struct {
 	cert     *twincert.Certificate // of the control key that the initiator used
 	far      *twincert.Certificate // initiator: the terminator's
 	farTLS   twincert.ID           // terminator: the initiating router's TLS certificate
+	held     *Held                 // terminator: what that router holds the tunnel to; nil: nothing
 	up       bool
 	began    time.Time
 	since    time.Time
@@ -118,12 +119,10 @@ func (t *tunnelState) machineConfig() tunnel.Config {
 
 // offer begins (or, with a cookie, begins again) the handshake with SCCRQ.
 func (t *tunnelState) offer(now time.Time, cookie []byte) error {
-	self := t.e.c.Self()
 	hs, err := handshake.DialTunnel(handshake.TunnelConfig{
 		Rand: t.e.c.Rand, Static: t.cred.Control,
 		Hybrid: t.e.c.Hybrid, Suites: t.e.c.Suites, SPI: t.spi,
-		Certificate: t.cert.Raw, Router: self.Router,
-		Sign: self.Sign, Verify: t.verifyTerminator(now),
+		Certificate: t.cert.Raw, Verify: t.verifyTerminator(now),
 	})
 	if err != nil {
 		return fmt.Errorf("beginning the handshake: %w", err)
@@ -205,7 +204,7 @@ func (t *tunnelState) verifyInitiator(now time.Time) func(handshake.Peer) error 
 			return err
 		}
 		t.peer, t.cert, t.farTLS = peer, c, twincert.IDOf(tls)
-		return nil
+		return t.hold(now, p.Bound, c)
 	}
 }
 

@@ -134,8 +134,7 @@ func (w *world) router(name string, n int) *box {
 	}, w.issuer, tlsKey.Public(), w.key))
 	b.self = native.Self{
 		Credentials: w.credentials(twincert.Template{Role: twincert.Router, Name: name, Scope: []string{"group:staff"}, Prefixes: certified}, nil),
-		Router:      tlsDER,
-		Sign:        func(digest []byte) ([]byte, error) { return twincert.SignLowS(rand.Reader, tlsKey, digest) },
+		Signer:      native.LocalSigner{Router: tlsDER, By: func(digest []byte) ([]byte, error) { return twincert.SignLowS(rand.Reader, tlsKey, digest) }},
 	}
 	cert := b.self.Certificate
 	b.peer = native.Peer{Name: name, Endpoint: b.addr, Announced: []netip.Prefix{announced}, Certified: cert.Prefixes, Scope: cert.Scope, ID: cert.ID()}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -15,13 +16,13 @@ const Everybody = "*"
 
 // Rule is one rule as it is written in the configuration; see the package's documentation.
 type Rule struct {
-	Groups  []string       `yaml:"groups" doc:"Groups whose users it is for; * is everybody." example:"[staff]"`
-	To      []netip.Prefix `yaml:"to" doc:"What they may reach; empty: all that the far site bridges." example:"[10.2.0.0/24]"`
-	Allow   []Service      `yaml:"allow" doc:"Protocols and ports: any, tcp, udp/53, tcp/80-443, icmp, a protocol's number; empty: any." example:"[tcp/22, tcp/80-443, icmp]"`
-	From    []netip.Prefix `yaml:"from" doc:"Addresses that they may log in from; empty: all that the router in front of them is certified for." example:"[10.1.1.0/24]"`
-	Calls   int            `yaml:"calls" doc:"Calls at a time for each user, each to or from another router; 0: any number." default:"0"`
-	Idle    time.Duration  `yaml:"idle" doc:"A call ends after this long without a packet; 0: never." default:"0s"`
-	Session time.Duration  `yaml:"session" doc:"A call ends this long after it came up; 0: never." default:"0s"`
+	Groups  []string       `yaml:"groups" json:"groups" doc:"Groups whose users it is for; * is everybody." example:"[staff]"`
+	To      []netip.Prefix `yaml:"to" json:"to,omitempty" doc:"What they may reach; empty: all that the far site bridges." example:"[10.2.0.0/24]"`
+	Allow   []Service      `yaml:"allow" json:"allow,omitempty" doc:"Protocols and ports: any, tcp, udp/53, tcp/80-443, icmp, a protocol's number; empty: any." example:"[tcp/22, tcp/80-443, icmp]"`
+	From    []netip.Prefix `yaml:"from" json:"from,omitempty" doc:"Addresses that they may log in from; empty: all that the router in front of them is certified for." example:"[10.1.1.0/24]"`
+	Calls   int            `yaml:"calls" json:"calls,omitempty" doc:"Calls at a time for each user, each to or from another router; 0: any number." default:"0"`
+	Idle    time.Duration  `yaml:"idle" json:"idle,omitempty" doc:"A call ends after this long without a packet; 0: never." default:"0s"`
+	Session time.Duration  `yaml:"session" json:"session,omitempty" doc:"A call ends this long after it came up; 0: never." default:"0s"`
 }
 
 // ErrDenied says that no rule lets a user do what they ask for.
@@ -103,7 +104,7 @@ func (p *Policy) Terms(group string) (Terms, error) {
 	named, anywhere := false, false
 	if p != nil {
 		for _, r := range p.rules {
-			if !slices.Contains(r.Groups, Everybody) && (group == "" || !slices.Contains(r.Groups, group)) {
+			if !r.names(group) {
 				continue
 			}
 			named = true
@@ -123,6 +124,26 @@ func (p *Policy) Terms(group string) (Terms, error) {
 		t.From = nil
 	}
 	return t, nil
+}
+
+// For returns the rules that hold for the users of group, as rules for it alone: what other groups there are is
+// not theirs to know.
+func (p *Policy) For(group string) []Rule {
+	var rules []Rule
+	if p != nil {
+		for _, r := range p.rules {
+			if r.names(group) {
+				r.Groups = []string{cmp.Or(group, Everybody)}
+				rules = append(rules, r)
+			}
+		}
+	}
+	return rules
+}
+
+// names says whether the rule is for the users of group.
+func (r *Rule) names(group string) bool {
+	return slices.Contains(r.Groups, Everybody) || group != "" && slices.Contains(r.Groups, group)
 }
 
 func first[T int | time.Duration](a, b T) T {

@@ -30,6 +30,7 @@ type File struct {
 	Security  Security  `yaml:"security" doc:"Suites, rekeying and what happens when nothing is heard of revocations."`
 	Keepalive Keepalive `yaml:"keepalive" doc:"How silence is noticed."`
 	Renewal   Renewal   `yaml:"renewal" doc:"When certificates are renewed."`
+	Clients   Clients   `yaml:"clients" doc:"Users' own machines that encrypt by themselves (twinkey-router client login)."`
 
 	Policy []policy.Rule `yaml:"policy" doc:"What users may do in their calls, here and from here. A user whose group no rule names gets no call."`
 }
@@ -88,6 +89,12 @@ type Renewal struct {
 	Warn time.Duration `yaml:"warn" doc:"Warn when a certificate (also the CA's) lives for less than this." default:"240h"`
 }
 
+// Clients is the part of File on users' own machines.
+type Clients struct {
+	Listen netip.AddrPort `yaml:"listen" doc:"Address and port of the LAN, TCP, where users' own machines log in; empty: they cannot." example:"10.1.1.1:8443"`
+	Vouch  time.Duration  `yaml:"vouch" doc:"How long this router's word for a client's tunnel is good at the far end. The client asks again before; who was logged out here loses the tunnel then at the latest." default:"1h"`
+}
+
 // Settings is a checked File.
 type Settings struct {
 	File
@@ -113,6 +120,15 @@ func Load(path string) (*Settings, error) {
 	return s, nil
 }
 
+// Default is what an empty file says.
+func Default() (*Settings, error) {
+	f, err := config.Parse[File]("defaults", nil)
+	if err != nil {
+		return nil, err
+	}
+	return f.Check()
+}
+
 // wrong is what a check says of the value of a key; config.Load adds where it stands.
 func wrong(key, format string, args ...any) error {
 	return config.Wrong(key, fmt.Errorf(format, args...))
@@ -132,6 +148,9 @@ func (f File) Check() (*Settings, error) {
 		if s.Public.Addr().IsUnspecified() || s.Public.Port() == 0 {
 			return nil, wrong("public", "nobody can dial %s: an address and a port are needed, such as 198.51.100.1:1701", s.Public)
 		}
+	}
+	if c := f.Clients.Listen; c.IsValid() && c.Port() == 0 {
+		return nil, wrong("clients.listen", "nobody finds %s: a port is needed, such as 10.1.1.1:8443", c)
 	}
 	for key, raw := range map[string]string{"directory": f.Directory, "ca": f.CA} {
 		if raw != "" && !strings.HasPrefix(raw, "https://") {
@@ -250,6 +269,7 @@ func (s *Settings) checkTimes() error {
 		{"keepalive.nat", s.Keepalive.NAT, time.Second, true},
 		{"keepalive.echo", s.Keepalive.Echo, time.Second, true},
 		{"renewal.warn", s.Renewal.Warn, time.Second, true},
+		{"clients.vouch", s.Clients.Vouch, 4 * time.Second, false},
 	} {
 		if d.is < d.min && (!d.zeroToo || d.is != 0) {
 			return wrong(d.key, "%s is less than %s", d.is, d.min)
@@ -296,6 +316,7 @@ func Reloadable(old, now *Settings) error {
 		{"security.rekey-packets", old.Security.RekeyPackets == now.Security.RekeyPackets},
 		{"security.rekey-grace", old.Security.RekeyGrace == now.Security.RekeyGrace},
 		{"keepalive", old.Keepalive == now.Keepalive},
+		{"clients.listen", old.Clients.Listen == now.Clients.Listen},
 	}
 	for _, f := range fixed {
 		if !f.same {

@@ -35,6 +35,10 @@ var errSilent = errors.New("the watch stream fell silent")
 type Sink struct {
 	Peers   func(ctx context.Context, peers []native.Peer, refused []native.Refusal) error
 	Revoked func(ctx context.Context, ids ...twincert.ID) error
+	// Sites and CRL take what Peers was made of and each CRL that was believed, for whoever wants to verify them
+	// again. Nil: nobody does.
+	Sites func([]client.Site)
+	CRL   func(der []byte)
 }
 
 // Follower keeps the picture. Run it on one goroutine; Problem may be asked from any.
@@ -196,6 +200,9 @@ func (f *Follower) crl(ctx context.Context) {
 	der, err := f.dir.CRL(ctx)
 	if err == nil && len(der) > 0 {
 		err = f.trust.SetCRL(der, time.Now())
+		if err == nil && f.sink.CRL != nil {
+			f.sink.CRL(der)
+		}
 	}
 	if err != nil && ctx.Err() == nil {
 		f.log.Warn("crl not taken", "error", err)
@@ -237,28 +244,35 @@ func (f *Follower) event(ctx context.Context, ev client.Event) error {
 
 // publish turns the picture into peers, as far as certificates bear it out.
 func (f *Follower) publish(ctx context.Context) error {
-	var (
-		peers   []native.Peer
-		refused []native.Refusal
-	)
-	now := time.Now()
+	others := make([]client.Site, 0, len(f.sites))
 	for _, name := range slices.Sorted(maps.Keys(f.sites)) {
-		if name == f.self {
-			continue
+		if name != f.self {
+			others = append(others, f.sites[name])
 		}
-		p, r, err := f.peer(now, f.sites[name])
+	}
+	if f.sink.Sites != nil {
+		f.sink.Sites(others)
+	}
+	peers, refused := Believe(time.Now(), f.trust, others)
+	return f.sink.Peers(ctx, peers, refused)
+}
+
+// Believe turns what is said of sites into peers, as far as their certificates bear it out; what they do not is refused.
+func Believe(now time.Time, t *trust.Store, sites []client.Site) (peers []native.Peer, refused []native.Refusal) {
+	for _, s := range sites {
+		p, r, err := peer(now, t, s)
 		refused = append(refused, r...)
 		if err != nil {
-			refused = append(refused, native.Refusal{Peer: name, What: "site", Reason: err.Error()})
+			refused = append(refused, native.Refusal{Peer: s.Name, What: "site", Reason: err.Error()})
 			continue
 		}
 		peers = append(peers, p)
 	}
-	return f.sink.Peers(ctx, peers, refused)
+	return peers, refused
 }
 
-func (f *Follower) peer(now time.Time, s client.Site) (p native.Peer, refused []native.Refusal, err error) {
-	c, err := f.trust.Twin(now, s.Certificate, twincert.Router)
+func peer(now time.Time, t *trust.Store, s client.Site) (p native.Peer, refused []native.Refusal, err error) {
+	c, err := t.Twin(now, s.Certificate, twincert.Router)
 	if err != nil {
 		return p, nil, err
 	}

@@ -1,0 +1,225 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"twinkey/pkg/cli"
+	"twinkey/pkg/tun"
+	"twinkey/router/internal/admin"
+	"twinkey/router/internal/station"
+	"twinkey/router/internal/voluntary"
+)
+
+// clientCommand has the commands of a user's own machine.
+func clientCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "client", Short: "on a user's own machine: log in and encrypt here, not at the router",
+		Long: `client makes this machine the end of its user's calls. It logs in at the router
+in front, fetches the user's sealed keys through it, opens them here, and places
+the calls to the other sites itself; the router in front vouches for it, forwards
+its datagrams, and can read none of them. It works from behind NAT.`,
+		Example: `  # once, with the fingerprint that the company's operator gave you
+  sudo twinkey-router client login alice --router 10.1.1.1 --fingerprint 5f3a...
+
+  # afterwards
+  sudo twinkey-router client login alice
+  sudo twinkey-router client status
+  sudo twinkey-router client logout`,
+	}
+	c.AddCommand(clientLogin(), clientStatus(), clientLogout())
+	return c
+}
+
+// homeFlag adds --home.
+func homeFlag(c *cobra.Command) *string {
+	dir := "."
+	if d, err := os.UserConfigDir(); err == nil {
+		dir = filepath.Join(d, "twinkey")
+	}
+	return c.Flags().String("home", dir, "directory that keeps whom to trust, and the client's control socket")
+}
+
+func clientLogin() *cobra.Command {
+	var router, fingerprint, address, file string
+	o := station.Options{}
+	c := &cobra.Command{
+		Use: "login UID", Short: "log in and stay until logout", Args: cobra.ExactArgs(1),
+		Long: `login proves the user's password to the directory, by way of the router in front,
+and stays in the foreground until logout, SIGINT or SIGTERM; then calls, routes
+and interface go. The password never leaves this machine, nor do the keys that it
+opens.
+
+The first time the router's address and the fingerprint of the company's root
+certificate are needed; both are kept. Calls have the address that the router
+sees this machine under, which must be one that users may come from. They are
+placed when a packet asks for them, or at once to the routers that --peer names.`,
+		Example: `  sudo twinkey-router client login alice --router 10.1.1.1 --fingerprint 5f3a...
+  sudo twinkey-router client login alice --peer rb --address 10.1.1.3`,
+	}
+	home := homeFlag(c)
+	f := c.Flags()
+	f.StringVar(&router, "router", "", "router in front, HOST or HOST:PORT (port "+station.DefaultPort+"); kept")
+	f.StringVar(&fingerprint, "fingerprint", "", "SHA-256 of the company's root certificate, in hex; kept")
+	f.StringVar(&address, "address", "", "this machine's address to speak to the router from, where it has several")
+	f.StringSliceVar(&o.Peers, "peer", nil, "router of a site to call, at once; may be given several times")
+	f.StringVar(&o.Device, "interface", "twinkey0", "name of the interface to make")
+	f.StringVar(&file, "password-file", "", "file that holds the password in its first line; - is standard input")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		what := "logging in " + args[0]
+		if address != "" {
+			a, err := netip.ParseAddr(address)
+			if err != nil {
+				return cli.Fail(cli.ExitUsage, what, fmt.Errorf("--address: %q is no IP address", address), "an address looks like 10.1.1.3")
+			}
+			o.Local = a.Unmap()
+		}
+		h, err := station.OpenHome(*home)
+		if err != nil {
+			return cli.Fail(cli.ExitConfig, what, err, "move it away, and name --router and --fingerprint again")
+		}
+		if err = h.At(router); err == nil {
+			err = h.Trust(c.Context(), o.Local, fingerprint)
+		}
+		if err != nil {
+			return clientFailed(what, err)
+		}
+		h.User = args[0]
+		if err := h.Save(); err != nil {
+			return clientFailed(what, err)
+		}
+		say, flush := sayer(c)
+		defer flush()
+		o.User, o.Version, o.Say = args[0], cli.ReadVersion("twinkey-router").Version, say
+		o.Password = func() ([]byte, error) {
+			p, err := readPassword(c, file)
+			if err != nil {
+				return nil, cli.Fail(cli.ExitUsage, "reading the password", err, "")
+			}
+			return []byte(p), nil
+		}
+		s, err := station.New(h, o, cli.Logger(c.Context()))
+		if err == nil {
+			err = s.Run(c.Context())
+		}
+		if errors.Is(err, context.Canceled) && c.Context().Err() != nil {
+			return nil // told to stop before it was logged in
+		}
+		return clientFailed(what, err)
+	}
+	return c
+}
+
+// sayer prints lines for the person in front of the machine without ever waiting for the terminal.
+func sayer(c *cobra.Command) (say func(string), flush func()) {
+	lines, done := make(chan string, 256), make(chan struct{})
+	go func() {
+		defer close(done)
+		for l := range lines {
+			_, _ = fmt.Fprintln(c.OutOrStdout(), l)
+		}
+	}()
+	say = func(l string) {
+		select {
+		case lines <- l:
+		default:
+		}
+	}
+	return say, func() { close(lines); <-done }
+}
+
+var clientCodes = map[voluntary.Code]struct {
+	exit int
+	hint string
+}{
+	voluntary.CodeInvalid:     {cli.ExitUsage, "check UserID, router and fingerprint"},
+	voluntary.CodeDenied:      {cli.ExitDenied, "check UserID and password; the operator sees the reason in `twinkey-directory audit`"},
+	voluntary.CodeLocked:      {cli.ExitDenied, "wait, or ask the operator"},
+	voluntary.CodeBusy:        {cli.ExitUnavailable, "wait, and try again"},
+	voluntary.CodeUnavailable: {cli.ExitUnavailable, "is the router running, with clients.listen in its configuration, and does this machine reach it?"},
+	voluntary.CodeToken:       {cli.ExitDenied, "log in again"},
+	voluntary.CodeAddress:     {cli.ExitDenied, "the machine needs an address (or a NAT with one) of a prefix that the router is certified for and does not bridge; --address chooses among several"},
+	voluntary.CodeTaken:       {cli.ExitConflict, "one client for each address: log out there first (twinkey-router client logout), or the operator does (twinkey-router logout UID)"},
+	voluntary.CodePolicy:      {cli.ExitDenied, "ask the operator; the rules are under policy: in the router's configuration"},
+	voluntary.CodeRouter:      {cli.ExitDenied, "compare the fingerprint with what `twinkey-ca status` prints; if it is right, something stands between this machine and the router"},
+}
+
+// clientFailed says what the person in front of the machine can do about it.
+func clientFailed(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*voluntary.Error](err); ok {
+		c, ok := clientCodes[e.Code]
+		if !ok { // of a newer router
+			c.exit = cli.ExitFailure
+		}
+		return cli.Fail(c.exit, what, err, c.hint)
+	}
+	code, hint := cli.ExitFailure, ""
+	switch {
+	case errors.Is(err, station.ErrNoRoot):
+		code, hint = cli.ExitUsage, "name its fingerprint once: --fingerprint F; the operator gets it by `twinkey-ca status`"
+	case errors.Is(err, station.ErrNoRouter):
+		code, hint = cli.ExitUsage, "name it once: --router HOST"
+	case errors.Is(err, station.ErrEnded):
+		code, hint = cli.ExitDenied, "log in again, or ask the operator"
+	case errors.Is(err, admin.ErrInUse):
+		code, hint = cli.ExitInUse, "a client is running already: twinkey-router client status"
+	case errors.Is(err, tun.ErrInUse):
+		code, hint = cli.ExitInUse, "a router or another client has the interface: name another one with --interface"
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EPERM):
+		code, hint = cli.ExitDenied, "the client needs CAP_NET_ADMIN and its home directory: run it as root"
+	}
+	return cli.Fail(code, what, err, hint)
+}
+
+// askedClient is asked, in the words of a client.
+func askedClient(what string, err error) error {
+	switch {
+	case errors.Is(err, admin.ErrNotRunning):
+		return cli.Fail(cli.ExitUnavailable, what, errors.New("no client is running here"), "twinkey-router client login UID starts one; one with another home directory is named with --home")
+	case errors.Is(err, admin.ErrDenied):
+		return cli.Fail(cli.ExitDenied, what, err, "run as the user that the client runs as")
+	}
+	return asked(what, err)
+}
+
+func clientSocket(home string) string { h := station.Home{Dir: home}; return h.Socket() }
+
+func clientStatus() *cobra.Command {
+	c := &cobra.Command{
+		Use: "status", Short: "show the session, its calls and what was dropped", Args: cobra.NoArgs,
+		Example: "  twinkey-router client status\n  twinkey-router client status --json | jq .client.until",
+	}
+	home := homeFlag(c)
+	cli.AddJSON(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		st, err := admin.NewClient(clientSocket(*home)).Status(c.Context())
+		if err != nil {
+			return askedClient("asking the client for its status", err)
+		}
+		return showStatus(c, st)
+	}
+	return c
+}
+
+func clientLogout() *cobra.Command {
+	c := &cobra.Command{Use: "logout", Short: "log out: calls, routes and interface go", Args: cobra.NoArgs}
+	home := homeFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if _, err := admin.NewClient(clientSocket(*home)).Hangup(c.Context(), admin.Hangup{}); err != nil {
+			return askedClient("logging out", err)
+		}
+		_, err := fmt.Fprintln(c.OutOrStdout(), "logged out")
+		return err
+	}
+	return c
+}

@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"twinkey/pkg/twincert"
+	"twinkey/router/internal/links"
+	"twinkey/router/internal/native"
+	"twinkey/router/internal/policy"
+)
+
+// Guest is a user whose own machine places the calls: this router carries none of them, it only vouches for the
+// tunnels.
+type Guest struct {
+	Certificate *twincert.Certificate
+	Address     netip.Addr
+	Since       time.Time
+	// Dismissed is told, in the control loop, why this router will vouch no more: it must not wait. Whoever calls Leave
+	// is not told.
+	Dismissed func(reason string)
+}
+
+// Vacant says whether a user may come from an address at all. The error is ErrNotOurs, ErrBridged or ErrBusy.
+func (e *Engine) Vacant(ctx context.Context, a netip.Addr) error {
+	var refused error
+	if err := e.Do(ctx, func(time.Time) { refused = e.vacant(a, "") }); err != nil {
+		return err
+	}
+	return refused
+}
+
+// vacant says whether an address is one for users, and no other user's than uid.
+func (e *Engine) vacant(a netip.Addr, uid string) error {
+	for k, o := range e.state.users {
+		if o.Address == a && k.User != uid {
+			return fmt.Errorf("%w: %s is bound to %s", ErrBusy, a, k.User)
+		}
+	}
+	self := e.state.self.Certificate
+	if self == nil {
+		return nil // our own machine: the router in front has looked
+	}
+	if !slices.ContainsFunc(self.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		return fmt.Errorf("%w: %s is in none of %v", ErrNotOurs, a, self.Prefixes)
+	}
+	return e.apart(a)
+}
+
+// Welcome takes in a guest, under the same conditions as a user who logs in here, and returns what the policy says of
+// them. It does not displace another.
+func (e *Engine) Welcome(ctx context.Context, g *Guest) (terms policy.Terms, err error) {
+	var refused error
+	if err := e.Do(ctx, func(now time.Time) {
+		if terms, refused = e.welcome(g); refused == nil {
+			g.Since = now
+			e.state.guests[g.Address] = g
+			e.c.Log.Info("client welcome", "user", g.Certificate.Name, "address", g.Address.String(), "certificate", g.Certificate.ID().String())
+		}
+	}); err != nil {
+		return terms, err
+	}
+	return terms, refused
+}
+
+func (e *Engine) welcome(g *Guest) (policy.Terms, error) {
+	uid := g.Certificate.Name
+	if o, ok := e.state.guests[g.Address]; ok {
+		return policy.Terms{}, fmt.Errorf("%w: %s is bound to a client of %s", ErrBusy, g.Address, o.Certificate.Name)
+	}
+	if err := e.vacant(g.Address, ""); err != nil {
+		return policy.Terms{}, err
+	}
+	return e.native.Terms(g.wish(), e.logins(uid))
+}
+
+func (g *Guest) wish() native.Wish {
+	return native.Wish{Key: links.Key{User: g.Certificate.Name}, Cred: native.Credentials{Certificate: g.Certificate}, Address: g.Address}
+}
+
+// logins is how often a user is logged in: calls that are wanted here, and machines of their own.
+func (e *Engine) logins(uid string) (n int) {
+	for k := range e.state.users {
+		if k.User == uid {
+			n++
+		}
+	}
+	for _, g := range e.state.guests {
+		if g.Certificate.Name == uid {
+			n++
+		}
+	}
+	return n
+}
+
+// Leave forgets a guest. One that has gone already is none of its concern, nor one who came after.
+func (e *Engine) Leave(ctx context.Context, g *Guest, reason string) error {
+	return e.Do(ctx, func(time.Time) { e.forgetGuest(g, reason) })
+}
+
+func (e *Engine) forgetGuest(g *Guest, reason string) bool {
+	if e.state.guests[g.Address] != g {
+		return false
+	}
+	delete(e.state.guests, g.Address)
+	e.c.Log.Info("client gone", "user", g.Certificate.Name, "address", g.Address.String(), "reason", reason)
+	return true
+}
+
+// dismiss lets go of the guests of whom why says why; empty: they may stay.
+func (e *Engine) dismiss(why func(*Guest) string) (n int) {
+	for _, g := range e.state.guests {
+		if reason := why(g); reason != "" && e.forgetGuest(g, reason) {
+			g.Dismissed(reason)
+			n++
+		}
+	}
+	return n
+}
+
+// Dismiss lets go of all guests of a user, and returns how many there were.
+func (e *Engine) Dismiss(ctx context.Context, uid string) (n int, err error) {
+	err = e.Do(ctx, func(time.Time) {
+		n = e.dismiss(func(g *Guest) string {
+			if g.Certificate.Name == uid {
+				return byOperator
+			}
+			return ""
+		})
+	})
+	return n, err
+}
+
+// unwelcome is why a guest may not stay under the present map and policy; empty: they may.
+func (e *Engine) unwelcome(g *Guest) string {
+	if err := e.vacant(g.Address, ""); err != nil {
+		return err.Error()
+	}
+	if err := e.native.Allowed(g.wish(), 0); err != nil {
+		return err.Error()
+	}
+	return ""
+}

@@ -1,0 +1,23 @@
+// Package station is the router on a user's own machine (voluntary mode): it logs in at the router in front, which then only
+// forwards, and places the user's calls itself, with the same engine that routers run.
+//
+//	router in front ──watch──► station ──peers, rules, revocations──► engine ◄──► TUN, UDP
+//	engine ──handshake hash──► station ──Sign──► router in front ──Voucher──► engine
+//	user ──control.sock──► admin ──► station
+//
+// What it does, from login to logout:
+//
+//	root       the root certificate, by its fingerprint, once; kept in the home directory
+//	proof      of the password: the key that opens the sealed keys is derived here and stays here
+//	interface  a TUN interface, the address that the router saw on it if the machine has it nowhere else, and routes to what
+//	           other sites are certified for, with that address as their source
+//	calls      one for each router that is wanted: when a packet asks, or at once where the user named it
+//	follow     the watch: what changes is passed on; the end of the session is the end of everything
+//	anew       calls are placed anew before what the router said for them runs out
+//
+// Where the router in front is lost, calls go on, and it is asked again after 1, 2, 4 ... 30 s. If it has forgotten the session, as one
+// that was restarted has, the station logs in anew with the proof, which it keeps for that; a session that was ended it
+// leaves ended. Another address or another certificate means another interface and other calls: everything begins anew.
+//
+// Nothing outlives the process: interface, address and routes go with it, however it ends. Keys and proof are wiped.
+package station

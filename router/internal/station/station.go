@@ -1,0 +1,309 @@
+package station
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"twinkey/directory/client"
+	"twinkey/pkg/keybundle"
+	"twinkey/pkg/netcfg"
+	"twinkey/pkg/tun"
+	"twinkey/proto/handshake"
+	"twinkey/proto/secret"
+	"twinkey/router/internal/admin"
+	"twinkey/router/internal/appliance"
+	"twinkey/router/internal/authn"
+	"twinkey/router/internal/engine"
+	"twinkey/router/internal/native"
+	"twinkey/router/internal/settings"
+	"twinkey/router/internal/trust"
+	"twinkey/router/internal/voluntary"
+)
+
+// Options are what the command line says.
+type Options struct {
+	Version string
+	User    string
+	Local   netip.Addr // to speak to the router from; invalid: the machine's choice
+	Peers   []string   // routers to call at once; empty: all that there are, when a packet asks
+	Device  string     // name of the interface
+	// Password is asked for once the router has answered.
+	Password func() ([]byte, error)
+	// Say is told what the person in front of the machine may want to see. It must not wait.
+	Say func(line string)
+}
+
+// How the end of a session is known.
+var (
+	// ErrEnded says that the session is over: the router in front, or the far end of all calls, has ended it.
+	ErrEnded = errors.New("the session has ended")
+	// errLogout ends a run at the user's wish.
+	errLogout = errors.New("logged out")
+	// errAnew says that address or certificate are others now.
+	errAnew = errors.New("address or certificate have changed")
+)
+
+// farewell is how long a logout may take.
+const farewell = 2 * time.Second
+
+// Station is a user's own machine that is logged in. It implements admin.Router.
+type Station struct {
+	o     Options
+	home  Home
+	set   *settings.Settings
+	log   *slog.Logger
+	front *voluntary.Client
+	proof keybundle.Proof // of the password; to log in anew
+	since time.Time
+
+	again sync.Mutex // one login at a time
+
+	mu      sync.Mutex // guards what follows
+	adm     voluntary.Admission
+	run     *run  // nil: none
+	problem error // with the router in front
+	stop    func(cause error)
+}
+
+// run is what stands on one address and one certificate.
+type run struct {
+	s     *Station
+	cred  native.Credentials
+	trust *trust.Store
+	dev   tun.Device
+	ports []engine.Port
+	eng   *engine.Engine
+	asks  sync.WaitGroup // questions to the router in front that are under way
+	ctx   context.Context
+	stop  context.CancelCauseFunc
+	ended chan endedCall
+
+	mu      sync.Mutex
+	wanted  map[string]bool   // peers that the engine has
+	over    map[string]string // peers whose calls have ended for good, and why
+	sites   []client.Site     // what was told last
+	vouched vouched
+}
+
+// endedCall is what the engine says of a call that is wanted no more.
+type endedCall struct{ peer, reason string }
+
+// New returns a station that is not logged in. h names router and root.
+func New(h Home, o Options, log *slog.Logger) (*Station, error) {
+	s, err := settings.Default()
+	if err != nil {
+		return nil, err
+	}
+	s.Tun.Name = o.Device
+	return &Station{o: o, home: h, set: s, log: log, since: time.Now(), front: voluntary.NewClient(h.Router, o.Local, h.Root)}, nil
+}
+
+// Run logs in and stays until ctx ends, the user logs out, or the session is ended: ErrEnded.
+func (s *Station) Run(ctx context.Context) (err error) {
+	defer s.front.Close()
+	l, err := admin.Listen(s.home.Socket())
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	s.stop = stop
+	served := make(chan error, 1)
+	serveCtx, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	go func() { served <- admin.Serve(serveCtx, l, s) }()
+	defer func() {
+		stopServing()
+		err = errors.Join(err, <-served)
+	}()
+	seal, err := s.login(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.proof.Wipe()
+	defer s.logout(ctx)
+	for {
+		err := s.once(ctx, seal)
+		switch {
+		case errors.Is(err, errAnew):
+			s.say("address or certificate have changed: everything begins anew")
+		case errors.Is(context.Cause(ctx), errLogout):
+			return nil
+		default:
+			return err
+		}
+	}
+}
+
+func (s *Station) say(format string, a ...any) { s.o.Say(fmt.Sprintf(format, a...)) }
+
+// login asks for the password and proves it.
+func (s *Station) login(ctx context.Context) (seal secret.Key, err error) {
+	params, err := s.front.Params(ctx, s.o.User)
+	if err != nil {
+		return seal, err
+	}
+	password, err := s.o.Password()
+	if err != nil {
+		return seal, err
+	}
+	s.proof, err = authn.NewGate().Derive(ctx, password, params)
+	clear(password)
+	if err != nil {
+		return seal, fmt.Errorf("deriving the proof of the password: %w", err)
+	}
+	adm, err := s.front.Login(ctx, s.o.User, s.proof.Auth)
+	if err != nil {
+		s.proof.Wipe()
+		return seal, err
+	}
+	s.mu.Lock()
+	s.adm = adm
+	s.mu.Unlock()
+	s.say("logged in as %s at router %s, address %s, until %s", s.o.User, adm.Router, adm.Address, adm.Until.Local().Format(time.DateTime))
+	return s.proof.Seal, nil
+}
+
+// logout tells the router in front, which then vouches no more.
+func (s *Station) logout(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer cancel()
+	if err := s.front.Logout(ctx, s.admission().Token); err != nil {
+		if e, ok := errors.AsType[*voluntary.Error](err); !ok || e.Code != voluntary.CodeToken { // it was over already
+			s.log.Warn("router not told of the logout", "error", err)
+		}
+	}
+}
+
+func (s *Station) admission() voluntary.Admission {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.adm
+}
+
+// once runs an interface and an engine for the admission that there is.
+func (s *Station) once(ctx context.Context, seal secret.Key) (err error) {
+	adm := s.admission()
+	r := &run{s: s, trust: trust.New(s.set.Security.Staleness), ended: make(chan endedCall, 1024), wanted: make(map[string]bool), over: make(map[string]string)}
+	r.believe(adm, time.Now())
+	if r.cred, err = authn.Open(time.Now(), r.trust, s.o.User, client.Release{Certificate: adm.Certificate, Sealed: adm.Sealed}, seal); err != nil {
+		return err
+	}
+	defer func() {
+		r.cred.Control.Private.Wipe()
+		r.cred.Data.Private.Wipe()
+	}()
+	if err := r.open(adm); err != nil {
+		return err
+	}
+	undo, err := netcfg.Apply(ctx, r.plan(adm.Address))
+	if err != nil {
+		return errors.Join(fmt.Errorf("setting up %s: %w", r.dev.Name(), err), engine.ClosePorts(r.ports), r.dev.Close())
+	}
+	err = r.carry(ctx)
+	return errors.Join(err, undo())
+}
+
+// believe takes over the anchors that hang from our root. That the router has let us in shows that it hears the directory.
+func (r *run) believe(adm voluntary.Admission, now time.Time) {
+	candidates := r.s.front.Chain()
+	for _, der := range adm.Intermediates {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			candidates = append(slices.Clip(candidates), c)
+		}
+	}
+	root := r.s.home.Root
+	r.trust.SetAnchors([]*x509.Certificate{root}, voluntary.Intermediates(root, candidates, now))
+	r.trust.Heard(now)
+}
+
+// open makes interface, sockets and engine.
+func (r *run) open(adm voluntary.Admission) (err error) {
+	if r.dev, err = appliance.OpenDevice(r.s.set); err != nil {
+		return err
+	}
+	r.ports, err = engine.OpenPorts(r.dev.Queues(), netip.AddrPortFrom(netip.IPv6Unspecified(), 0)) // IPv4 too
+	if err != nil {
+		r.ports, err = engine.OpenPorts(r.dev.Queues(), netip.AddrPortFrom(netip.IPv4Unspecified(), 0)) // a kernel without IPv6
+	}
+	if err != nil {
+		return errors.Join(err, r.dev.Close())
+	}
+	r.eng, err = engine.New(engine.Config{
+		Device: r.dev, Ports: r.ports, Trust: r.trust, Log: r.s.log, Name: r.s.o.User, Native: appliance.Native(r.s.set, r.dev),
+		Install: func(remote []netip.Prefix) error { return r.install(remote, adm.Address) },
+		Record:  r.record, Ended: r.callEnded,
+	})
+	if err != nil {
+		return errors.Join(err, engine.ClosePorts(r.ports), r.dev.Close())
+	}
+	return nil
+}
+
+// plan gives the interface the user's address, unless the machine has it on another.
+func (r *run) plan(a netip.Addr) netcfg.Plan {
+	p := netcfg.Plan{Link: r.dev.Name(), MTU: appliance.MTU(r.s.set), Queue: appliance.DeviceQueue, Up: true}
+	host := netip.PrefixFrom(a, a.BitLen())
+	if own, err := netcfg.Within([]netip.Prefix{host}); err != nil || len(own) == 0 {
+		p.Addresses = []netip.Prefix{host}
+	}
+	return p
+}
+
+// carry runs the engine, and follows the router in front, until one of them ends.
+func (r *run) carry(outer context.Context) error {
+	ctx, stop := context.WithCancelCause(outer)
+	defer stop(nil)
+	r.ctx, r.stop = ctx, stop
+	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(outer))
+	engineDone := make(chan error, 1)
+	go func() {
+		err := r.eng.Run(engineCtx)
+		stop(err)
+		engineDone <- err
+	}()
+	var wg sync.WaitGroup
+	err := r.eng.SetSelf(ctx, native.Self{Signer: r})
+	if err == nil {
+		r.s.mu.Lock()
+		r.s.run = r
+		r.s.mu.Unlock()
+		wg.Go(func() { stop(r.follow(ctx)) })
+		wg.Go(func() { r.watchCalls(ctx) })
+		wg.Go(func() { r.renew(ctx) })
+		<-ctx.Done()
+		err = context.Cause(ctx)
+	}
+	stop(err)
+	wg.Wait()
+	r.s.mu.Lock()
+	r.s.run = nil
+	r.s.mu.Unlock()
+	_ = r.eng.Abandon(context.WithoutCancel(ctx), "logged out") // an engine that has failed has let go of everything
+	stopEngine()
+	failed := <-engineDone
+	r.asks.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil // told to stop
+	}
+	if failed != nil && !errors.Is(err, failed) {
+		err = errors.Join(err, failed)
+	}
+	return err
+}
+
+// credentials are copies that the engine may wipe.
+func (r *run) credentials() (native.Credentials, error) {
+	c := native.Credentials{Certificate: r.cred.Certificate}
+	var err error
+	if c.Control, err = handshake.NewKeyPair(secret.Copy(r.cred.Control.Private.Bytes())); err == nil {
+		c.Data, err = handshake.NewKeyPair(secret.Copy(r.cred.Data.Private.Bytes()))
+	}
+	return c, err
+}

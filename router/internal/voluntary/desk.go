@@ -1,0 +1,151 @@
+package voluntary
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"twinkey/pkg/twincert"
+	"twinkey/router/internal/engine"
+)
+
+// session is one client that is logged in.
+type session struct {
+	name  [sha256.Size]byte // of the token, which nobody keeps
+	user  *twincert.Certificate
+	guest *engine.Guest
+	until time.Time
+	signs *rate.Limiter
+	gone  chan struct{} // closed when it is over
+
+	// Guarded by the desk.
+	reason string      // why it is over; empty: it is not
+	watch  func()      // cuts the watch that there is; nil: there is none
+	orphan *time.Timer // ends it if no watch comes
+	end    *time.Timer // ends it at until
+}
+
+// desk knows the sessions, by token and by address.
+type desk struct {
+	mu      sync.Mutex
+	byToken map[[sha256.Size]byte]*session
+	byAddr  map[netip.Addr]*session
+}
+
+func newDesk() *desk {
+	return &desk{byToken: make(map[[sha256.Size]byte]*session), byAddr: make(map[netip.Addr]*session)}
+}
+
+// nameOf is under what a token is known. A table of hashes tells by its timing nothing that would help to guess one.
+func nameOf(token []byte) [sha256.Size]byte { return sha256.Sum256(token) }
+
+// parseToken reads the header Authorization.
+func parseToken(header string) ([]byte, bool) {
+	const scheme = "Bearer "
+	if len(header) != len(scheme)+base64.RawURLEncoding.EncodedLen(tokenLen) || header[:len(scheme)] != scheme {
+		return nil, false
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(header[len(scheme):])
+	return b, err == nil
+}
+
+func bearer(token []byte) string { return "Bearer " + base64.RawURLEncoding.EncodeToString(token) }
+
+// find returns the session of a token, if it was given to this address.
+func (d *desk) find(token []byte, from netip.Addr) (*session, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s, ok := d.byToken[nameOf(token)]
+	return s, ok && s.guest.Address == from
+}
+
+// at returns the session of an address, and whether a client is there.
+func (d *desk) at(from netip.Addr) (s *session, watched bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s = d.byAddr[from]
+	return s, s != nil && s.watch != nil
+}
+
+// room says whether there may be one more.
+func (d *desk) room() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.byToken) < maxSessions
+}
+
+// add takes in a session; false: it was over before it began. expire is called at its end, or if it stays an orphan.
+func (d *desk) add(s *session, now time.Time, expire func(reason string)) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s.reason != "" {
+		return false
+	}
+	s.orphan = time.AfterFunc(orphaned, func() { expire("the client was not heard for " + orphaned.String()) })
+	s.end = time.AfterFunc(s.until.Sub(now), func() { expire("its time is over") })
+	d.byToken[s.name], d.byAddr[s.guest.Address] = s, s
+	return true
+}
+
+// remove ends a session and tells its watch why; false: it was over already.
+func (d *desk) remove(s *session, reason string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s.reason != "" {
+		return false
+	}
+	s.reason = reason
+	close(s.gone)
+	for _, t := range []*time.Timer{s.orphan, s.end} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	delete(d.byToken, s.name)
+	if d.byAddr[s.guest.Address] == s {
+		delete(d.byAddr, s.guest.Address)
+	}
+	return true
+}
+
+// attach makes cut the way to end the session's watch. One that there is already is cut: its client has lost it.
+func (d *desk) attach(s *session, cut func()) (detach func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s.watch != nil {
+		s.watch()
+	}
+	s.orphan.Stop()
+	mine := true
+	s.watch = func() { mine = false; cut() }
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if mine && s.reason == "" {
+			s.watch = nil
+			s.orphan.Reset(orphaned)
+		}
+	}
+}
+
+// why is why a session is over.
+func (d *desk) why(s *session) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return s.reason
+}
+
+// all are the sessions that there are.
+func (d *desk) all() []*session {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make([]*session, 0, len(d.byToken))
+	for _, s := range d.byToken {
+		all = append(all, s)
+	}
+	return all
+}

@@ -1,0 +1,137 @@
+package voluntary
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"twinkey/directory/client"
+	"twinkey/pkg/twincert"
+	"twinkey/router/internal/policy"
+)
+
+// The paths.
+const (
+	pathRoots  = "/v1/roots"
+	pathParams = "/v1/params"
+	pathLogin  = "/v1/login"
+	pathWatch  = "/v1/watch"
+	pathSign   = "/v1/sign"
+	pathLogout = "/v1/logout"
+)
+
+const (
+	tokenLen = 32
+	hashLen  = 32
+
+	// maxRequest bounds what a client can make the router hold, bytes; the longest request is a login.
+	maxRequest = 4 << 10
+	// maxAnswer and maxWord bound what a router can make a client hold. A site is some 1.2 KiB.
+	maxAnswer = 1 << 20
+	maxWord   = 32 << 20
+
+	// beat is how often a watch says something, silence how long a client believes that it will.
+	beat    = 5 * time.Second
+	silence = 3 * beat
+	// orphaned is how long a session goes on without a watch: a path may be away for a while.
+	orphaned = time.Minute
+)
+
+// Roots are the company's root certificates, DER.
+type Roots struct {
+	Roots [][]byte `json:"roots"`
+}
+
+// ParamsRequest asks how a user's password is stretched.
+type ParamsRequest struct {
+	User string `json:"user"`
+}
+
+// LoginRequest proves a user's password.
+type LoginRequest struct {
+	User string `json:"user"`
+	Auth []byte `json:"auth"`
+}
+
+// Admission is a session.
+type Admission struct {
+	Token         []byte     `json:"token"`
+	Router        string     `json:"router"`      // its name
+	Certificate   []byte     `json:"certificate"` // the user's twin certificate, DER
+	Sealed        []byte     `json:"sealed"`
+	Address       netip.Addr `json:"address"`
+	Until         time.Time  `json:"until"`         // by the router's clock
+	Intermediates [][]byte   `json:"intermediates"` // of the company, DER
+}
+
+// SignRequest asks for a router's word for a tunnel.
+type SignRequest struct {
+	Hash []byte `json:"hash"` // of the handshake after message 2
+}
+
+// Voucher is a router's word for a tunnel; see handshake.Voucher.
+type Voucher struct {
+	Router    []byte `json:"router"`
+	Bound     []byte `json:"bound"`
+	Signature []byte `json:"signature"`
+}
+
+// Word is one line of a watch. Fields that are not there have not changed; one without any is a beat.
+type Word struct {
+	// Heard is how long ago the router heard the directory, in milliseconds; negative: it has not yet.
+	Heard   int64          `json:"heard_ms"`
+	Sites   *[]client.Site `json:"sites,omitempty"`   // all others
+	Rules   *[]policy.Rule `json:"rules,omitempty"`   // all that are for the user's group
+	CRL     []byte         `json:"crl,omitempty"`     // DER
+	Revoked []twincert.ID  `json:"revoked,omitempty"` // that were not told before
+	Ended   string         `json:"ended,omitempty"`   // the session is over, and why; nothing follows
+}
+
+// Code says why something is refused.
+type Code string
+
+// The codes.
+const (
+	CodeInvalid     Code = "invalid"     // the same request can never succeed
+	CodeDenied      Code = "denied"      // no such user, wrong password, not through this router: the same words for all
+	CodeLocked      Code = "locked"      // too many failures; see RetryAfter
+	CodeBusy        Code = "busy"        // too many ask; see RetryAfter
+	CodeUnavailable Code = "unavailable" // the router has no directory, or cannot be reached
+	CodeToken       Code = "token"       // nobody is logged in with this token, from here
+	CodeAddress     Code = "address"     // no address that a user may come from
+	CodeTaken       Code = "taken"       // somebody is logged in from this address
+	CodePolicy      Code = "policy"      // the router's policy does not allow it
+	CodeRouter      Code = "router"      // whoever answers is no router of the company
+)
+
+// Error is a refusal. Ask for it with errors.AsType.
+type Error struct {
+	Code       Code
+	Message    string
+	RetryAfter time.Duration // with CodeLocked and CodeBusy: not sooner
+	Err        error         // cause on our side, if any
+}
+
+func (e *Error) Error() string {
+	s := e.Message
+	if s == "" {
+		s = string(e.Code)
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	if e.RetryAfter > 0 {
+		s += fmt.Sprintf(" (again in %s)", e.RetryAfter.Round(time.Second))
+	}
+	return s
+}
+
+// Unwrap is the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// refusal is an Error on its way.
+type refusal struct {
+	Code         Code   `json:"code"`
+	Message      string `json:"message,omitempty"`
+	RetryAfterMS int64  `json:"retry_after_ms,omitempty"`
+}

@@ -1,0 +1,47 @@
+// Package voluntary is what a user's own machine and the router in front of it say to each other, so that the machine
+// encrypts by itself and the router only forwards (the paper, section 2 step 3, voluntary mode). Both sides are here.
+//
+//	client                                     router in front                   directory
+//	Roots                              ─────►
+//	                    root certificates ◄──  the one with the fingerprint that the user was given counts, and is kept
+//	- - - - - - - from here TLS 1.3 with the router's certificate, which must hang from that root - - - - - - -
+//	Params uid                         ─────►  LoginParams uid            ─────►  a stable fake for unknown users
+//	master = Argon2id(password, salt)
+//	Login uid, HKDF(master, "auth")    ─────►  may users come from this address?
+//	                                           Release uid, auth          ─────►  scope, throttle, proof, certificate
+//	                                           may this group, from here, so often?
+//	              token, certificate, sealed keys, address, until when ◄──
+//	open with HKDF(master, "seal")
+//	Watch token                        ─────►  sites, CRL, revocations, rules; then what changes, and a beat
+//	                                     ◄──   ended, why
+//	Sign token, handshake hash         ─────►  Voucher: the router's signature over hash, control key, certificate of the
+//	                                     ◄──   user, address and until when (native.Held)
+//	Logout token                       ─────►
+//
+// Neither the password nor the sealing key leaves the machine, so the router learns neither the password nor a private key. What it
+// sees is the proof, which opens nothing that it could not have asked for with it itself, and sealed keys, on which it could try passwords as
+// the directory could.
+//
+// A token is 32 random bytes, known in memory only, good from the address that it was given to, until the session ends:
+// by Logout, by Session of the policy, by the end of the certificate or its revocation, by the operator, or when the client was not heard for
+// a while. Then nothing more is signed for it, and what was signed runs out (Config.Vouch).
+//
+// The router never signs what a client hands it: it takes 32 bytes of handshake hash and computes the statement itself, of what
+// it knows of the session. So a client can use what is signed for one thing only: a tunnel of the user who logged in, by that
+// certificate, from that address.
+//
+// What a client is told it verifies: certificates and CRL are signed by the CA. A revocation that is not in the CRL yet it
+// believes unsigned, since all that can be gained by a lie is that a call ends.
+//
+//	method  path          body                answer
+//	GET     /v1/roots     -                   Roots
+//	POST    /v1/params    ParamsRequest       keybundle.Params
+//	POST    /v1/login     LoginRequest        Admission
+//	GET     /v1/watch     - (token)           Word, one a line, without end
+//	POST    /v1/sign      SignRequest (token) Voucher
+//	POST    /v1/logout    - (token)           -
+//
+// A token goes in the header Authorization, as a Bearer. A refusal is {"code", "message", "retry_after_ms"}: see Error.
+//
+// Left out: a client that changes its address keeps no session; it logs in anew, by itself.
+package voluntary

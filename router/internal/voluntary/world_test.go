@@ -1,0 +1,258 @@
+package voluntary
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net/netip"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"twinkey/directory/client"
+	"twinkey/pkg/keybundle"
+	"twinkey/pkg/twincert"
+	"twinkey/proto/secret"
+	"twinkey/router/internal/engine"
+	"twinkey/router/internal/policy"
+	"twinkey/router/internal/trust"
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// authority is a CA.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(cn string, by *authority) *authority {
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	tmpl := &x509.Certificate{
+		SerialNumber: must(rand.Int(rand.Reader, big.NewInt(1<<60))), Subject: pkix.Name{CommonName: cn}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	parent, signer := tmpl, key
+	if by != nil {
+		parent, signer = by.cert, by.key
+	}
+	return &authority{must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, parent, key.Public(), signer)))), key}
+}
+
+// box certifies a TLS key for a bearer.
+func (a *authority) box(uri string) tls.Certificate {
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	der := must(x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: must(rand.Int(rand.Reader, big.NewInt(1<<60))), URIs: []*url.URL{must(url.Parse(uri))},
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(50 * time.Minute), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}, a.cert, key.Public(), a.key))
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func (a *authority) user(uid string) *twincert.Certificate {
+	tmpl := twincert.Template{Role: twincert.User, Name: uid, Group: "staff", Profile: twincert.Paper, Serial: must(rand.Int(rand.Reader, big.NewInt(1<<60)))}
+	for _, k := range []*[32]byte{&tmpl.Keys.Control, &tmpl.Keys.Data} {
+		*k = [32]byte(must(ecdh.X25519().GenerateKey(rand.Reader)).PublicKey().Bytes())
+	}
+	tmpl.NotBefore, tmpl.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(50*time.Minute)
+	return must(twincert.Parse(must(twincert.Create(rand.Reader, &tmpl, a.cert, a.key))))
+}
+
+func fingerprint(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// world is a router in front with what it asks: a directory that knows alice and bob, and a hall.
+type world struct {
+	*Server
+	t      *testing.T
+	ca     *authority
+	box    tls.Certificate
+	trust  *trust.Store
+	at     string // where the router listens
+	params keybundle.Params
+
+	mu       sync.Mutex
+	users    map[string]*twincert.Certificate
+	code     string // of what the directory refuses; empty: it does not
+	released int
+	guests   map[netip.Addr]*engine.Guest
+	vacant   error
+	terms    policy.Terms
+	welcome  error
+	left     []string
+}
+
+const vouch = time.Hour
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, ca: newAuthority("root", nil), trust: trust.New(time.Hour), users: map[string]*twincert.Certificate{}, guests: map[netip.Addr]*engine.Guest{}}
+	w.params = keybundle.Params{Salt: make([]byte, keybundle.SaltLen), Time: 1, MemoryKiB: 8 << 10, Threads: 1} // the least
+	w.box = w.ca.box("twinkey://router/ra")
+	w.trust.SetAnchors([]*x509.Certificate{w.ca.cert}, nil)
+	w.trust.Heard(time.Now())
+	for _, uid := range []string{"alice", "bob"} {
+		w.users[uid] = w.ca.user(uid)
+	}
+	p := must(policy.New([]policy.Rule{{Groups: []string{"staff", "others"}, To: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}}, {Groups: []string{"others"}}}))
+	w.Server = NewServer(Config{
+		Name: "ra", Directory: w, Hall: w, Trust: w.trust, Log: slog.New(slog.DiscardHandler), Vouch: func() time.Duration { return vouch },
+		Sign: func(digest []byte) (router, signature []byte, err error) {
+			signature, err = twincert.SignLowS(rand.Reader, w.box.PrivateKey.(*ecdsa.PrivateKey), digest)
+			return w.box.Certificate[0], signature, err
+		},
+		Anchors: func() (roots, inter []*x509.Certificate) { return []*x509.Certificate{w.ca.cert}, nil },
+	}, p)
+	w.at = serve(t, w.Server, w.box)
+	return w
+}
+
+// serve runs a server until the test ends.
+func serve(t *testing.T, s *Server, box tls.Certificate) (at string) {
+	t.Helper()
+	l := must(Listen(netip.MustParseAddrPort("127.0.0.1:0")))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- s.Serve(ctx, l, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{box}})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return l.Addr().String()
+}
+
+// LoginParams is the directory's.
+func (w *world) LoginParams(_ context.Context, uid string) (keybundle.Params, error) {
+	if twincert.CheckName(uid) != nil {
+		return keybundle.Params{}, &client.Error{Op: "asking", Code: client.CodeInvalid}
+	}
+	return w.params, nil
+}
+
+func proofOf(uid string) secret.Key {
+	return secret.New([]byte(fmt.Sprintf("%-32s", "the proof of "+uid)))
+}
+
+// Release is the directory's.
+func (w *world) Release(_ context.Context, uid string, auth secret.Key) (client.Release, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	refused := func(code string) (client.Release, error) {
+		return client.Release{}, &client.Error{Op: "asking", Code: code, RetryAfter: time.Minute}
+	}
+	w.released++
+	c, ok := w.users[uid]
+	switch {
+	case w.code != "":
+		return refused(w.code)
+	case !ok || subtle.ConstantTimeCompare(auth.Bytes(), proofOf(uid).Bytes()) != 1:
+		return refused(client.CodeDenied)
+	}
+	return client.Release{Certificate: c.Raw, Sealed: []byte("sealed keys of " + uid), Group: c.Group}, nil
+}
+
+// Vacant, Welcome and Leave are the hall's.
+func (w *world) Vacant(context.Context, netip.Addr) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.vacant
+}
+
+func (w *world) Welcome(_ context.Context, g *engine.Guest) (policy.Terms, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.welcome != nil {
+		return policy.Terms{}, w.welcome
+	}
+	if w.guests[g.Address] != nil {
+		return policy.Terms{}, engine.ErrBusy
+	}
+	w.guests[g.Address] = g
+	return w.terms, nil
+}
+
+func (w *world) Leave(_ context.Context, g *engine.Guest, reason string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.guests[g.Address] == g {
+		delete(w.guests, g.Address)
+		w.left = append(w.left, reason)
+	}
+	return nil
+}
+
+// client is one that speaks from 127.0.0.N.
+func (w *world) client(n byte) *Client {
+	c := NewClient(w.at, netip.AddrFrom4([4]byte{127, 0, 0, n}), w.ca.cert)
+	w.t.Cleanup(c.Close)
+	return c
+}
+
+// login logs a user in from 127.0.0.N.
+func (w *world) login(uid string, n byte) (*Client, Admission) {
+	w.t.Helper()
+	c := w.client(n)
+	adm, err := c.Login(w.t.Context(), uid, proofOf(uid))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c, adm
+}
+
+// watching follows a watch and passes on its words, until it ends.
+func watching(t *testing.T, c *Client, token []byte) (words <-chan Word, ended <-chan error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	out, end := make(chan Word, 64), make(chan error, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for word, err := range c.Watch(ctx, token) {
+			if err != nil {
+				end <- err
+				return
+			}
+			out <- word
+		}
+		end <- nil
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return out, end
+}
+
+// heard waits for a word that is as wanted.
+func heard(t *testing.T, words <-chan Word, what string, ok func(Word) bool) Word {
+	t.Helper()
+	late := time.After(10 * time.Second)
+	for {
+		select {
+		case w := <-words:
+			if ok(w) {
+				return w
+			}
+		case <-late:
+			t.Fatalf("not heard: %s", what)
+		}
+	}
+}
