@@ -64,6 +64,7 @@ type Company struct {
 
 	CA, Directory *Process
 	Routers       map[string]*Process // by the router's name
+	Clients       map[string]*Process // users' own machines
 
 	fingerprint string // of the root
 	ca          string // paths of the binaries
@@ -73,7 +74,7 @@ type Company struct {
 
 // New makes the network and no process. Close takes all of it away, and must be called also when ctx has ended.
 func New(ctx context.Context) (c *Company, err error) {
-	c = &Company{Routers: map[string]*Process{}}
+	c = &Company{Routers: map[string]*Process{}, Clients: map[string]*Process{}}
 	for name, path := range map[string]*string{CA: &c.ca, Directory: &c.directory, Router: &c.router} {
 		if *path, err = binary(name); err != nil {
 			return nil, err
@@ -126,10 +127,13 @@ func wan(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, WANPrefix.Bits(
 
 func url(port uint16) string { return "https://" + netip.AddrPortFrom(HQAddr, port).String() }
 
-// Close stops the processes, routers first, and takes the network away. Errors are of processes that did not stop
+// Close stops the processes, clients and routers first, and takes the network away. Errors are of processes that did not stop
 // cleanly.
 func (c *Company) Close() error {
 	var errs []error
+	for _, p := range c.Clients {
+		errs = append(errs, p.Stop())
+	}
 	for _, p := range c.Routers {
 		errs = append(errs, p.Stop())
 	}
@@ -320,6 +324,11 @@ type Status struct {
 	Calls []Call `json:"calls"`
 	// Drops are packets that the router dropped, by cause.
 	Drops map[string]uint64 `json:"drops"`
+	// Clients are users' own machines that the router vouches for.
+	Clients []struct {
+		User    string     `json:"user"`
+		Address netip.Addr `json:"address"`
+	} `json:"clients"`
 }
 
 // Link is a call that a router wants to have up.

@@ -97,6 +97,7 @@ type Call struct {
 	Kind Kind
 	Peer string      // the router at the other end
 	User string      // UID, or empty for a site link
+	Held bool        // at the terminating end: the user's own machine places it, and a router vouches for it
 	Cert twincert.ID // the certificate that the call stands and falls with, at the initiating end
 	// PeerCert is the certificate whose data key the other end proved.
 	PeerCert twincert.ID

@@ -286,8 +286,12 @@ func (e *Engine) resolve(now time.Time, v native.CallUp) {
 		if a.Initiator != v.Initiator && now.Sub(a.Since) < courtesy && a.Initiator == (e.c.Name < v.Call.Peer) {
 			loser = v.Call.ID
 		}
-		if e.state.active[loser].Initiator { // each end lets go of what it dialled
+		switch l := e.state.active[loser]; {
+		case l.Initiator: // each end lets go of what it dialled
 			e.state.retiring[loser] = now.Add(overlap)
+		case l.Call.Held && slices.Equal(l.Call.Bounds().Remote, v.Call.Bounds().Remote):
+			// A user's own machine may have been killed, and know nothing of it any more. Another one of theirs has another address.
+			e.state.retiring[loser] = now.Add(2 * overlap)
 		}
 	}
 }

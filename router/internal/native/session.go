@@ -327,7 +327,7 @@ func (s *session) keyed(now time.Time) error {
 		c.PeerCert = s.t.far.ID()
 	}
 	if c.Kind == calls.User {
-		c.User = s.cert.Name
+		c.User, c.Held = s.cert.Name, s.t.held != nil
 	}
 	c.LocalTunnel, c.LocalSession, c.PeerTunnel, c.PeerSession = s.t.id, s.local, s.t.m.PeerID(), s.peer
 	c.SetBounds(s.bounds())
