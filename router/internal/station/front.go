@@ -10,7 +10,6 @@ import (
 
 	"twinkey/proto/handshake"
 	"twinkey/router/internal/engine"
-	"twinkey/router/internal/native"
 	"twinkey/router/internal/policy"
 	"twinkey/router/internal/voluntary"
 )
@@ -175,7 +174,7 @@ func (r *run) Sign(_ time.Time, st handshake.Statement, done func(time.Time, han
 // ask has a handshake signed, logging in anew where the session is forgotten.
 func (r *run) ask(ctx context.Context, hash [32]byte) (handshake.Voucher, error) {
 	token := r.s.admission().Token
-	v, err := r.s.front.Sign(ctx, token, hash)
+	v, good, err := r.s.front.Sign(ctx, token, hash)
 	if isCode(err, voluntary.CodeToken) {
 		if err = r.relogin(ctx, token); err != nil {
 			if final(err) {
@@ -183,30 +182,23 @@ func (r *run) ask(ctx context.Context, hash [32]byte) (handshake.Voucher, error)
 			}
 			return v, err
 		}
-		v, err = r.s.front.Sign(ctx, r.s.admission().Token, hash)
+		v, good, err = r.s.front.Sign(ctx, r.s.admission().Token, hash)
 	}
-	if err != nil {
-		return v, err
+	if err == nil {
+		r.mu.Lock()
+		r.vouched.note(time.Now(), good)
+		r.mu.Unlock()
 	}
-	h, err := native.ParseHeld(v.Bound)
-	if err != nil {
-		return v, err
-	}
-	r.mu.Lock()
-	r.vouched.note(time.Now(), h.Until, r.s.admission().Until)
-	r.mu.Unlock()
-	return v, nil
+	return v, err
 }
 
-// vouched is when the router's word for the tunnels that stand is to be had anew: at half of the time that it is good for,
-// unless that is the end of the session. The zero value waits for nothing.
+// vouched is when the router's word for the tunnels that stand is to be had anew: at half of the time that it is good for. The zero
+// value waits for nothing.
 type vouched struct{ at time.Time }
 
-func (v *vouched) note(now, until, session time.Time) {
-	if !until.Before(session.Add(-time.Second)) {
-		return // nothing is to be gained
-	}
-	if at := now.Add(until.Sub(now) / 2); v.at.IsZero() || at.Before(v.at) {
+// note takes for how long a word is good; 0: no better one is to be had.
+func (v *vouched) note(now time.Time, good time.Duration) {
+	if at := now.Add(good / 2); good > 0 && (v.at.IsZero() || at.Before(v.at)) {
 		v.at = at
 	}
 }

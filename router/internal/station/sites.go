@@ -33,7 +33,7 @@ func (r *run) pushMap(ctx context.Context) error {
 		return err
 	}
 	peers, conflicts := apart(peers, own, r.reaching(peers))
-	refused = append(refused, conflicts...)
+	refused = append(append(refused, conflicts...), unreachable(peers, r.s.o.Peers)...)
 	m := engine.Map{Wanted: func(string) bool { return false }, Peers: peers, Refused: refused}
 	if err := r.eng.SetMap(ctx, m); err != nil {
 		return err
@@ -44,6 +44,21 @@ func (r *run) pushMap(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// unreachable are routers that cannot be called, of those that are there and those that the user named.
+func unreachable(peers []native.Peer, named []string) (refused []native.Refusal) {
+	for _, name := range named {
+		if !slices.ContainsFunc(peers, func(p native.Peer) bool { return p.Name == name }) {
+			refused = append(refused, native.Refusal{Peer: name, What: "site", Reason: "no such router in the site map"})
+		}
+	}
+	for _, p := range peers {
+		if !p.Endpoint.IsValid() {
+			refused = append(refused, native.Refusal{Peer: p.Name, What: "site", Reason: "nobody can dial it: it has no public address"})
+		}
+	}
+	return refused
 }
 
 // want has a call to a router, if it can be dialled and leads anywhere.

@@ -124,6 +124,9 @@ func (s *Station) Run(ctx context.Context) (err error) {
 	}()
 	seal, err := s.login(ctx)
 	if err != nil {
+		if errors.Is(context.Cause(ctx), errLogout) {
+			return nil // before there was a session
+		}
 		return err
 	}
 	defer s.proof.Wipe()

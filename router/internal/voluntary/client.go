@@ -163,11 +163,12 @@ func (c *Client) Login(ctx context.Context, uid string, auth secret.Key) (Admiss
 	return out, err
 }
 
-// Sign has the router vouch for a tunnel, and says until when.
-func (c *Client) Sign(ctx context.Context, token []byte, hash [32]byte) (handshake.Voucher, error) {
+// Sign has the router vouch for a tunnel, and says for how long that is good; 0: until the end of the session.
+func (c *Client) Sign(ctx context.Context, token []byte, hash [32]byte) (v handshake.Voucher, good time.Duration, err error) {
 	var out Voucher
-	err := c.call(ctx, http.MethodPost, pathSign, token, SignRequest{hash[:]}, &out)
-	return handshake.Voucher(out), err
+	err = c.call(ctx, http.MethodPost, pathSign, token, SignRequest{hash[:]}, &out)
+	v = handshake.Voucher{Router: out.Router, Bound: out.Bound, Signature: out.Signature}
+	return v, time.Duration(min(max(out.Good, 0), maxGood)) * time.Millisecond, err
 }
 
 // Logout ends the session.

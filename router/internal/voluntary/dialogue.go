@@ -33,6 +33,8 @@ const (
 	// beat is how often a watch says something, silence how long a client believes that it will.
 	beat    = 5 * time.Second
 	silence = 3 * beat
+	// maxGood is what a client believes of a voucher's time, milliseconds.
+	maxGood = 24 * 60 * 60 * 1000
 	// orphaned is how long a session goes on without a watch: a path may be away for a while.
 	orphaned = time.Minute
 )
@@ -74,6 +76,8 @@ type Voucher struct {
 	Router    []byte `json:"router"`
 	Bound     []byte `json:"bound"`
 	Signature []byte `json:"signature"`
+	// Good is for how long, in milliseconds, whatever the client's clock says; 0: until the end of the session.
+	Good int64 `json:"good_ms"`
 }
 
 // Word is one line of a watch. Fields that are not there have not changed; one without any is a beat.

@@ -425,9 +425,10 @@ func (s *Server) sign(r *request) (any, error) {
 	if err := s.c.Trust.Fresh(now); err != nil { // as for a user who logs in at this router: who may be revoked gets no new call
 		return nil, &Error{Code: CodeUnavailable, Message: err.Error()}
 	}
-	until := now.Add(s.c.Vouch())
+	good := s.c.Vouch()
+	until := now.Add(good)
 	if e.until.Before(until) {
-		until = e.until
+		good, until = 0, e.until
 	}
 	st := handshake.Statement{
 		Hash: [hashLen]byte(in.Hash), Control: e.user.Keys.Control, Certificate: e.user.Raw,
@@ -439,7 +440,7 @@ func (s *Server) sign(r *request) (any, error) {
 		s.c.Log.Error("client's tunnel not vouched for", "user", e.user.Name, "error", err)
 		return nil, err
 	}
-	return Voucher{Router: router, Bound: st.Bound, Signature: signature}, nil
+	return Voucher{Router: router, Bound: st.Bound, Signature: signature, Good: good.Milliseconds()}, nil
 }
 
 func (s *Server) logout(r *request) (any, error) {

@@ -101,7 +101,7 @@ type world struct {
 	left     []string
 }
 
-const vouch = time.Hour
+const vouch = 20 * time.Minute
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, ca: newAuthority("root", nil), trust: trust.New(time.Hour), users: map[string]*twincert.Certificate{}, guests: map[netip.Addr]*engine.Guest{}}
