@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"twinkey/pkg/cli"
@@ -51,6 +52,10 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"calls", "--json", "--state", dir}, cli.ExitUnavailable},
 		{[]string{"reload", "--state", dir}, cli.ExitUnavailable},
 		{[]string{"hangup", "1", "--state", dir}, cli.ExitUnavailable},
+		{[]string{"client", "status", "--home", dir}, cli.ExitUnavailable},
+		{[]string{"client", "logout", "--home", dir}, cli.ExitUnavailable},
+		{[]string{"client", "login", "alice", "--home", dir}, cli.ExitUsage},
+		{[]string{"client", "login", "alice", "--home", dir, "--router", "127.0.0.1:1", "--fingerprint", strings.Repeat("00", 32)}, cli.ExitUnavailable},
 	} {
 		root := Root()
 		root.SetArgs(tt.args)

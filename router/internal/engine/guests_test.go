@@ -287,3 +287,56 @@ func TestAbandon(t *testing.T) {
 		t.Errorf("ended: %q", got)
 	}
 }
+
+// A machine that was killed knows nothing of the call that it had; when it has another one, from the same address, the far end lets the
+// old one go. Another machine of the same user, elsewhere, keeps its own.
+func TestCallOfAKilledMachine(t *testing.T) {
+	c := newCompany(t)
+	cert := twincert.Template{Role: twincert.User, Name: "alice", Group: "staff"}
+	control := c.credentials(cert).Control
+	m := c.machine(t)
+	want := func(cr native.Credentials) {
+		t.Helper()
+		if err := m.Want(t.Context(), native.Wish{Key: links.Key{Peer: "rb", User: "alice"}, Cred: cr, Address: aliceAt}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hers := func() (ids []uint64) {
+		for _, cs := range c.rb.calls(t) {
+			if cs.Active.Call.User == "alice" && cs.Active.Call.Held {
+				ids = append(ids, cs.Active.Call.ID)
+			}
+		}
+		return ids
+	}
+	elsewhere := native.Wish{Key: links.Key{Peer: "rb", User: "alice"}, Cred: c.credentialsWith(cert, &control), Address: netip.MustParseAddr("10.1.1.9")}
+	if _, err := c.ra.Login(t.Context(), elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	want(c.credentialsWith(cert, nil))
+	until(t, "the first call", func() bool { return len(hers()) == 1 })
+	first := hers()[0]
+	// As if it had been killed: it sends nothing more, and forgets.
+	if err := m.Do(t.Context(), func(now time.Time) {
+		for _, k := range []links.Key{{Peer: "rb", User: "alice"}} {
+			w := m.state.users[k]
+			m.native.Retire("rb", w.Cred.Certificate.Keys.Control)
+			delete(m.state.users, k)
+			m.links.Forget(k)
+			m.state.active = map[uint64]Active{}
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want(c.credentialsWith(cert, nil))
+	until(t, "the second call alone", func() bool { ids := hers(); return len(ids) == 1 && ids[0] != first })
+	n := 0
+	for _, cs := range c.rb.calls(t) {
+		if cs.Active.Call.User == "alice" && !cs.Active.Call.Held {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d calls of the user from elsewhere, want 1", n)
+	}
+}

@@ -3,8 +3,11 @@ package policy_test
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -135,6 +138,40 @@ func tcp(src, dst uint16, flags byte) []byte {
 }
 
 const syn, ack, more = 0x02, 0x10, 0x2000
+
+// What a group is told is what holds for it, and as rules means the same.
+func TestFor(t *testing.T) {
+	rules := []policy.Rule{
+		{Groups: []string{"staff", "admins"}, To: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}, Idle: time.Minute},
+		{Groups: []string{"admins"}},
+		{Groups: []string{policy.Everybody}, Calls: 2, From: []netip.Prefix{netip.MustParsePrefix("10.1.1.0/24")}},
+	}
+	p, err := policy.New(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for group, want := range map[string]int{"staff": 2, "admins": 3, "guests": 1, "": 1} {
+		told := p.For(group)
+		if text := fmt.Sprint(told); len(told) != want || strings.Contains(text, "admins") && group != "admins" {
+			t.Errorf("%q is told %v", group, told)
+		}
+		again, err := policy.New(told)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err1 := p.Terms(group)
+		b, err2 := again.Terms(group)
+		if err1 != nil || err2 != nil || !reflect.DeepEqual(a, b) {
+			t.Errorf("%q: %+v, %v became %+v, %v", group, a, err1, b, err2)
+		}
+	}
+	if told := (*policy.Policy)(nil).For("staff"); len(told) != 0 {
+		t.Errorf("no policy tells %v", told)
+	}
+	if len(rules[0].Groups) != 2 {
+		t.Error("the rules themselves were changed")
+	}
+}
 
 func TestFilter(t *testing.T) {
 	p, err := policy.New([]policy.Rule{

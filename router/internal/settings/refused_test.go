@@ -26,6 +26,9 @@ func TestRefusedWithItsPlace(t *testing.T) {
 		{"keepalive: {nat: -1s}\n", "router.yaml:1:18: keepalive.nat: "},
 		{"renewal: {at: 2}\n", "router.yaml:1:15: renewal.at: "},
 		{"tun: {queues: -1}\n", "router.yaml:1:15: tun.queues: "},
+		{"clients: {listen: \"10.1.1.1:0\"}\n", "router.yaml:1:19: clients.listen: nobody finds 10.1.1.1:0"},
+		{"clients: {listen: 10.1.1.1}\n", "router.yaml:1:19: clients.listen: "},
+		{"clients: {vouch: 1s}\n", "router.yaml:1:18: clients.vouch: 1s is less than 4s"},
 		{"security: {rekey-time: 20s}\n", "router.yaml: security.rekey-grace: 30s is not less"}, // a default, which stands nowhere
 	} {
 		if _, err := load(t, tt.text); err == nil || !strings.HasPrefix(err.Error(), tt.want) {

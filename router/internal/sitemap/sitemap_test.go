@@ -1,6 +1,7 @@
 package sitemap_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdh"
 	"crypto/ecdsa"
@@ -53,7 +54,7 @@ func newAuthority() authority {
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	return authority{must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)))), key}
 }
@@ -81,6 +82,7 @@ type directory struct {
 	sites     []client.Site
 	revoked   []client.Revocation
 	announced []client.AnnounceBody
+	crl       []byte            // DER; nil: there is none yet
 	events    chan client.Event // to whoever watches; closed: the stream ends
 }
 
@@ -110,6 +112,8 @@ func (d *directory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.mu.Unlock()
 		defer d.mu.Lock()
 		watch(w, r, events)
+	case r.URL.Path == client.PathCRL && d.crl != nil:
+		_, _ = w.Write(d.crl)
 	default: // there is no CRL yet
 		w.WriteHeader(http.StatusNotFound)
 		var b client.ErrorBody
@@ -151,6 +155,20 @@ type world struct {
 	heard   []string
 	peers   []native.Peer
 	refused []native.Refusal
+	sites   []client.Site
+	crl     []byte
+}
+
+func (w *world) takeSites(sites []client.Site) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sites = sites
+}
+
+func (w *world) takeCRL(der []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.crl = der
 }
 
 func follow(t *testing.T, a authority, d *directory) *world {
@@ -161,7 +179,7 @@ func follow(t *testing.T, a authority, d *directory) *world {
 	s := httptest.NewServer(d)
 	dir := client.New(s.URL, nil)
 	announce := func() (string, []netip.Prefix) { return "198.51.100.1:1701", prefixes("10.1.0.0/24") }
-	sink := sitemap.Sink{Peers: w.takePeers, Revoked: w.takeRevoked}
+	sink := sitemap.Sink{Peers: w.takePeers, Revoked: w.takeRevoked, Sites: w.takeSites, CRL: w.takeCRL}
 	w.f = sitemap.New(dir, "ra", w.trust, announce, sink, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -339,6 +357,34 @@ func TestDirectoryLostAndFound(t *testing.T) {
 }
 
 // A changed configuration is announced at once, not when the stream ends.
+// Whoever verifies for themselves is told what the directory said of all others, and each CRL that was believed.
+func TestWhatOthersAreTold(t *testing.T) {
+	a := newAuthority()
+	crl := func(by authority) []byte {
+		return must(x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(7), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}, by.cert, by.key))
+	}
+	forged := a.site("rc", 3)
+	forged.Certificate = newAuthority().site("rc", 3).Certificate
+	d := &directory{sites: []client.Site{a.site("ra", 1), a.site("rb", 2), forged}, crl: crl(a)}
+	w := follow(t, a, d)
+	w.until("peers rb")
+	w.mu.Lock()
+	if len(w.sites) != 2 || w.sites[0].Name != "rb" || w.sites[1].Name != "rc" || !bytes.Equal(w.crl, d.crl) {
+		t.Errorf("told %d sites, a CRL of %d bytes", len(w.sites), len(w.crl))
+	}
+	before := w.crl
+	w.mu.Unlock()
+	d.set(func() { d.crl = crl(newAuthority()) })
+	d.events <- client.Event{Kind: client.KindCRL}
+	d.events <- client.Event{Kind: client.KindRevoked, Revoked: &client.Revocation{ID: twincert.ID{Issuer: "00", Serial: "9"}}}
+	w.until("revoked 9")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !bytes.Equal(w.crl, before) {
+		t.Error("a CRL that was not believed was passed on")
+	}
+}
+
 func TestAgain(t *testing.T) {
 	a := newAuthority()
 	w := follow(t, a, &directory{sites: []client.Site{a.site("rb", 2)}})
