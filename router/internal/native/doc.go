@@ -28,6 +28,10 @@
 //
 // Where both ask at once the tunnel's initiator has its way.
 //
+// The signature in SCCCN is the initiating router's. Where the initiator is a user's own machine (its Self has no certificate, so
+// it answers nobody), that router is asked for it (Signer), and holds the tunnel to one certificate, one address and a time
+// (Held): calls of others in it are refused, and it ends when the time is over.
+//
 // Vendor-specific control messages (Vendor ID 0xFFFE in the Message Type AVP):
 //
 //	1 More          goes on with a flight    {Session, Flight}

@@ -50,7 +50,7 @@ func parseToken(header string) ([]byte, bool) {
 		return nil, false
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(header[len(scheme):])
-	return b, err == nil
+	return b, err == nil && len(b) == tokenLen // line breaks are passed over, and would leave fewer
 }
 
 func bearer(token []byte) string { return "Bearer " + base64.RawURLEncoding.EncodeToString(token) }

@@ -590,6 +590,7 @@ func FuzzParseWord(f *testing.F) {
 func FuzzParseToken(f *testing.F) {
 	f.Add(bearer(bytes.Repeat([]byte{7}, tokenLen)))
 	f.Add("Bearer ")
+	f.Add("Bearer " + strings.Repeat("\r", 15) + strings.Repeat("0", 28))
 	f.Add("Basic " + strings.Repeat("A", 43))
 	f.Fuzz(func(t *testing.T, in string) {
 		if token, ok := parseToken(in); ok && (len(token) != tokenLen || bearer(token) != in) {
