@@ -1,0 +1,295 @@
+package voluntary
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"twinkey/directory/client"
+	"twinkey/pkg/twincert"
+	"twinkey/proto/handshake"
+	"twinkey/proto/secret"
+	"twinkey/router/internal/engine"
+	"twinkey/router/internal/native"
+	"twinkey/router/internal/policy"
+)
+
+func (s *Server) roots(*request) (any, error) {
+	var out Roots
+	roots, _ := s.c.Anchors()
+	for _, c := range roots {
+		out.Roots = append(out.Roots, c.Raw)
+	}
+	return out, nil
+}
+
+// try counts a try from the address of r.
+func (s *Server) try(r *request) error {
+	if d := s.tries.wait(r.from, time.Now()); d > 0 {
+		return &Error{Code: CodeBusy, Message: "too many logins", RetryAfter: d}
+	}
+	return nil
+}
+
+func (s *Server) params(r *request) (any, error) {
+	var in ParamsRequest
+	if err := r.decode(&in); err != nil {
+		return nil, err
+	}
+	if err := s.try(r); err != nil {
+		return nil, err
+	}
+	p, err := s.c.Directory.LoginParams(r.ctx(), in.User)
+	if err != nil {
+		return nil, s.directoryError(in.User, r.from, err)
+	}
+	return p, nil
+}
+
+// errUser is the one refusal for whatever concerns the user; the operator sees in the directory's audit which it was.
+var errUser = &Error{Code: CodeDenied, Message: "no such user, or a wrong password"}
+
+func (s *Server) directoryError(uid string, from netip.Addr, err error) error {
+	var out *Error
+	d, _ := errors.AsType[*client.Error](err)
+	switch {
+	case errors.Is(err, client.ErrInvalid):
+		out = &Error{Code: CodeInvalid, Message: fmt.Sprintf("%.100q is no UserID", uid)}
+	case errors.Is(err, client.ErrDenied):
+		out = errUser
+	case errors.Is(err, client.ErrLocked):
+		out = &Error{Code: CodeLocked, Message: "locked after too many tries", RetryAfter: d.RetryAfter}
+	case errors.Is(err, client.ErrTooMany):
+		out = &Error{Code: CodeBusy, Message: "too many logins", RetryAfter: max(d.RetryAfter, time.Second)}
+	default:
+		out = &Error{Code: CodeUnavailable, Message: "the router does not reach the directory"}
+	}
+	s.c.Log.Warn("client refused", "address", from.String(), "user", fmt.Sprintf("%.100q", uid), "reason", err)
+	return out
+}
+
+func (s *Server) login(r *request) (any, error) {
+	var in LoginRequest
+	if err := r.decode(&in); err != nil {
+		return nil, err
+	}
+	auth := secret.New(in.Auth)
+	defer auth.Wipe()
+	if err := s.try(r); err != nil {
+		return nil, err
+	}
+	// What concerns the address is said before a try at the password is spent on it.
+	if err := s.c.Hall.Vacant(r.ctx(), r.from); err != nil {
+		return nil, s.hallError(in.User, r.from, err)
+	}
+	if _, watched := s.desk.at(r.from); watched {
+		return nil, errTaken(r.from)
+	}
+	if !s.desk.room() {
+		return nil, &Error{Code: CodeBusy, Message: "this router has as many clients as it may have", RetryAfter: time.Minute}
+	}
+	release, err := s.c.Directory.Release(r.ctx(), in.User, auth)
+	if err != nil {
+		return nil, s.directoryError(in.User, r.from, err)
+	}
+	now := time.Now()
+	cert, err := s.c.Trust.Twin(now, release.Certificate, twincert.User)
+	if err == nil && cert.Name != in.User {
+		err = fmt.Errorf("the directory answered with the keys of %s", cert.Name)
+	}
+	if err != nil {
+		return nil, s.directoryError(in.User, r.from, err)
+	}
+	e, token, err := s.begin(r, cert, now)
+	if err != nil {
+		return nil, err
+	}
+	out := Admission{Token: token, Router: s.c.Name, Certificate: release.Certificate, Sealed: release.Sealed, Address: r.from, Until: e.until}
+	_, inter := s.c.Anchors()
+	for _, c := range inter {
+		out.Intermediates = append(out.Intermediates, c.Raw)
+	}
+	return out, nil
+}
+
+func errTaken(a netip.Addr) error {
+	return &Error{Code: CodeTaken, Message: fmt.Sprintf("somebody is logged in from %s already", a)}
+}
+
+func (s *Server) hallError(uid string, from netip.Addr, err error) error {
+	s.c.Log.Warn("client refused", "address", from.String(), "user", fmt.Sprintf("%.100q", uid), "reason", err)
+	switch {
+	case errors.Is(err, engine.ErrNotOurs):
+		return &Error{Code: CodeAddress, Message: fmt.Sprintf("users of this router do not come from %s", from)}
+	case errors.Is(err, engine.ErrBridged):
+		return &Error{Code: CodeAddress, Message: fmt.Sprintf("%s belongs to a site, not to a user", from)}
+	case errors.Is(err, engine.ErrBusy):
+		return errTaken(from)
+	case errors.Is(err, policy.ErrDenied):
+		return &Error{Code: CodePolicy, Message: err.Error()}
+	}
+	return err
+}
+
+// begin makes a session for a user who has proven the password.
+func (s *Server) begin(r *request, cert *twincert.Certificate, now time.Time) (*session, []byte, error) {
+	// A client that was killed may come again at once; the session that it left has nobody any more.
+	if old, watched := s.desk.at(r.from); old != nil {
+		if watched || old.user.Name != cert.Name {
+			return nil, nil, errTaken(r.from)
+		}
+		if err := s.finish(r.ctx(), old, "the user has logged in again"); err != nil {
+			return nil, nil, err
+		}
+	}
+	token := make([]byte, tokenLen)
+	if _, err := rand.Read(token); err != nil {
+		return nil, nil, err
+	}
+	e := &session{name: nameOf(token), user: cert, signs: rate.NewLimiter(signsPerSession, signsBurst), gone: make(chan struct{}), until: cert.NotAfter}
+	e.guest = &engine.Guest{Certificate: cert, Address: r.from, Dismissed: func(reason string) { s.desk.remove(e, reason) }}
+	terms, err := s.c.Hall.Welcome(r.ctx(), e.guest)
+	if err != nil {
+		return nil, nil, s.hallError(cert.Name, r.from, err)
+	}
+	if t := now.Add(terms.Session); terms.Session > 0 && t.Before(e.until) {
+		e.until = t
+	}
+	if !s.desk.add(e, now, func(reason string) {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		_ = s.finish(ctx, e, reason) // it fails only in a router that has stopped
+	}) {
+		return nil, nil, &Error{Code: CodePolicy, Message: s.desk.why(e)}
+	}
+	return e, token, nil
+}
+
+// finish ends a session, if it is not over.
+func (s *Server) finish(ctx context.Context, e *session, reason string) error {
+	if !s.desk.remove(e, reason) {
+		return nil
+	}
+	return s.c.Hall.Leave(ctx, e.guest, reason)
+}
+
+// errToken is the one refusal for no token, a wrong one, one that is over and one of another address.
+var errToken = &Error{Code: CodeToken, Message: "nobody is logged in with this token from here"}
+
+// authorized returns the session whose token a request shows.
+func (s *Server) authorized(r *request) (*session, error) {
+	token, ok := parseToken(r.http.Header.Get("Authorization"))
+	if !ok {
+		return nil, errToken
+	}
+	e, ok := s.desk.find(token, r.from)
+	if !ok {
+		return nil, errToken
+	}
+	return e, nil
+}
+
+func (s *Server) sign(r *request) (any, error) {
+	e, err := s.authorized(r)
+	if err != nil {
+		return nil, err
+	}
+	var in SignRequest
+	if err := r.decode(&in); err != nil {
+		return nil, err
+	}
+	if len(in.Hash) != hashLen {
+		return nil, &Error{Code: CodeInvalid, Message: fmt.Sprintf("a handshake hash has %d bytes, not %d", hashLen, len(in.Hash))}
+	}
+	now := time.Now()
+	if d := pause(e.signs, now); d > 0 {
+		return nil, &Error{Code: CodeBusy, Message: "too many tunnels", RetryAfter: d}
+	}
+	if err := s.c.Trust.Fresh(now); err != nil { // as for a user who logs in at this router: who may be revoked gets no new call
+		return nil, &Error{Code: CodeUnavailable, Message: err.Error()}
+	}
+	good := s.c.Vouch()
+	until := now.Add(good)
+	if e.until.Before(until) {
+		good, until = 0, e.until
+	}
+	st := handshake.Statement{
+		Hash: [hashLen]byte(in.Hash), Control: e.user.Keys.Control, Certificate: e.user.Raw,
+		Bound: native.Held{Address: e.guest.Address, Until: until}.Append(nil),
+	}
+	digest := st.Digest()
+	router, signature, err := s.c.Sign(digest[:])
+	if err != nil {
+		s.c.Log.Error("client's tunnel not vouched for", "user", e.user.Name, "error", err)
+		return nil, err
+	}
+	return Voucher{Router: router, Bound: st.Bound, Signature: signature, Good: good.Milliseconds()}, nil
+}
+
+func (s *Server) logout(r *request) (any, error) {
+	e, err := s.authorized(r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.finish(r.ctx(), e, "logged out")
+}
+
+// watch tells a client what there is to know, until it goes or its session is over.
+func (s *Server) watch(r *request) (any, error) {
+	e, err := s.authorized(r)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cut := context.WithCancel(r.ctx())
+	defer cut()
+	defer s.desk.attach(e, cut)()
+	r.w.Header().Set("Content-Type", "application/x-ndjson")
+	ctl, lines := http.NewResponseController(r.w), json.NewEncoder(r.w)
+	if err := ctl.SetReadDeadline(time.Time{}); err != nil { // there is no more to come, and it may take for ever
+		return nil, err
+	}
+	ticker := time.NewTicker(beat)
+	defer ticker.Stop()
+	known := told{group: e.user.Group}
+	for {
+		word, more := s.news.next(&known)
+		word.Heard = sinceHeard(s.c.Trust.LastHeard(), time.Now())
+		select {
+		case <-e.gone:
+			word = Word{Ended: s.desk.why(e), Heard: word.Heard}
+		default:
+		}
+		err := ctl.SetWriteDeadline(time.Now().Add(wordTimeout))
+		if err == nil {
+			err = lines.Encode(word)
+		}
+		if err == nil {
+			err = ctl.Flush()
+		}
+		if err != nil || word.Ended != "" {
+			return nil, errStreamed // the client has gone, or knows all
+		}
+		select {
+		case <-more:
+		case <-ticker.C:
+		case <-e.gone:
+		case <-ctx.Done():
+			return nil, errStreamed
+		}
+	}
+}
+
+// sinceHeard is what Word.Heard says.
+func sinceHeard(at, now time.Time) int64 {
+	if at.IsZero() {
+		return -1
+	}
+	return max(0, now.Sub(at).Milliseconds())
+}
