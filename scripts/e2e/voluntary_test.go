@@ -238,6 +238,53 @@ func TestVoluntaryBehindNAT(t *testing.T) {
 	clearOf(t, filepath.Join(c.Dir, "laptop.pcap"))
 	check(t, p.Stop())
 	gone(t, c, laptop, "alice")
+
+	// The policy of the router in front holds on the laptop, that of the far end there; without a rule there is no session.
+	p, err = c.StartClient(ctx, laptop, lab.SiteA, "alice", "alice")
+	check(t, err)
+	reaches(t, laptop, alice, 20*time.Second, p)
+	pings := func(want bool, what string) {
+		t.Helper()
+		check(t, lab.Until(ctx, what, 10*time.Second, func(ctx context.Context) error {
+			_, err := laptop.Ping(ctx, netlab.Ping{To: lab.SiteB.Host, From: alice, Count: 1, Wait: 300 * time.Millisecond})
+			if (err == nil) != want {
+				return fmt.Errorf("a ping is answered: %v", err == nil)
+			}
+			return nil
+		}, p))
+	}
+	const narrow, open, none = "policy:\n  - groups: [staff]\n    allow: [tcp/22]\n", "policy:\n  - groups: [staff]\n", "policy: []\n"
+	policy(t, c, lab.SiteA, narrow)
+	pings(false, "the policy of the router in front")
+	out, err := c.Client(ctx, laptop, "alice", "status", "--json")
+	check(t, err)
+	if strings.Contains(out, `"denied": 0,`) || !strings.Contains(out, `"denied": `) {
+		t.Errorf("nothing is counted on the laptop:\n%s", out)
+	}
+	policy(t, c, lab.SiteA, open)
+	pings(true, "the policy that allows it again")
+	policy(t, c, lab.SiteB, narrow)
+	pings(false, "the policy of the far end")
+	policy(t, c, lab.SiteB, open)
+	pings(true, "the policy that allows it again")
+	policy(t, c, lab.SiteA, none)
+	if said := exits(t, p, 10*time.Second); !strings.Contains(said, "no rule is for users of group") {
+		t.Errorf("the client says:\n%s", said)
+	}
+	delete(c.Clients, "alice")
+	gone(t, c, laptop, "alice")
+}
+
+// policy gives a router another policy, without a restart.
+func policy(t *testing.T, c *lab.Company, s lab.Site, yaml string) {
+	t.Helper()
+	file := filepath.Join(c.Dir, s.Name+".yaml")
+	text, err := os.ReadFile(file)
+	check(t, err)
+	head, _, _ := strings.Cut(string(text), "policy:")
+	check(t, os.WriteFile(file, []byte(head+yaml), 0o600))
+	_, err = c.Router(t.Context(), s, "reload")
+	check(t, err)
 }
 
 // A revocation while a transfer goes on ends call and client, and nobody else's.
