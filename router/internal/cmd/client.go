@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"syscall"
 
@@ -53,8 +54,8 @@ func clientLogin() *cobra.Command {
 	c := &cobra.Command{
 		Use: "login UID", Short: "log in and stay until logout", Args: cobra.ExactArgs(1),
 		Long: `login proves the user's password to the directory, by way of the router in front,
-and stays in the foreground until logout, SIGINT or SIGTERM; then calls, routes
-and interface go. The password never leaves this machine, nor do the keys that it
+and stays in the foreground until logout, SIGINT, SIGTERM or SIGHUP; then calls,
+routes and interface go. The password never leaves this machine, nor do the keys that it
 opens.
 
 The first time the router's address and the fingerprint of the company's root
@@ -105,11 +106,13 @@ placed when a packet asks for them, or at once to the routers that --peer names.
 			}
 			return []byte(p), nil
 		}
-		s, err := station.New(h, o, cli.Logger(c.Context()))
+		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGHUP) // a terminal that is closed is a logout
+		defer stop()
+		s, err := station.New(h, o, cli.Logger(ctx))
 		if err == nil {
-			err = s.Run(c.Context())
+			err = s.Run(ctx)
 		}
-		if errors.Is(err, context.Canceled) && c.Context().Err() != nil {
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 			return nil // told to stop before it was logged in
 		}
 		return clientFailed(what, err)

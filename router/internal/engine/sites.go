@@ -24,8 +24,8 @@ const courtesy = 3 * time.Second
 // certificates that it stands on live for long: renewal comes early.
 const replaceRetry = 30 * time.Second
 
-// leftMap is why calls with a router end that is no longer known.
-const leftMap = "the peer left the site map"
+// LeftMap is why calls with a router end that is no longer known.
+const LeftMap = "the peer left the site map"
 
 // Map is what the site map and the configuration say.
 type Map struct {
@@ -170,9 +170,9 @@ func (e *Engine) lose(now time.Time, peer string) {
 	for id, a := range e.state.active {
 		if a.Call.Peer == peer {
 			if a.Key.User != "" && a.Initiator {
-				e.forgetUser(now, a.Key, leftMap)
+				e.forgetUser(now, a.Key, LeftMap)
 			}
-			e.native.Hangup(now, id, leftMap)
+			e.native.Hangup(now, id, LeftMap)
 		}
 	}
 }

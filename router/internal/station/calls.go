@@ -33,7 +33,7 @@ func (r *run) watchCalls(ctx context.Context) {
 		case e := <-r.ended:
 			r.mu.Lock()
 			delete(r.wanted, e.peer)
-			if e.reason != leftMap {
+			if e.reason != engine.LeftMap { // a router that comes back is called again
 				r.over[e.peer] = e.reason
 			}
 			last := len(r.wanted) == 0 && len(r.over) > 0

@@ -129,12 +129,14 @@ func (r *run) take(ctx context.Context, w voluntary.Word, now time.Time) error {
 		}
 	}
 	if w.Sites != nil {
-		r.mu.Lock()
-		r.sites = *w.Sites
-		r.mu.Unlock()
-		return r.pushMap(ctx)
+		r.sites, r.unread = *w.Sites, true
 	}
-	return nil
+	// While nothing has been heard for too long no certificate is believed, and an empty map would end the calls that are up.
+	if !r.unread || r.trust.Fresh(now) != nil {
+		return nil
+	}
+	r.unread = false
+	return r.pushMap(ctx)
 }
 
 // relogin proves the password anew, with the proof that is kept, unless somebody else has since token was refused. errAnew: the

@@ -15,15 +15,9 @@ import (
 	"twinkey/router/internal/sitemap"
 )
 
-// leftMap is how the engine says that a router is gone; one that comes back is called again.
-const leftMap = "the peer left the site map"
-
 // pushMap tells the engine of the routers that are wanted, and wants calls to those that are new.
 func (r *run) pushMap(ctx context.Context) error {
-	r.mu.Lock()
-	sites := r.sites
-	r.mu.Unlock()
-	peers, refused := sitemap.Believe(time.Now(), r.trust, sites)
+	peers, refused := sitemap.Believe(time.Now(), r.trust, r.sites)
 	if want := r.s.o.Peers; len(want) > 0 {
 		peers = slices.DeleteFunc(peers, func(p native.Peer) bool { return !slices.Contains(want, p.Name) })
 		refused = slices.DeleteFunc(refused, func(f native.Refusal) bool { return !slices.Contains(want, f.Peer) })

@@ -85,10 +85,13 @@ type run struct {
 	stop  context.CancelCauseFunc
 	ended chan endedCall
 
+	// What follows belongs to follow.
+	sites  []client.Site // that were told last
+	unread bool          // they are not in the engine yet
+
 	mu      sync.Mutex
 	wanted  map[string]bool   // peers that the engine has
 	over    map[string]string // peers whose calls have ended for good, and why
-	sites   []client.Site     // what was told last
 	vouched vouched
 }
 

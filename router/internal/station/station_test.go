@@ -19,7 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"twinkey/directory/client"
 	"twinkey/router/internal/native"
+	"twinkey/router/internal/trust"
 	"twinkey/router/internal/voluntary"
 )
 
@@ -173,4 +175,22 @@ func TestUnreachable(t *testing.T) {
 	if len(got) != 2 || got[0].Peer != "rd" || got[1].Peer != "rc" {
 		t.Errorf("got %+v", got)
 	}
+}
+
+// A map that comes while nothing is believed waits: it would look empty, and end the calls that are up.
+func TestStaleMapWaits(t *testing.T) {
+	now := time.Now()
+	r := &run{trust: trust.New(time.Minute)} // without an engine to tell
+	for name, heard := range map[string]int64{"never heard": -1, "heard too long ago": 2 * time.Minute.Milliseconds()} {
+		if err := r.take(t.Context(), voluntary.Word{Heard: heard, Sites: &[]client.Site{{Name: "rb"}}}, now); err != nil || !r.unread || len(r.sites) != 1 {
+			t.Errorf("%s: %v, waiting: %v", name, err, r.unread)
+		}
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("it is not told once something was heard")
+		}
+	}()
+	r.s = &Station{}
+	_ = r.take(t.Context(), voluntary.Word{Heard: 0}, now) // there is no engine to take it
 }

@@ -46,6 +46,12 @@ func (s *Server) params(r *request) (any, error) {
 	if err := s.try(r); err != nil {
 		return nil, err
 	}
+	if err := s.c.Hall.Vacant(r.ctx(), r.from); err != nil { // nobody from elsewhere has the directory asked
+		return nil, s.hallError(in.User, r.from, err)
+	}
+	if _, watched := s.desk.at(r.from); watched {
+		return nil, errTaken(r.from) // before anybody types a password
+	}
 	p, err := s.c.Directory.LoginParams(r.ctx(), in.User)
 	if err != nil {
 		return nil, s.directoryError(in.User, r.from, err)
@@ -71,9 +77,17 @@ func (s *Server) directoryError(uid string, from netip.Addr, err error) error {
 	default:
 		out = &Error{Code: CodeUnavailable, Message: "the router does not reach the directory"}
 	}
-	s.c.Log.Warn("client refused", "address", from.String(), "user", fmt.Sprintf("%.100q", uid), "reason", err)
+	s.refused(uid, from, err)
 	return out
 }
+
+// refused logs why somebody was not let in.
+func (s *Server) refused(uid string, from netip.Addr, err error) {
+	s.c.Log.Warn("client refused", "address", from.String(), "user", uid[:min(len(uid), maxLogged)], "reason", err)
+}
+
+// maxLogged is how much of a UserID is logged that may be none, bytes.
+const maxLogged = 64
 
 func (s *Server) login(r *request) (any, error) {
 	var in LoginRequest
@@ -105,7 +119,8 @@ func (s *Server) login(r *request) (any, error) {
 		err = fmt.Errorf("the directory answered with the keys of %s", cert.Name)
 	}
 	if err != nil {
-		return nil, s.directoryError(in.User, r.from, err)
+		s.refused(in.User, r.from, err)
+		return nil, &Error{Code: CodeUnavailable, Message: "the router does not believe what the directory says of the user; its log says why"}
 	}
 	e, token, err := s.begin(r, cert, now)
 	if err != nil {
@@ -124,7 +139,7 @@ func errTaken(a netip.Addr) error {
 }
 
 func (s *Server) hallError(uid string, from netip.Addr, err error) error {
-	s.c.Log.Warn("client refused", "address", from.String(), "user", fmt.Sprintf("%.100q", uid), "reason", err)
+	s.refused(uid, from, err)
 	switch {
 	case errors.Is(err, engine.ErrNotOurs):
 		return &Error{Code: CodeAddress, Message: fmt.Sprintf("users of this router do not come from %s", from)}

@@ -244,6 +244,12 @@ func TestLoginRefused(t *testing.T) {
 			}
 		})
 	}
+	// From elsewhere nobody has the directory asked anything.
+	far := newWorld(t)
+	far.vacant = engine.ErrNotOurs
+	if _, err := far.client(1).Params(t.Context(), "alice"); codeOf(err) != CodeAddress {
+		t.Errorf("parameters, from a foreign address: %v", err)
+	}
 	// Whether there is such a user, nobody is told.
 	w := newWorld(t)
 	_, wrong := w.client(1).Login(t.Context(), "alice", proofOf("bob"))
@@ -348,6 +354,9 @@ func TestOneClientForEachAddress(t *testing.T) {
 		if _, err := w.client(1).Login(ctx, uid, proofOf(uid)); codeOf(err) != CodeTaken {
 			t.Errorf("%s, from where alice is: %v", uid, err)
 		}
+	}
+	if _, err := w.client(1).Params(ctx, "bob"); codeOf(err) != CodeTaken {
+		t.Errorf("bob is asked for a password first: %v", err)
 	}
 	if w.released != 1 {
 		t.Error("a try at a password was spent on it")
