@@ -215,13 +215,7 @@ func TestVoluntary(t *testing.T) {
 func TestVoluntaryBehindNAT(t *testing.T) {
 	c, alice := front(t, "")
 	ctx := t.Context()
-	laptop, err := c.Lab.Host("laptop")
-	check(t, err)
-	prefix := func(a string) netip.Prefix { return netip.MustParsePrefix(a) }
-	check(t, c.Lab.Link(laptop, "eth0", prefix("192.168.7.2/24"), c.HostA, "lan0", prefix("192.168.7.1/24")))
-	check(t, laptop.DefaultRoute(netip.MustParseAddr("192.168.7.1")))
-	check(t, c.HostA.Sysctl("net.ipv4.ip_forward", "1"))
-	check(t, lab.Masquerade(ctx, c.HostA, "eth0"))
+	laptop := behind(t, c)
 	capture, err := laptop.Capture("eth0", filepath.Join(c.Dir, "laptop.pcap"))
 	check(t, err)
 	p, err := c.StartClient(ctx, laptop, lab.SiteA, "alice", "alice")
@@ -273,6 +267,42 @@ func TestVoluntaryBehindNAT(t *testing.T) {
 	}
 	delete(c.Clients, "alice")
 	gone(t, c, laptop, "alice")
+}
+
+// A NAT that gets another address: the session was for the old one, so the client logs in anew and its calls have the new one.
+func TestVoluntaryElsewhere(t *testing.T) {
+	c, alice := front(t, "")
+	ctx := t.Context()
+	laptop := behind(t, c)
+	p, err := c.StartClient(ctx, laptop, lab.SiteA, "alice", "alice")
+	check(t, err)
+	reaches(t, laptop, alice, 20*time.Second, p)
+	later := netip.MustParseAddr("10.1.1.9")
+	_, err = lab.Run(ctx, c.HostA, "ip", "address", "delete", alice.String()+"/24", "dev", "eth0")
+	check(t, err)
+	check(t, c.HostA.AddAddress("eth0", netip.PrefixFrom(later, lab.SiteA.Users.Bits())))
+	check(t, lab.Until(ctx, "a session from the other address", 60*time.Second, func(ctx context.Context) error {
+		own, err := c.ClientStatus(ctx, laptop, "alice")
+		if err == nil && own.Client.Address != later {
+			err = fmt.Errorf("it is from %s", own.Client.Address)
+		}
+		return err
+	}, p))
+	reaches(t, laptop, later, 20*time.Second, p)
+	check(t, p.Stop())
+	gone(t, c, laptop, "alice")
+}
+
+// behind adds a laptop behind hosta, which becomes a NAT.
+func behind(t *testing.T, c *lab.Company) *netlab.Host {
+	t.Helper()
+	laptop, err := c.Lab.Host("laptop")
+	check(t, err)
+	check(t, c.Lab.Link(laptop, "eth0", netip.MustParsePrefix("192.168.7.2/24"), c.HostA, "lan0", netip.MustParsePrefix("192.168.7.1/24")))
+	check(t, laptop.DefaultRoute(netip.MustParseAddr("192.168.7.1")))
+	check(t, c.HostA.Sysctl("net.ipv4.ip_forward", "1"))
+	check(t, lab.Masquerade(t.Context(), c.HostA, "eth0"))
+	return laptop
 }
 
 // policy gives a router another policy, without a restart.

@@ -131,12 +131,20 @@ func (r *run) take(ctx context.Context, w voluntary.Word, now time.Time) error {
 	if w.Sites != nil {
 		r.sites, r.unread = *w.Sites, true
 	}
-	// While nothing has been heard for too long no certificate is believed, and an empty map would end the calls that are up.
+	if r.ready(now) {
+		return r.pushMap(ctx)
+	}
+	return nil
+}
+
+// ready says, once, whether the map that came last is to be told to the engine. While nothing has been heard for too long no
+// certificate is believed: all of it would be refused, and the calls that are up end.
+func (r *run) ready(now time.Time) bool {
 	if !r.unread || r.trust.Fresh(now) != nil {
-		return nil
+		return false
 	}
 	r.unread = false
-	return r.pushMap(ctx)
+	return true
 }
 
 // relogin proves the password anew, with the proof that is kept, unless somebody else has since token was refused. errAnew: the
