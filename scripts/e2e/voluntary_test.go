@@ -359,7 +359,7 @@ func TestVoluntaryRevoked(t *testing.T) {
 
 // While the router in front is away calls go on, for as long as it has vouched for them; when it is back the client logs in anew by itself.
 func TestVoluntaryRouterRestarts(t *testing.T) {
-	c, alice := front(t, "  vouch: 12s\n")
+	c, alice := front(t, "  vouch: 8s\n")
 	ctx := t.Context()
 	p, err := c.StartClient(ctx, c.HostA, lab.SiteA, "alice", "alice")
 	check(t, err)
@@ -367,14 +367,14 @@ func TestVoluntaryRouterRestarts(t *testing.T) {
 	first, _ := status(t, c, lab.SiteB).UserCall("alice")
 
 	// Calls are placed anew before the word for them runs out, and no packet is lost.
-	pong, err := c.HostA.Ping(ctx, netlab.Ping{To: lab.SiteB.Host, From: alice, Count: 150, Interval: 100 * time.Millisecond})
+	pong, err := c.HostA.Ping(ctx, netlab.Ping{To: lab.SiteB.Host, From: alice, Count: 100, Interval: 100 * time.Millisecond})
 	check(t, err)
 	if pong.Received != pong.Sent {
 		t.Errorf("%d of %d pings were lost", pong.Sent-pong.Received, pong.Sent)
 	}
 	second, up := status(t, c, lab.SiteB).UserCall("alice")
 	if !up || second.ID == first.ID {
-		t.Errorf("after 15 s, of which the router has vouched for 12: call %+v, %v", second, up)
+		t.Errorf("after 10 s, of which the router has vouched for 8: call %+v, %v", second, up)
 	}
 
 	check(t, c.Routers[lab.SiteA.Name].Stop())
