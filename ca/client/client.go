@@ -142,6 +142,18 @@ func FetchTrust(ctx context.Context, caURL string, id *identity.Identity) (roots
 	return roots, intermediates, t.Endpoints, err
 }
 
+// PutAnswer puts a router's answer to an ACME challenge at the CA, which takes it for names and addresses that the router may have.
+func PutAnswer(ctx context.Context, caURL string, id *identity.Identity, a ChallengeAnswer) error {
+	s := newSession(caURL, id.ClientTLS(caURI))
+	defer s.close()
+	return s.call(ctx, "answering for "+a.Identifier, http.MethodPut, PathAnswer, a, &struct{}{})
+}
+
+// HTTP is a client for the CA's ACME endpoint (PathACME), which is for routers alone.
+func HTTP(caURL string, id *identity.Identity) *http.Client {
+	return newSession(caURL, id.ClientTLS(caURI)).http
+}
+
 // tokenRole reads the role that a token is for.
 func tokenRole(token string) (string, bool) {
 	rest, ok := strings.CutPrefix(token, TokenPrefix)

@@ -5,6 +5,8 @@
 //	POST    /twinkey/v1/challenge    anybody                 Challenge, good for two minutes and one use
 //	POST    /twinkey/v1/enroll       holder of a token       Request in, Answer out
 //	POST    /twinkey/v1/renew        holder of the old key   the same, under mutual TLS; also after expiry, within the CA's grace
+//	PUT     /twinkey/v1/http-01      router                  ChallengeAnswer for its portal's certificate, if the name may be its own
+//	POST    /acme/portal/...         router                  ACME (RFC 8555, RFC 8738), http-01 by the answers that were put
 //	GET     /twinkey/v1/trust        anybody                 Trust: roots, intermediates, endpoints
 //
 // All keys are made here and stay here. The P-256 key signs the PKCS#10 request, which

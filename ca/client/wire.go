@@ -13,6 +13,9 @@ const (
 	PathEnroll    = "/twinkey/v1/enroll"
 	PathRenew     = "/twinkey/v1/renew"
 	PathTrust     = "/twinkey/v1/trust"
+	PathAnswer    = "/twinkey/v1/http-01"
+	// PathACME is the ACME directory for the certificates of routers' portals.
+	PathACME = "/acme/portal/directory"
 )
 
 const (
@@ -57,6 +60,14 @@ type Trust struct {
 	Roots         [][]byte `json:"roots"`
 	Intermediates [][]byte `json:"intermediates"`
 	Endpoints
+}
+
+// ChallengeAnswer is what a router answers an http-01 challenge with (RFC 8555 section 8.3). The CA reaches no LAN, so it lies at
+// the CA instead of at the router.
+type ChallengeAnswer struct {
+	Identifier       string `json:"identifier"` // the DNS name or address to be certified
+	Token            string `json:"token"`
+	KeyAuthorization string `json:"key_authorization"`
 }
 
 // Endpoints are the services of the company.

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -304,29 +303,6 @@ func TestRateLimit(t *testing.T) {
 	}
 	if refused < burstPerAddress {
 		t.Errorf("%d of %d refused", refused, 3*burstPerAddress)
-	}
-}
-
-func TestLimiterIsBounded(t *testing.T) {
-	now := time.Now()
-	l := newLimiter(1, 1)
-	for i := range 3 * maxAddresses {
-		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		if !l.allow(netip.AddrPortFrom(a, 1).String(), now) {
-			t.Fatalf("the first request of %s refused", a)
-		}
-	}
-	if len(l.by) > maxAddresses {
-		t.Errorf("%d addresses are remembered", len(l.by))
-	}
-	if !l.allow("[2001:db8::1]:1", now) || l.allow("[2001:db8::2%eth0]:2", now) || !l.allow("[2001:db8:0:1::1]:1", now) {
-		t.Error("a /64 counts as one address")
-	}
-	if !l.allow("192.0.2.1:1", now) || l.allow("[::ffff:192.0.2.1]:1", now) {
-		t.Error("a mapped address is the address")
-	}
-	if l.allow("nonsense", now) {
-		t.Error("no address, no request")
 	}
 }
 

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	caclient "twinkey/ca/client"
+	"twinkey/ca/internal/authority"
 	"twinkey/ca/internal/enroll"
 	"twinkey/ca/internal/issue"
 	"twinkey/pkg/identity"
@@ -33,7 +36,7 @@ func tlsConfig(id *identity.Identity) *tls.Config {
 
 // public answers everybody.
 func (s *Server) public() (http.Handler, error) {
-	plain, err := s.cfg.CA.Authority.Handler(s.cfg.Port)
+	plain, err := s.cfg.CA.Authority.Handler(s.cfg.Port, s.board.Answer)
 	if err != nil {
 		return nil, err
 	}
@@ -41,9 +44,11 @@ func (s *Server) public() (http.Handler, error) {
 	mux.HandleFunc("POST "+caclient.PathChallenge, s.limited(s.challenge))
 	mux.HandleFunc("POST "+caclient.PathEnroll, s.limited(s.enroll))
 	mux.HandleFunc("POST "+caclient.PathRenew, s.limited(s.renew))
+	mux.HandleFunc("PUT "+caclient.PathAnswer, s.limited(s.post))
+	mux.HandleFunc(authority.PortalACME, s.routersOnly(plain))
 	mux.HandleFunc("GET "+caclient.PathTrust, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.trust()) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if !s.plain.allow(r.RemoteAddr, time.Now()) {
+		if !s.plain.Allow(r.RemoteAddr, time.Now()) {
 			writeError(w, http.StatusTooManyRequests, caclient.CodeTooMany, errTooMany.Error(), time.Second)
 			return
 		}
@@ -55,7 +60,7 @@ func (s *Server) public() (http.Handler, error) {
 // limited wraps an operation that costs us something.
 func (s *Server) limited(f func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !s.costly.allow(r.RemoteAddr, time.Now()) {
+		if !s.costly.Allow(r.RemoteAddr, time.Now()) {
 			writeError(w, http.StatusTooManyRequests, caclient.CodeTooMany, errTooMany.Error(), time.Second)
 			return
 		}
@@ -101,6 +106,54 @@ func (s *Server) renew(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return s.answer(issued), nil
+}
+
+// post takes a router's answer to an ACME challenge, if the name is one that it may have.
+func (s *Server) post(r *http.Request) (any, error) {
+	router, leaf, err := s.routerOf(r)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(r.Body, caclient.MaxRequest+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errBody, err)
+	}
+	var a caclient.ChallengeAnswer
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&a); err != nil {
+		return nil, fmt.Errorf("%w: %w", errBody, err)
+	}
+	if err := s.cfg.CA.Desk.PortalName(router, leaf, a.Identifier); err != nil {
+		return nil, err
+	}
+	return struct{}{}, s.board.Put(router, a.Identifier, a.Token, a.KeyAuthorization)
+}
+
+// routerOf is whoever shows the certificate of one.
+func (s *Server) routerOf(r *http.Request) (name string, leaf *x509.Certificate, err error) {
+	role, name, leaf, err := s.peer(r)
+	if err == nil && role != issue.RoleRouter {
+		err = fmt.Errorf("%w: that of a router, not of %s", errPeer, role)
+	}
+	return name, leaf, err
+}
+
+// routersOnly lets nobody else order certificates that are validated by the board.
+func (s *Server) routersOnly(next http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !s.plain.Allow(r.RemoteAddr, time.Now()) {
+			writeError(w, http.StatusTooManyRequests, caclient.CodeTooMany, errTooMany.Error(), time.Second)
+			return
+		}
+		if _, _, err := s.routerOf(r); err != nil {
+			code, status := codeOf(err)
+			s.cfg.Log.Warn("request refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", code, "error", err)
+			writeError(w, status, code, public(code, err), 0)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}
 }
 
 // proved reads a request and checks its proofs.

@@ -9,6 +9,7 @@ import (
 
 	caclient "twinkey/ca/client"
 	"twinkey/ca/internal/authority"
+	"twinkey/ca/internal/board"
 	"twinkey/ca/internal/enroll"
 	"twinkey/ca/internal/issue"
 	"twinkey/ca/internal/ledger"
@@ -29,6 +30,9 @@ var refusals = []struct {
 	{issue.ErrToken, caclient.CodeDenied, http.StatusForbidden},
 	{issue.ErrRevoked, caclient.CodeDenied, http.StatusForbidden},
 	{enroll.ErrPossession, caclient.CodeDenied, http.StatusForbidden},
+	{issue.ErrForeign, caclient.CodeDenied, http.StatusForbidden},
+	{board.ErrFull, caclient.CodeTooMany, http.StatusTooManyRequests},
+	{board.ErrInvalid, caclient.CodeInvalid, http.StatusBadRequest},
 	{errPeer, caclient.CodeDenied, http.StatusForbidden},
 	{enroll.ErrChallenge, caclient.CodeUnavailable, http.StatusServiceUnavailable}, // the next one may be in time
 	{enroll.ErrRequest, caclient.CodeInvalid, http.StatusBadRequest},

@@ -14,8 +14,10 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"twinkey/ca/internal/board"
 	"twinkey/ca/internal/enroll"
 	"twinkey/ca/internal/home"
+	"twinkey/pkg/limit"
 )
 
 // Bounds of the servers.
@@ -27,6 +29,15 @@ const (
 	idleTimeout    = 60 * time.Second
 	maxHeader      = 16 << 10
 	stopGrace      = 10 * time.Second // for requests that are being answered
+)
+
+// Limits on what strangers can make the CA do.
+const (
+	ratePerAddress  = 5  // requests a second that cost a signature or a key agreement
+	burstPerAddress = 50 // a site of routers behind one address, all at once after a power cut
+	plainRate       = 50 // requests a second to smallstep's part
+	plainBurst      = 200
+	hostBits        = 64 // of an IPv6 address: a user has them all
 )
 
 // Config of a server.
@@ -41,7 +52,8 @@ type Config struct {
 type Server struct {
 	cfg           Config
 	challenger    *enroll.Challenger
-	costly, plain *limiter
+	board         *board.Board
+	costly, plain *limit.Rates
 }
 
 // New returns a server; Serve runs it.
@@ -56,7 +68,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: c, challenger: ch, costly: newLimiter(ratePerAddress, burstPerAddress), plain: newLimiter(plainRate, plainBurst)}, nil
+	return &Server{cfg: c, challenger: ch, board: board.New(c.Now), costly: limit.NewRates(ratePerAddress, burstPerAddress, hostBits), plain: limit.NewRates(plainRate, plainBurst, hostBits)}, nil
 }
 
 // ListenAdmin opens the operator's socket of a home that this process has open. What a

@@ -38,10 +38,14 @@ const (
 // never is longer than any process lives; see the package comment on the CRL.
 const never = 200 * 365 * 24 * time.Hour
 
-// provisionerName is the issuer of tokens for /sign.
-const provisionerName = "operator"
+// Who asks for a plain certificate, as smallstep sees it.
+const (
+	provisionerName = "operator" // issuer of tokens for /sign
+	strangersACME   = "acme"
+	routersACME     = "portal"
+)
 
-// Config of an authority. All fields but Now and ACME are needed.
+// Config of an authority. All fields but Now, ACME, Reserved and Answer are needed.
 type Config struct {
 	Name               string   // of the company
 	DNSNames           []string // names and addresses of the server; links and token audiences use them
@@ -52,7 +56,9 @@ type Config struct {
 	CRLURL             string            // where the CRL lies, in every certificate and in the CRL
 	CRLLifetime        time.Duration     // from one CRL to its nextUpdate
 	ACME               bool              // whether strangers may get plain TLS certificates
-	Now                func() time.Time  // nil: time.Now
+	// Reserved says whether a name or an address is not for strangers; nil: none is.
+	Reserved func(name string) (bool, error)
+	Now      func() time.Time // nil: time.Now
 }
 
 // Authority signs, revokes and serves. Safe for concurrent use.
@@ -90,7 +96,7 @@ func (a *Authority) embed() (err error) {
 	if err != nil {
 		return fmt.Errorf("preparing the signer: %w", err)
 	}
-	a.cas = &service{soft}
+	a.cas = &service{soft, a.reserved}
 	if a.jwk, err = signingKey(a.cfg.Provisioner); err != nil {
 		return err
 	}
@@ -101,8 +107,10 @@ func (a *Authority) embed() (err error) {
 		DefaultTLSDur: &provisioner.Duration{Duration: plainDefault}, DisableRenewal: &yes, EnableSSHCA: &no,
 	}
 	provisioners := provisioner.List{&provisioner.JWK{Type: "JWK", Name: provisionerName, Key: &public, Claims: claims}}
+	// Only what is asked of the board: the other challenges would ask the network.
+	provisioners = append(provisioners, &provisioner.ACME{Type: "ACME", Name: routersACME, Claims: claims, Challenges: []provisioner.ACMEChallenge{provisioner.HTTP_01}})
 	if a.cfg.ACME {
-		provisioners = append(provisioners, &provisioner.ACME{Type: "ACME", Name: "acme", Claims: claims})
+		provisioners = append(provisioners, &provisioner.ACME{Type: "ACME", Name: strangersACME, Claims: claims})
 	}
 	cfg := &config.Config{
 		DNSNames:        a.cfg.DNSNames,

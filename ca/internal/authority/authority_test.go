@@ -26,6 +26,7 @@ import (
 	stepacme "github.com/smallstep/certificates/acme"
 	"golang.org/x/crypto/acme"
 
+	"twinkey/ca/internal/board"
 	"twinkey/pkg/twincert"
 )
 
@@ -118,6 +119,9 @@ func TestTLSForABearerTakesNothingFromTheRequestButItsKey(t *testing.T) {
 	}
 }
 
+// posts is what the routers of a test have put at the CA.
+var posts = board.New(time.Now)
+
 // server serves a over TLS; client trusts its root alone.
 func server(t *testing.T, a *Authority) (base string, client *http.Client) {
 	t.Helper()
@@ -129,7 +133,7 @@ func server(t *testing.T, a *Authority) (base string, client *http.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := a.Handler(port.Port())
+	h, err := a.Handler(port.Port(), posts.Answer)
 	if err != nil {
 		t.Fatal(err)
 	}

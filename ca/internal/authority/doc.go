@@ -5,6 +5,7 @@
 //	                                        ├─ TLS certificates that name a twinkey:// bearer   SignTLS, nobody else
 //	                                        ├─ twin certificates                                Signer and twincert.Create
 //	                                        ├─ TLS certificates without one                     ACME, and /sign with a token
+//	                                        ├─ those of the routers' portals                    ACME by routers, under PortalACME
 //	                                        └─ CRL over all of them                             RefreshCRL
 //
 // What smallstep would do and must not:
@@ -15,6 +16,8 @@
 //   - Whoever has a token or answers an ACME challenge could ask for a URI name. The
 //     signing service refuses names of ours, CA certificates and foreign key usages to
 //     everybody but SignTLS.
+//   - ACME believes whoever answers in the network under a name. Names and addresses of routers are not to be had
+//     that way; a router's own orders are validated by what it has put at the CA with its certificate.
 //   - It stores a certificate when it has signed it. Ours must appear in all databases
 //     or in none, so SignTLS stores nothing; Record does, once the directory has them.
 //   - Its CRL generator has a clock of its own. It is set to never; the owner calls

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/smallstep/certificates/acme"
@@ -15,12 +16,16 @@ import (
 	"github.com/smallstep/certificates/db"
 )
 
+// PortalACME is where routers order the certificates of their portals.
+const PortalACME = "/acme/" + routersACME + "/"
+
 // maxBody bounds what a stranger can send to smallstep's handlers.
 const maxBody = 64 << 10
 
 // Handler serves smallstep's part of the API: those of its routes that we mean to have,
-// each by itself. port is that of the server, for the links in ACME answers.
-func (a *Authority) Handler(port uint16) (http.Handler, error) {
+// each by itself. port is that of the server, for the links in ACME answers. What is under PortalACME is for routers alone, which
+// the caller sees to; their challenges are answered by answer and by nobody else.
+func (a *Authority) Handler(port uint16, answer func(identifier, token string) (string, bool)) (http.Handler, error) {
 	r := chi.NewRouter()
 	r.Get("/health", api.Health)
 	r.Get("/version", api.Version)
@@ -32,16 +37,24 @@ func (a *Authority) Handler(port uint16) (http.Handler, error) {
 	r.Get("/crl", api.CRL)
 	r.Get("/provisioners", api.Provisioners)
 	r.Post("/sign", api.Sign)
-	if a.cfg.ACME {
-		r.Route("/acme", func(r chi.Router) { acmeapi.Route(r) })
-	}
+	r.Route("/acme", func(r chi.Router) { acmeapi.Route(r) }) // strangers' is not known where it is not wanted
 	records, err := acmedb.New(a.store)
 	if err != nil {
 		return nil, fmt.Errorf("preparing ACME: %w", explain(err))
 	}
 	dns := net.JoinHostPort(a.cfg.DNSNames[0], strconv.Itoa(int(port)))
-	linker, client := acme.NewLinker(dns, "acme"), acme.NewClient()
+	linker := acme.NewLinker(dns, "acme")
+	var strangers, routers acme.Client = &outside{acme.NewClient(), a.reserved}, &posted{answer}
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		// An ACME path needs no escapes, and two readers could understand one differently.
+		if q.URL.RawPath != "" || strings.Contains(q.URL.Path, "%") {
+			http.NotFound(w, q)
+			return
+		}
+		client := strangers
+		if strings.HasPrefix(q.URL.Path, PortalACME) {
+			client = routers
+		}
 		q.Body = http.MaxBytesReader(w, q.Body, maxBody)
 		ctx := db.NewContext(stepauth.NewContext(q.Context(), a.step), held{a.store})
 		ctx = acme.NewContext(ctx, records, client, linker, nil)

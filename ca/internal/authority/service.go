@@ -17,7 +17,10 @@ import (
 var ErrReserved = errors.New("not to be had this way")
 
 // service signs for smallstep. It is softcas but for what it refuses.
-type service struct{ *softcas.SoftCAS }
+type service struct {
+	*softcas.SoftCAS
+	reserved func(names ...string) error
+}
 
 // CreateCertificate signs. Requests that came by ACME or a token carry a provisioner, those
 // of SignTLS none.
@@ -39,7 +42,25 @@ func (s *service) CreateCertificate(req *apiv1.CreateCertificateRequest) (*apiv1
 	if err := plain(res.Certificate); err != nil {
 		return nil, err
 	}
+	// The operator may sign for whom they like, and a router has shown at the board that it is its own name.
+	if p := req.Provisioner; p == nil || p.Name != provisionerName && p.Name != routersACME {
+		if err := s.reserved(namesOf(res.Certificate)...); err != nil {
+			return nil, err
+		}
+	}
 	return res, nil
+}
+
+// namesOf are all that a browser could take the bearer for.
+func namesOf(c *x509.Certificate) []string {
+	names := slices.Clone(c.DNSNames)
+	if c.Subject.CommonName != "" {
+		names = append(names, c.Subject.CommonName)
+	}
+	for _, a := range c.IPAddresses {
+		names = append(names, a.String())
+	}
+	return names
 }
 
 // RenewCertificate refuses: a renewal is a new request with new keys.

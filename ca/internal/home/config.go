@@ -2,6 +2,7 @@ package home
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,7 @@ type Config struct {
 	Listen    config.TCPAddress `yaml:"listen" doc:"TCP address of the server." default:":8700"`
 	Directory string            `yaml:"directory" doc:"URL of the directory. Without one nothing but the directory itself can be enrolled." example:"https://directory.example:8702"`
 	ACME      bool              `yaml:"acme" doc:"Give plain TLS certificates by ACME to whoever answers the challenge. They open nothing in twinkey." default:"true"`
+	Domain    string            `yaml:"portal-domain" doc:"Domain of the routers' login portals: the portal of router ra may be called ra.DOMAIN, besides ra and its address; empty: no more than those. Nobody else gets a certificate for such a name by ACME." example:"portal.example"`
 	Profile   string            `yaml:"profile" doc:"Form of the twin certificates: paper (two keys in SubjectPublicKeyInfo) or compat (readable for standard tools)." default:"paper"`
 	Patience  time.Duration     `yaml:"patience" doc:"How long a command waits for the directory before it gives up." default:"10s"`
 	Validity  Validity          `yaml:"validity" doc:"How long things live."`
@@ -66,6 +68,9 @@ func (c *Config) check() error {
 		if err != nil || u.Scheme != "https" || u.Host == "" {
 			return wrong(key, "%q is no https:// URL", raw)
 		}
+	}
+	if _, err := netip.ParseAddr(c.Domain); c.Domain != "" && (err == nil || issue.CheckHost(c.Domain) != nil || strings.Trim(c.Domain, ".") != c.Domain) {
+		return wrong("portal-domain", "%q is no domain in lower case, such as portal.example", c.Domain)
 	}
 	if _, err := twincert.ParseProfile(c.Profile); err != nil {
 		return config.Wrong("profile", err)

@@ -87,7 +87,7 @@ func open(dir string, o Options, whole bool) (*CA, error) {
 
 func (ca *CA) unlock(o Options, whole bool) (err error) {
 	a := authority.Config{Name: ca.Config.Name, DNSNames: ca.Config.Hosts, Database: ca.path(fileIssued), CRLURL: ca.Config.CRLURL(),
-		CRLLifetime: ca.Config.Validity.CRL, ACME: ca.Config.ACME, Now: o.Now}
+		CRLLifetime: ca.Config.Validity.CRL, ACME: ca.Config.ACME, Reserved: ca.reserved, Now: o.Now}
 	if a.Root, err = ca.readCert(fileRootCert); err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (ca *CA) unlock(o Options, whole bool) (err error) {
 		return err
 	}
 	v := ca.Config.Validity
-	d := issue.Config{Authority: ca.Authority, Ledger: ca.Ledger, GroupKey: group, Profile: profile, CRLURL: a.CRLURL, Patience: ca.Config.Patience,
+	d := issue.Config{Authority: ca.Authority, Ledger: ca.Ledger, GroupKey: group, Profile: profile, CRLURL: a.CRLURL, Patience: ca.Config.Patience, PortalDomain: ca.Config.Domain,
 		Terms: issue.Terms{Router: v.Router, User: v.User, TLS: v.TLS, Grace: v.Grace, CRL: v.CRL}, Now: o.Now, Log: o.Log, At: o.At}
 	if ca.Config.Directory != "" && whole {
 		ca.Directory = client.New(ca.Config.Directory, ca.Identity.ClientTLS(identity.Scheme+"://directory"))
@@ -128,6 +128,11 @@ func (ca *CA) unlock(o Options, whole bool) (err error) {
 	}
 	ca.Desk = issue.New(d)
 	return nil
+}
+
+// reserved says whether a name or address is for a router's portal alone.
+func (ca *CA) reserved(name string) (bool, error) {
+	return issue.Reserved(ca.Ledger, ca.Config.Domain, name)
 }
 
 // Close lets both databases go.

@@ -26,6 +26,7 @@ var (
 	ErrUnknown       = errors.New("is not known")
 	ErrRevoked       = errors.New("is revoked")
 	ErrInvalid       = errors.New("invalid")
+	ErrForeign       = errors.New("not a name for this router")
 	ErrToken         = errors.New("the token is not good: unknown, expired, or used before")
 )
 
@@ -53,8 +54,10 @@ type Config struct {
 	Profile   twincert.Profile
 	CRLURL    string
 	Patience  time.Duration // for which a command waits for the directory
-	Now       func() time.Time
-	Log       *slog.Logger
+	// PortalDomain is where the routers' portals have names; empty: nowhere.
+	PortalDomain string
+	Now          func() time.Time
+	Log          *slog.Logger
 	// At is called at each step of each operation; tests stop the process there.
 	At func(what, step string)
 }

@@ -20,6 +20,7 @@ import (
 	"twinkey/directory/internal/access"
 	"twinkey/directory/internal/store"
 	"twinkey/directory/internal/watch"
+	"twinkey/pkg/limit"
 )
 
 const (
@@ -29,6 +30,9 @@ const (
 	idleTimeout   = 60 * time.Second
 	stopTimeout   = 5 * time.Second // for requests that are under way
 	maxHeader     = 16 << 10
+
+	maxConns       = 8192
+	maxConnsOfAddr = 512 // many routers may share one NAT
 
 	// A site where a thousand users log in at nine: two requests each. It is more than a router can derive keys for; what
 	// stops one that guesses is the lock-out.
@@ -74,7 +78,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, c *tls.Config) error
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // handshakes of strangers
 	}
-	return s.run(ctx, srv, tls.NewListener(newLimited(l, &s.Refused), c))
+	return s.run(ctx, srv, tls.NewListener(limit.NewListener(l, maxConns, maxConnsOfAddr, &s.Refused), c))
 }
 
 func (s *Server) run(ctx context.Context, srv *http.Server, l net.Listener) error {

@@ -29,6 +29,10 @@ func (d *desk) Status(context.Context) (admin.Status, error) {
 	return admin.Status{Name: "ra", Since: time.Unix(1000, 0).UTC(), Drops: map[string]uint64{"no_call": 3}, Calls: []admin.Call{{ID: 7, Local: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")}}}}, d.err
 }
 
+func (d *desk) Portal(context.Context) (admin.Portal, error) {
+	return admin.Portal{URL: "https://10.1.1.1/", Names: []string{"10.1.1.1"}, Sessions: []admin.PortalSession{{User: "alice", Address: netip.MustParseAddr("10.1.1.3")}}}, d.err
+}
+
 func (d *desk) Login(_ context.Context, l admin.Login) (admin.Call, error) {
 	d.login = l
 	return admin.Call{ID: 8, User: l.User}, d.err
@@ -73,6 +77,10 @@ func TestClientAndServer(t *testing.T) {
 	want, _ := d.Status(t.Context())
 	if got, err := c.Status(t.Context()); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("status %+v, %v", got, err)
+	}
+	page, _ := d.Portal(t.Context())
+	if got, err := c.Portal(t.Context()); err != nil || !reflect.DeepEqual(got, page) {
+		t.Errorf("portal %+v, %v", got, err)
 	}
 	login := admin.Login{User: "alice", Password: "p\"w\x00é", Address: netip.MustParseAddr("10.1.1.3"), Peer: "rb"}
 	if call, err := c.Login(t.Context(), login); err != nil || call.User != "alice" || d.login != login {

@@ -33,6 +33,11 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return call[Status](ctx, c, http.MethodGet, "/status", nil)
 }
 
+// Portal implements Router.
+func (c *Client) Portal(ctx context.Context) (Portal, error) {
+	return call[Portal](ctx, c, http.MethodGet, "/portal", nil)
+}
+
 // Login implements Router.
 func (c *Client) Login(ctx context.Context, l Login) (Call, error) {
 	return call[Call](ctx, c, http.MethodPost, "/login", l)

@@ -2,6 +2,7 @@
 // state directory that only the owner may open, its typed client, and what status shows.
 //
 //	GET  /status              Status
+//	GET  /portal              Portal
 //	POST /login  Login        Call, once it is up
 //	POST /hangup Hangup       what ended
 //	POST /reload              re-reads the configuration

@@ -62,6 +62,7 @@ func ownerOnly(_, _ string, c syscall.RawConn) (err error) {
 func Serve(ctx context.Context, l net.Listener, r Router) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", answer(func(ctx context.Context, _ struct{}) (Status, error) { return r.Status(ctx) }))
+	mux.HandleFunc("GET /portal", answer(func(ctx context.Context, _ struct{}) (Portal, error) { return r.Portal(ctx) }))
 	mux.HandleFunc("POST /login", answer(r.Login))
 	mux.HandleFunc("POST /hangup", answer(r.Hangup))
 	mux.HandleFunc("POST /reload", answer(func(ctx context.Context, _ struct{}) (struct{}, error) { return struct{}{}, r.Reload(ctx) }))

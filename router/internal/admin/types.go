@@ -167,9 +167,40 @@ type Ended struct {
 	Clients int      `json:"clients,omitempty"` // users' own machines that were logged out
 }
 
+// Portal is what `twinkey-router portal` shows.
+type Portal struct {
+	URL         string             `json:"url"`
+	Listen      string             `json:"listen"`
+	HTTP        string             `json:"http,omitempty"`    // where browsers are sent on from
+	Names       []string           `json:"names"`             // in the certificate
+	Captive     string             `json:"captive,omitempty"` // URL of the RFC 8908 API
+	Certificate *PortalCertificate `json:"certificate,omitempty"`
+	Problem     string             `json:"problem,omitempty"` // why there is none, or no newer one
+	Root        string             `json:"root_sha256"`
+	Refused     uint64             `json:"connections_refused"`
+	Sessions    []PortalSession    `json:"sessions"`
+}
+
+// PortalCertificate is what browsers see.
+type PortalCertificate struct {
+	Serial   string    `json:"serial"`
+	NotAfter time.Time `json:"not_after"`
+	RenewAt  time.Time `json:"renew_at"`
+	SHA256   string    `json:"sha256"`
+}
+
+// PortalSession is a browser that somebody has logged in with.
+type PortalSession struct {
+	User    string     `json:"user"`
+	Address netip.Addr `json:"address"`
+	Since   time.Time  `json:"since"`
+	Seen    time.Time  `json:"seen"`
+}
+
 // Router is what the socket speaks for.
 type Router interface {
 	Status(context.Context) (Status, error)
+	Portal(context.Context) (Portal, error)
 	Login(context.Context, Login) (Call, error)
 	Hangup(context.Context, Hangup) (Ended, error)
 	Reload(context.Context) error

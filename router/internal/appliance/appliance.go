@@ -69,6 +69,7 @@ type Appliance struct {
 	keys  *keylog.File
 	lull  *time.Timer // gives memory back
 	since time.Time
+	web   *web // nil: no portal
 
 	set atomic.Pointer[settings.Settings]
 
@@ -191,6 +192,11 @@ func (a *Appliance) keyLog(spi uint32, s esp.Suite, key secret.Key) {
 // covered refuses prefixes that our own certificate does not cover.
 func (a *Appliance) covered(s *settings.Settings) error {
 	twin := a.id.Bundle().Twin
+	for key, a := range map[string]netip.AddrPort{"portal.listen": s.PortalListen, "portal.http": s.PortalHTTP} {
+		if a.IsValid() && !twin.Covers(netip.PrefixFrom(a.Addr(), a.Addr().BitLen())) {
+			return fmt.Errorf("%s: %w: %s (the portal is for the LAN: take an address that this box has there, within %v)", key, ErrUncovered, a.Addr(), twin.Prefixes)
+		}
+	}
 	for _, p := range s.Prefixes {
 		if !twin.Covers(p) {
 			return fmt.Errorf("site.prefixes: %w: %s (the certificate of %s covers %v; have the CA enrol this router anew for more)", ErrUncovered, p, twin.Name, twin.Prefixes)
@@ -284,12 +290,18 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 			return errors.Join(err, l.Close(), a.close())
 		}
 	}
+	unserved := func() error {
+		if clients == nil {
+			return a.web.close()
+		}
+		return errors.Join(a.web.close(), clients.Close())
+	}
+	if err := a.openPortal(ctx, s); err != nil {
+		return errors.Join(err, l.Close(), unserved(), a.close())
+	}
 	undo, err := netcfg.Apply(ctx, netcfg.Plan{Link: a.dev.Name(), MTU: MTU(s), Queue: DeviceQueue, Up: true})
 	if err != nil {
-		if clients != nil {
-			err = errors.Join(err, clients.Close())
-		}
-		return errors.Join(fmt.Errorf("setting up %s: %w", a.dev.Name(), err), l.Close(), a.close())
+		return errors.Join(fmt.Errorf("setting up %s: %w", a.dev.Name(), err), l.Close(), unserved(), a.close())
 	}
 	a.warnForwarding()
 	undo = a.joinTrains(s, undo)
@@ -323,13 +335,20 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 	}()
 	if err := a.pushSelf(ctx); err != nil {
 		cancel(err)
-		return err
+		return errors.Join(err, unserved())
 	}
 	wg.Go(func() { a.sites.Run(ctx) })
 	wg.Go(func() { a.keeper().Run(ctx) })
 	if clients != nil {
 		wg.Go(func() {
 			if err := a.desk.Serve(ctx, clients, a.id.ServerTLS()); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	if a.web != nil {
+		wg.Go(func() {
+			if err := a.web.run(ctx); err != nil {
 				cancel(err)
 			}
 		})

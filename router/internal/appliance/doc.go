@@ -1,8 +1,10 @@
 // Package appliance puts a router together: identity, trust, interface, socket, engine,
-// site map, renewal and control socket. It holds no protocol; it starts parts, passes
+// site map, renewal, control socket and portal. It holds no protocol; it starts parts, passes
 // what one learns to the others, and stops them in the reverse order.
 //
 //	directory ──watch──► sitemap ──peers, revocations──► engine ◄──► TUN, UDP
 //	CA ◄──renew── renewal ──new keys──► engine, sitemap's connection
 //	operator ──control.sock──► admin ──► appliance ──► engine
+//	user ──HTTPS on the LAN──► portal ──► appliance ──► engine
+//	CA ◄──ACME── webcert ──certificate──► portal
 package appliance

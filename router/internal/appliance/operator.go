@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"twinkey/directory/client"
 	"twinkey/proto/esp"
 	"twinkey/router/internal/admin"
 	"twinkey/router/internal/authn"
+	"twinkey/router/internal/calls"
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
@@ -127,15 +129,8 @@ func (a *Appliance) Login(ctx context.Context, l admin.Login) (admin.Call, error
 	defer cancel()
 	password := []byte(l.Password)
 	defer clear(password)
-	cred, err := authn.Login(ctx, a.dir, a.gate, a.trust, l.User, password)
+	call, err := a.login(ctx, links.Key{Peer: l.Peer, User: l.User}, password, l.Address.Unmap())
 	if err != nil {
-		return admin.Call{}, loginError(l.User, err)
-	}
-	w := native.Wish{Key: links.Key{Peer: l.Peer, User: l.User}, Cred: cred, Address: l.Address.Unmap()}
-	call, err := a.eng.Login(ctx, w)
-	if err != nil {
-		cred.Control.Private.Wipe()
-		cred.Data.Private.Wipe()
 		return admin.Call{}, loginError(l.User, err)
 	}
 	st, err := a.Status(ctx)
@@ -145,6 +140,21 @@ func (a *Appliance) Login(ctx context.Context, l admin.Login) (admin.Call, error
 		}
 	}
 	return admin.Call{}, errors.Join(err, &admin.Error{What: "the call of " + l.User + " came up and went down at once", Hint: "see this router's log"})
+}
+
+// login is the one way to a user's call, whoever asks for it: an operator, the portal. Its errors are those of authn and engine; engine's
+// come only when the password was right.
+func (a *Appliance) login(ctx context.Context, k links.Key, password []byte, address netip.Addr) (*calls.Call, error) {
+	cred, err := authn.Login(ctx, a.dir, a.gate, a.trust, k.User, password)
+	if err != nil {
+		return nil, err
+	}
+	call, err := a.eng.Login(ctx, native.Wish{Key: k, Cred: cred, Address: address})
+	if err != nil {
+		cred.Control.Private.Wipe()
+		cred.Data.Private.Wipe()
+	}
+	return call, err
 }
 
 // loginError says what a person can do about it. What concerns the password is said in

@@ -382,3 +382,44 @@ func TestAfterTheEnd(t *testing.T) {
 		}
 	})
 }
+
+// Of the portal: a login is seen from its address alone, and only its user's and its address's is ended.
+func TestLoginsOfAnAddress(t *testing.T) {
+	c := newCompany(t)
+	c.linked()
+	alice := c.alice("staff")
+	call, err := c.ra.Login(t.Context(), alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := c.ra.Logins(t.Context(), alice.Address)
+	if err != nil || len(at) != 1 || at[0].Key != alice.Key || at[0].Call == nil || at[0].Call.Active.Call != call || at[0].Since.IsZero() {
+		t.Fatalf("%+v, %v", at, err)
+	}
+	all, err := c.ra.Logins(t.Context(), netip.Addr{})
+	if err != nil || len(all) != 1 {
+		t.Errorf("in all: %+v, %v", all, err)
+	}
+	elsewhere := alice.Address.Next()
+	if at, err := c.ra.Logins(t.Context(), elsewhere); err != nil || len(at) != 0 {
+		t.Errorf("from another address: %+v, %v", at, err)
+	}
+	for _, other := range []struct {
+		user string
+		at   netip.Addr
+	}{{"alice", elsewhere}, {"bob", alice.Address}, {"", alice.Address}} {
+		if n, err := c.ra.Logout(t.Context(), other.user, other.at); n != 0 || err != nil {
+			t.Errorf("%v ended %d: %v", other, n, err)
+		}
+	}
+	if n, err := c.rb.Logout(t.Context(), "alice", alice.Address); n != 0 || err != nil {
+		t.Errorf("at the far end %d ended: %v", n, err)
+	}
+	if n, err := c.ra.Logout(t.Context(), "alice", alice.Address); n != 1 || err != nil {
+		t.Errorf("%d ended: %v", n, err)
+	}
+	if at, err := c.ra.Logins(t.Context(), alice.Address); err != nil || len(at) != 0 {
+		t.Errorf("after the end: %+v, %v", at, err)
+	}
+	until(t, "the end of alice's call at rb", func() bool { return len(c.rb.calls(t)) == 1 })
+}

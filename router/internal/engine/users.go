@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,11 @@ import (
 	"twinkey/router/internal/native"
 )
 
-// byOperator is the reason of a call that was hung up at the control socket.
-const byOperator = "hung up by the operator"
+// Reasons of calls that people have ended: at the control socket, at the portal.
+const (
+	byOperator = "hung up by the operator"
+	byUser     = "logged out"
+)
 
 // ErrNotOurs says that an address is not on this router's LAN.
 var ErrNotOurs = errors.New("the address is not one that this router is certified for")
@@ -124,4 +128,66 @@ func (e *Engine) Hangup(ctx context.Context, id uint64, user string) (ended []ui
 		}
 	})
 	return ended, err
+}
+
+// Standing is a login: a call that a user wants to have up.
+type Standing struct {
+	Key     links.Key
+	Address netip.Addr
+	Since   time.Time   // of the login
+	Call    *CallStatus // nil while it is placed again
+}
+
+// Logins returns what stands for an address; the zero address stands for all. It is asked for each page that a user looks at, so it costs
+// little beside Status.
+func (e *Engine) Logins(ctx context.Context, at netip.Addr) (all []Standing, err error) {
+	err = e.Do(ctx, func(time.Time) {
+		for k, w := range e.state.users {
+			if _, first := e.state.waiting[k]; !first && (!at.IsValid() || w.Address == at) {
+				all = append(all, Standing{Key: k, Address: w.Address, Since: w.Since})
+			}
+		}
+		if len(all) == 0 {
+			return
+		}
+		newest := map[links.Key]Active{}
+		for id, a := range e.state.active {
+			if o, ok := newest[a.Key]; a.Initiator && a.Key.User != "" && (!ok || o.Call.ID < id) {
+				newest[a.Key] = a
+			}
+		}
+		for i := range all {
+			if a, ok := newest[all[i].Key]; ok {
+				cs, _ := e.native.Call(a.Call.ID)
+				all[i].Call = &CallStatus{a, cs}
+			}
+		}
+	})
+	slices.SortFunc(all, func(a, b Standing) int {
+		return cmp.Or(cmp.Compare(a.Key.User, b.Key.User), cmp.Compare(a.Key.Peer, b.Key.Peer))
+	})
+	return all, err
+}
+
+// Logout ends what a user has from one address, and returns how many logins that were.
+func (e *Engine) Logout(ctx context.Context, user string, at netip.Addr) (n int, err error) {
+	err = e.Do(ctx, func(now time.Time) {
+		for k, w := range e.state.users {
+			if k.User != user || w.Address != at {
+				continue
+			}
+			n++
+			up := false
+			for id, a := range e.state.active {
+				if a.Key == k && a.Initiator {
+					e.native.Hangup(now, id, byUser)
+					up = true
+				}
+			}
+			if !up {
+				e.forgetUser(now, k, byUser) // it waits for its next attempt, or is at it
+			}
+		}
+	})
+	return n, err
 }

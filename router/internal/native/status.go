@@ -27,6 +27,7 @@ type TunnelStatus struct {
 // CallStatus is what only the machines know of a call.
 type CallStatus struct {
 	NotAfter time.Time
+	Ends     time.Time // by the policy's session time; zero: open
 	Association
 }
 
@@ -73,7 +74,11 @@ func (e *Endpoint) Call(id uint64) (CallStatus, bool) {
 	if s == nil {
 		return CallStatus{}, false
 	}
-	return CallStatus{NotAfter: s.notAfter(), Association: s.data.status()}, true
+	c := CallStatus{NotAfter: s.notAfter(), Association: s.data.status()}
+	if s.terms.Session > 0 {
+		c.Ends = s.since.Add(s.terms.Session)
+	}
+	return c, true
 }
 
 // Empty says whether no tunnel is left, not even one that waits for its last acknowledgement.

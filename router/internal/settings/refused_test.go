@@ -29,6 +29,12 @@ func TestRefusedWithItsPlace(t *testing.T) {
 		{"clients: {listen: \"10.1.1.1:0\"}\n", "router.yaml:1:19: clients.listen: nobody finds 10.1.1.1:0"},
 		{"clients: {listen: 10.1.1.1}\n", "router.yaml:1:19: clients.listen: "},
 		{"clients: {vouch: 1s}\n", "router.yaml:1:18: clients.vouch: 1s is less than 4s"},
+		{"portal: {listen: \"10.1.1.1\"}\n", "router.yaml:1:18: portal.listen: "},
+		{"portal: {listen: \"0.0.0.0:443\"}\n", "router.yaml:1:18: portal.listen: 0.0.0.0:443 is not one address and port"},
+		{"portal: {listen: \"10.1.1.1:443\", http: \"10.1.1.1:443\"}\n", "router.yaml:1:40: portal.http: 10.1.1.1:443 is portal.listen already"},
+		{"portal: {listen: \"10.1.1.1:443\", name: Ra}\n", "router.yaml:1:40: portal.name: \"Ra\" is no host name"},
+		{"portal: {listen: \"10.1.1.1:443\", name: 10.1.1.1}\n", "router.yaml:1:40: portal.name: "},
+		{"portal: {captive: true}\n", "router.yaml: portal.listen: it is needed"},
 		{"security: {rekey-time: 20s}\n", "router.yaml: security.rekey-grace: 30s is not less"}, // a default, which stands nowhere
 	} {
 		if _, err := load(t, tt.text); err == nil || !strings.HasPrefix(err.Error(), tt.want) {

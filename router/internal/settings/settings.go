@@ -31,6 +31,7 @@ type File struct {
 	Keepalive Keepalive `yaml:"keepalive" doc:"How silence is noticed."`
 	Renewal   Renewal   `yaml:"renewal" doc:"When certificates are renewed."`
 	Clients   Clients   `yaml:"clients" doc:"Users' own machines that encrypt by themselves (twinkey-router client login)."`
+	Portal    Portal    `yaml:"portal" doc:"Where users log in with a browser."`
 
 	Policy []policy.Rule `yaml:"policy" doc:"What users may do in their calls, here and from here. A user whose group no rule names gets no call."`
 }
@@ -95,13 +96,23 @@ type Clients struct {
 	Vouch  time.Duration  `yaml:"vouch" doc:"How long this router's word for a client's tunnel is good at the far end. The client asks again before; who was logged out here loses the tunnel then at the latest." default:"1h"`
 }
 
+// Portal is the part of File on the users' web page. Without listen there is none.
+type Portal struct {
+	Listen  string `yaml:"listen" doc:"Address of this box on its LAN, and port, for HTTPS; users reach it from the addresses that they log in from. It must lie within a prefix that this box's certificate covers. Empty: no portal." example:"10.1.1.1:443"`
+	HTTP    string `yaml:"http" doc:"The same for plain HTTP: whatever is asked there, browsers are sent on to the portal; empty: nowhere." example:"10.1.1.1:80"`
+	Name    string `yaml:"name" doc:"What the portal is called, beside its address: the router's name, or that within portal-domain of the CA's configuration; the LAN's DNS must know it. Empty: its address alone." example:"ra.portal.example"`
+	Company string `yaml:"company" doc:"Company that the page shows." example:"Example Ltd"`
+	Captive bool   `yaml:"captive" doc:"Answer machines that ask whether they are captive (RFC 8908), at /captive." default:"false"`
+}
+
 // Settings is a checked File.
 type Settings struct {
 	File
-	Listen, Public netip.AddrPort // Public is invalid where the file names none
-	Prefixes       []netip.Prefix
-	Suites         []esp.Suite
-	Policy         *policy.Policy
+	PortalListen, PortalHTTP netip.AddrPort // invalid where the file names none
+	Listen, Public           netip.AddrPort // Public is invalid where the file names none
+	Prefixes                 []netip.Prefix
+	Suites                   []esp.Suite
+	Policy                   *policy.Policy
 }
 
 // ErrLegacy says that a legacy suite is listed and legacy is not switched on.
@@ -164,6 +175,9 @@ func (f File) Check() (*Settings, error) {
 		return nil, err
 	}
 	if err := s.checkRanges(); err != nil {
+		return nil, err
+	}
+	if err := s.checkPortal(); err != nil {
 		return nil, err
 	}
 	if s.Policy, err = policy.New(f.Policy); err != nil {
@@ -281,6 +295,62 @@ func (s *Settings) checkTimes() error {
 	return nil
 }
 
+// checkPortal reads where the portal is.
+func (s *Settings) checkPortal() error {
+	p := s.Portal
+	if p.Listen == "" {
+		if p != (Portal{}) {
+			return wrong("portal.listen", "it is needed for a portal: an address of this box on its LAN, and a port, such as 10.1.1.1:443")
+		}
+		return nil
+	}
+	for _, x := range []struct {
+		key, raw string
+		to       *netip.AddrPort
+	}{{"portal.listen", p.Listen, &s.PortalListen}, {"portal.http", p.HTTP, &s.PortalHTTP}} {
+		if x.raw == "" {
+			continue
+		}
+		a, err := netip.ParseAddrPort(x.raw)
+		if err != nil {
+			return wrong(x.key, "%w (write an address and a port, such as 10.1.1.1:443)", err)
+		}
+		if a.Addr().IsUnspecified() || a.Port() == 0 || a.Addr().Is4In6() || a.Addr().Zone() != "" {
+			return wrong(x.key, "%s is not one address and port: write that of this box on its LAN, such as 10.1.1.1:443", a)
+		}
+		*x.to = a
+	}
+	if s.PortalHTTP == s.PortalListen {
+		return wrong("portal.http", "%s is portal.listen already", s.PortalHTTP)
+	}
+	if p.Name != "" && !hostName(p.Name) {
+		return wrong("portal.name", "%q is no host name in lower case, such as ra.portal.example", p.Name)
+	}
+	if len(p.Company) > maxCompany {
+		return wrong("portal.company", "it has more than %d bytes", maxCompany)
+	}
+	return nil
+}
+
+// maxCompany is what still looks well at the top of a phone's screen.
+const maxCompany = 200
+
+// hostName says whether s is a DNS name as hosts have it (RFC 1123 section 2.1), and not an address.
+func hostName(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil || len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || strings.Trim(label, "-") != label || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// PortalFile is where the portal's key and certificate are.
+func (s *Settings) PortalFile() string { return filepath.Join(s.State, "portal.pem") }
+
 // IdentityDir is where the box's keys and certificates are.
 func (s *Settings) IdentityDir() string { return filepath.Join(s.State, "identity") }
 
@@ -317,6 +387,7 @@ func Reloadable(old, now *Settings) error {
 		{"security.rekey-grace", old.Security.RekeyGrace == now.Security.RekeyGrace},
 		{"keepalive", old.Keepalive == now.Keepalive},
 		{"clients.listen", old.Clients.Listen == now.Clients.Listen},
+		{"portal", old.Portal == now.Portal},
 	}
 	for _, f := range fixed {
 		if !f.same {

@@ -90,6 +90,7 @@ func TestWhatNeedsARestart(t *testing.T) {
 		"keepalive:\n  hello: 20s\n":          true,
 		"data:\n  compression: lz4\n":         true,
 		"policy:\n  - groups: [staff]\n":      false,
+		"portal: {listen: 10.1.1.1:443}\n":    true,
 		"security:\n  suites: [aes128-gcm]\n": true,
 	} {
 		s, err := load(t, text)

@@ -43,6 +43,9 @@ func (s *Station) Status(ctx context.Context) (admin.Status, error) {
 	return st, nil
 }
 
+// Portal implements admin.Router.
+func (s *Station) Portal(context.Context) (admin.Portal, error) { return admin.Portal{}, errNoRouter }
+
 // Login implements admin.Router.
 func (s *Station) Login(context.Context, admin.Login) (admin.Call, error) {
 	return admin.Call{}, errNoRouter

@@ -1,4 +1,4 @@
-package api
+package limit
 
 import (
 	"net"
@@ -7,27 +7,24 @@ import (
 	"sync/atomic"
 )
 
-const (
-	maxConns       = 8192
-	maxConnsOfAddr = 512 // many routers may share one NAT
-)
-
-// limited is a listener that closes what comes beyond its limits.
-type limited struct {
+// Listener closes at once what comes beyond its limits.
+type Listener struct {
 	net.Listener
-	refused *atomic.Uint64
+	all, each int
+	refused   *atomic.Uint64
 
 	mu    sync.Mutex
-	all   int
+	open  int
 	conns map[netip.Addr]int
 }
 
-func newLimited(l net.Listener, refused *atomic.Uint64) *limited {
-	return &limited{Listener: l, refused: refused, conns: make(map[netip.Addr]int)}
+// NewListener lets all connections be open on l, and each of them from one address. What is refused is counted in refused.
+func NewListener(l net.Listener, all, each int, refused *atomic.Uint64) *Listener {
+	return &Listener{Listener: l, all: all, each: each, refused: refused, conns: make(map[netip.Addr]int)}
 }
 
 // Accept returns the next connection within the limits.
-func (l *limited) Accept() (net.Conn, error) {
+func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
 		if err != nil {
@@ -42,21 +39,21 @@ func (l *limited) Accept() (net.Conn, error) {
 	}
 }
 
-func (l *limited) enter(from netip.Addr) bool {
+func (l *Listener) enter(from netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.all >= maxConns || l.conns[from] >= maxConnsOfAddr {
+	if l.open >= l.all || l.conns[from] >= l.each {
 		return false
 	}
-	l.all++
+	l.open++
 	l.conns[from]++
 	return true
 }
 
-func (l *limited) leave(from netip.Addr) {
+func (l *Listener) leave(from netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.all--
+	l.open--
 	if l.conns[from]--; l.conns[from] == 0 {
 		delete(l.conns, from)
 	}

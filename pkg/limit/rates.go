@@ -1,4 +1,4 @@
-package api
+package limit
 
 import (
 	"net/netip"
@@ -8,37 +8,35 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Limits on what strangers can make the CA do.
-const (
-	ratePerAddress  = 5  // requests a second that cost a signature or a key agreement
-	burstPerAddress = 50 // a site of routers behind one address, all at once after a power cut
-	plainRate       = 50 // requests a second to smallstep's part
-	plainBurst      = 200
-	maxAddresses    = 8192
-)
+// maxAddresses bounds how many addresses are remembered.
+const maxAddresses = 8192
 
-// limiter bounds requests per address. An IPv6 user has a whole /64, which counts as one.
-type limiter struct {
+// Rates is a token bucket for each address. Safe for concurrent use.
+type Rates struct {
 	limit rate.Limit
 	burst int
+	bits6 int
 
 	mu    sync.Mutex
 	by    map[netip.Addr]*rate.Limiter
 	swept time.Time
 }
 
-func newLimiter(limit rate.Limit, burst int) *limiter {
-	return &limiter{limit: limit, burst: burst, by: make(map[netip.Addr]*rate.Limiter)}
+// NewRates lets each address have limit a second, and burst at once. IPv6 addresses that share their first bits6 bits count as
+// one: over the internet a user has a whole /64, on a LAN all of its hosts are in one.
+func NewRates(limit rate.Limit, burst, bits6 int) *Rates {
+	return &Rates{limit: limit, burst: burst, bits6: bits6, by: make(map[netip.Addr]*rate.Limiter)}
 }
 
-func (l *limiter) allow(remote string, now time.Time) bool {
+// Allow takes one from the bucket of whoever is at remote, an address and port as http.Request has it.
+func (l *Rates) Allow(remote string, now time.Time) bool {
 	a, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return false
 	}
 	addr := a.Addr().Unmap().WithZone("")
 	if addr.Is6() {
-		if p, err := addr.Prefix(64); err == nil {
+		if p, err := addr.Prefix(l.bits6); err == nil {
 			addr = p.Addr()
 		}
 	}
@@ -56,7 +54,7 @@ func (l *limiter) allow(remote string, now time.Time) bool {
 // shrink keeps the table bounded: those go that have their full allowance, which is as
 // good as not being there. That looks at all, so it is done once a second at most;
 // otherwise any one goes.
-func (l *limiter) shrink(now time.Time) {
+func (l *Rates) shrink(now time.Time) {
 	if len(l.by) < maxAddresses {
 		return
 	}

@@ -1,0 +1,24 @@
+// Package portal is the web page at which users log in, on the LAN side of the router. What it asks of the router is what the
+// control socket's commands ask; whoever the password convinces there it convinces here.
+//
+//	GET  /            nobody here: the login form; somebody: the state of their session, made anew every few seconds
+//	GET  /login       the form in any case, for one more site
+//	POST /login       csrf, uid, password, peer      303 to /, or the form again with what went wrong
+//	POST /logout      csrf                           303 to /
+//	GET  /captive     RFC 8908, if it is switched on
+//	GET  /style.css
+//	anything at the HTTP listener                    302 to the portal
+//
+// A user is the address that the TCP connection comes from: the one that the call is going to carry. Nothing that a browser says
+// of itself counts (no X-Forwarded-For). Who may see and end a session is decided by three things together: the cookie, the address,
+// and a login of that user that still stands in the engine; with the login the session ends.
+//
+//	cookie          __Host-twinkey       32 random bytes; here only their SHA-256
+//	                __Host-twinkey-form  the same before there is a session, remembered nowhere
+//	csrf            HMAC-SHA256(a key of this process, cookie and address): good for one browser at one address
+//	Origin, Sec-Fetch-Site, Host         must be this page
+//
+// No page needs JavaScript, and none is allowed (Content-Security-Policy). Nothing is loaded from elsewhere, nothing is to be kept by
+// a browser. Before a password costs a key derivation a place in a short queue is needed, and before that a token of the address's
+// bucket; what is derived beside each other leaves half of the cores to packets.
+package portal

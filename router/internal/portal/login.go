@@ -1,0 +1,197 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"twinkey/directory/client"
+)
+
+// Bounds of what a form may say.
+const (
+	maxUID      = 64
+	maxPassword = 1024
+	loginTime   = 35 * time.Second // waiting for a turn, and the login
+)
+
+// sessionAge is how long a browser keeps the cookie: longer than a day's work. Without the login it opens nothing.
+const sessionAge = 24 * time.Hour
+
+// errTurns says that too many wait for their turn.
+var errTurns = errors.New("too many logins wait")
+
+// login takes the form.
+func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
+	name, cookie, ok := p.formCookie(r, v)
+	if !ok {
+		p.fail(w, r, v, saidForged)
+		return
+	}
+	if !p.logins.Allow(r.RemoteAddr, v.now) {
+		p.fail(w, r, v, saidTooOften)
+		return
+	}
+	var token, uid, password, peer []byte
+	body, s := readForm(w, r, map[string]*[]byte{"csrf": &token, "uid": &uid, "password": &password, "peer": &peer})
+	defer clear(body)
+	if s != nil {
+		p.fail(w, r, v, *s)
+		return
+	}
+	if !p.sessions.genuine(token, name, cookie, v.from) {
+		p.c.Log.Warn("portal: a form with a forged token was refused", "address", v.from.String())
+		p.fail(w, r, v, saidForged)
+		return
+	}
+	l := Login{User: strings.TrimSpace(string(uid)), Password: password, Peer: string(peer), Address: v.from}
+	switch {
+	case len(uid) > maxUID || len(password) > maxPassword:
+		s = &saidTooLong
+	case l.User == "" || len(password) == 0:
+		s = &saidEmpty
+	case !slices.Contains(p.c.Router.Peers(), l.Peer):
+		s = &saidNoPeer
+	default:
+		s = p.try(r.Context(), l, v)
+	}
+	clear(body) // before anything is written to a browser that may be slow
+	if s != nil {
+		p.showLogin(w, r, v, l.User, l.Peer, s)
+		return
+	}
+	fresh, ok, err := p.sessions.add(l.User, v.from, time.Now())
+	if err != nil || !ok {
+		p.c.Log.Error("portal: no session", "user", l.User, "address", v.from.String(), "error", err)
+		p.fail(w, r, v, saidBusy)
+		return
+	}
+	setCookie(w, cookieSession, fresh, int(sessionAge/time.Second))
+	setCookie(w, cookieForm, "", -1)
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+// try logs in; nil: it worked.
+func (p *Portal) try(ctx context.Context, l Login, v visit) *said {
+	ctx, cancel := context.WithTimeout(ctx, loginTime)
+	defer cancel()
+	err := p.inTurn(ctx, func() error { return p.c.Router.Login(ctx, l) })
+	if err == nil {
+		p.c.Log.Info("portal: login", "user", l.User, "address", v.from.String(), "peer", l.Peer)
+		return nil
+	}
+	p.c.Log.Warn("portal: login refused", "user", l.User, "address", v.from.String(), "peer", l.Peer, "error", refusal(err))
+	other := false
+	if all, err := p.c.Router.Logins(ctx, v.from); err == nil {
+		other = slices.ContainsFunc(all, func(s Standing) bool { return s.User != l.User })
+	}
+	s := explain(err, l.Peer, other, time.Now())
+	return &s
+}
+
+// refusal is what the log may hold. All of it: no error that a login ends with has a password in it.
+func refusal(err error) string {
+	if errors.Is(err, client.ErrDenied) {
+		return client.ErrDenied.Error() // the directory's audit says why, and who may know it reads it there
+	}
+	return err.Error()
+}
+
+// inTurn runs f when a turn is free. Turns are few, so that derivations leave cores to packets, and the queue is short.
+func (p *Portal) inTurn(ctx context.Context, f func() error) error {
+	if p.waiting.Add(1) > loginQueue {
+		p.waiting.Add(-1)
+		return errTurns
+	}
+	err := p.turns.Acquire(ctx, 1)
+	p.waiting.Add(-1)
+	if err != nil {
+		return errTurns // they have waited as long as a login may take
+	}
+	defer p.turns.Release(1)
+	return f()
+}
+
+// logout ends the session and the calls of whoever's it is.
+func (p *Portal) logout(w http.ResponseWriter, r *http.Request, v visit) {
+	cookie, user, ok := p.session(r, v)
+	if !ok {
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+		return
+	}
+	var token []byte
+	body, s := readForm(w, r, map[string]*[]byte{"csrf": &token})
+	defer clear(body)
+	if s != nil {
+		p.fail(w, r, v, *s)
+		return
+	}
+	if !p.sessions.genuine(token, cookieSession, cookie, v.from) {
+		p.c.Log.Warn("portal: a form with a forged token was refused", "address", v.from.String())
+		p.fail(w, r, v, saidForged)
+		return
+	}
+	if err := p.c.Router.Logout(r.Context(), user, v.from); err != nil {
+		p.fail(w, r, v, saidBusy)
+		return
+	}
+	p.c.Log.Info("portal: logout", "user", user, "address", v.from.String())
+	p.sessions.drop(cookie)
+	setCookie(w, cookieSession, "", -1)
+	http.Redirect(w, r, "/?ended", http.StatusSeeOther)
+}
+
+// session is that of the browser, if its user is logged in still.
+func (p *Portal) session(r *http.Request, v visit) (cookie, user string, ok bool) {
+	cookie, ok = cookieOf(r, cookieSession)
+	if !ok {
+		return "", "", false
+	}
+	user, ok = p.sessions.find(cookie, v.from, v.now)
+	return cookie, user, ok
+}
+
+// formCookie is the one that a login form's token hangs on: the session's where there is one.
+func (p *Portal) formCookie(r *http.Request, v visit) (name, cookie string, ok bool) {
+	if cookie, _, ok := p.session(r, v); ok {
+		return cookieSession, cookie, true
+	}
+	cookie, ok = cookieOf(r, cookieForm)
+	return cookieForm, cookie, ok
+}
+
+// readForm reads a form of ours; the caller clears the body whatever is returned.
+func readForm(w http.ResponseWriter, r *http.Request, fields map[string]*[]byte) ([]byte, *said) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" {
+		return nil, &saidUnread
+	}
+	if r.ContentLength > maxBody {
+		w.Header().Set("Connection", "close")
+		return nil, &saidTooLong
+	}
+	body := make([]byte, maxBody+1)
+	n, err := io.ReadFull(r.Body, body)
+	switch {
+	case n > maxBody:
+		w.Header().Set("Connection", "close")
+		return body, &saidTooLong
+	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return body, &saidUnread
+	}
+	if err := parseForm(body[:n], fields); err != nil {
+		return body, &saidUnread
+	}
+	return body, nil
+}
+
+func retryAfter(w http.ResponseWriter, d time.Duration) {
+	if d > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((d+time.Second-1)/time.Second)))
+	}
+}

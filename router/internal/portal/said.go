@@ -1,0 +1,79 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"twinkey/directory/client"
+	"twinkey/pkg/cli"
+	"twinkey/pkg/twincert"
+	"twinkey/router/internal/authn"
+	"twinkey/router/internal/engine"
+	"twinkey/router/internal/native"
+	"twinkey/router/internal/policy"
+)
+
+// said is what a person is told: what is the matter, and what to do about it.
+type said struct {
+	Title, Text string
+	status      int
+	after       time.Duration // not sooner; zero: whenever they like
+}
+
+// What is said whatever the password.
+var (
+	saidForged   = said{"This form did not come from this page", "Nothing was done. Open the page anew and try again; your browser must accept cookies.", http.StatusForbidden, 0}
+	saidUnread   = said{"That could not be read", "Nothing was done. Open the page anew and try again.", http.StatusBadRequest, 0}
+	saidTooLong  = said{"That is too long", "No UserID and no password have so many characters.", http.StatusRequestEntityTooLarge, 0}
+	saidEmpty    = said{"Something is missing", "Both UserID and password are needed.", http.StatusBadRequest, 0}
+	saidTooOften = said{"Too many tries from your device", "Wait a few seconds, then try once more.", http.StatusTooManyRequests, 3 * time.Second}
+	saidBusy     = said{"Too many people are logging in right now", "Nothing is wrong with your password. Try again in a few seconds.", http.StatusServiceUnavailable, 5 * time.Second}
+	saidEnded    = said{"You are logged out", "What was open is closed: your session has ended.", http.StatusOK, 0}
+	saidNoPeer   = said{"That site is not known", "Choose one of the sites in the list.", http.StatusBadRequest, 0}
+)
+
+// saidWrong is the one answer for everything that has to do with who somebody is: a wrong password, an unknown user, one whom
+// this router may not serve.
+var saidWrong = said{"UserID or password is wrong", "Check both: capital letters count. After too many wrong tries you would have to wait.", http.StatusForbidden, 0}
+
+// explain says what a failed login means for the person in front of it. other: somebody else is logged in from the same address.
+func explain(err error, peer string, other bool, now time.Time) said {
+	say := func(status int, after time.Duration, title, format string, a ...any) said {
+		return said{title, fmt.Sprintf(format, a...), status, after}
+	}
+	switch {
+	case errors.Is(err, authn.ErrBusy), errors.Is(err, client.ErrTooMany), errors.Is(err, errTurns):
+		return saidBusy
+	case errors.Is(err, client.ErrLocked):
+		e, _ := errors.AsType[*client.Error](err)
+		if e == nil || e.RetryAfter <= 0 {
+			return say(http.StatusTooManyRequests, 0, "Locked after too many wrong tries", "Wait a while, or ask the operator.")
+		}
+		return say(http.StatusTooManyRequests, e.RetryAfter, "Locked after too many wrong tries",
+			"It ends %s, at %s. Trying before does not help; the operator may.", cli.Until(now, now.Add(e.RetryAfter)), now.Add(e.RetryAfter).Format("15:04:05 MST"))
+	case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrStorage):
+		return say(http.StatusServiceUnavailable, 10*time.Second, "The company's directory cannot be reached",
+			"Nothing is wrong with your password, but nobody can check it now. Try again in a minute; if it stays so, tell the operator.")
+	case errors.Is(err, client.ErrDenied), errors.Is(err, client.ErrInvalid), errors.Is(err, client.ErrNotFound):
+		return saidWrong
+	case errors.Is(err, twincert.ErrExpired):
+		return say(http.StatusForbidden, 0, "Your certificate has expired", "Ask the operator to renew it (twinkey-ca user renew).")
+	case errors.Is(err, policy.ErrDenied):
+		return say(http.StatusForbidden, 0, "Your password is right, but the policy lets you have nothing here",
+			"No rule of this router or of %s allows you this call, from this address and now. Ask the operator.", peer)
+	case errors.Is(err, engine.ErrBridged), errors.Is(err, engine.ErrNotOurs):
+		return say(http.StatusForbidden, 0, "From your device's address nobody can log in", "Its address is not one of those that are meant for users. Ask the operator which network to use.")
+	case errors.Is(err, engine.ErrBusy) && other:
+		return say(http.StatusConflict, 0, "Somebody else is logged in from your device's address", "They have to log out first; the operator can do that too.")
+	case errors.Is(err, engine.ErrBusy):
+		return say(http.StatusConflict, 0, "You are logged in to this site already, from another device", "Log out there first, or ask the operator to do it.")
+	case errors.Is(err, native.ErrUnknownPeer):
+		return saidNoPeer
+	case errors.Is(err, context.DeadlineExceeded):
+		return say(http.StatusGatewayTimeout, 0, "It took too long", "Nothing is wrong with your password, but %s did not answer in time. Try again in a minute.", peer)
+	}
+	return say(http.StatusBadGateway, 0, "The call to "+peer+" did not come up", "Your password is right. Try again in a minute; if it stays so, the operator finds the reason in this router's log.")
+}
