@@ -408,8 +408,8 @@ func TestPortalSaysWhatIsTheMatter(t *testing.T) {
 	}
 }
 
-// Twenty machines try passwords as fast as the portal lets them. What goes over the site link meanwhile arrives as it was sent and not slower
-// than half as fast, though routers, hosts and the twenty share this machine's cores.
+// Forty machines try passwords as fast as the portal lets them. What goes over the site link meanwhile arrives as it was sent and not slower
+// than half as fast, though routers, hosts and the forty share this machine's cores.
 func TestPortalFloodedWithLogins(t *testing.T) {
 	c, root := withPortal(t)
 	ctx, stop := context.WithCancel(t.Context())
@@ -417,7 +417,7 @@ func TestPortalFloodedWithLogins(t *testing.T) {
 	check(t, c.AddUser(ctx, "alice", "correct horse"))
 	rate := func() float64 {
 		t.Helper()
-		const size = 96 << 20
+		const size = 384 << 20
 		best := 0.0
 		for seed := range uint64(3) {
 			tr, err := netlab.Transfer(t.Context(), c.HostA, c.HostB, lab.SiteB.Host, io.LimitReader(&pattern{seed: seed}, size))
@@ -435,7 +435,7 @@ func TestPortalFloodedWithLogins(t *testing.T) {
 		mu    sync.Mutex
 		codes = map[int]int{}
 	)
-	for i := range 20 {
+	for i := range 40 {
 		from := netip.AddrFrom4([4]byte{10, 1, 1, byte(100 + i)})
 		check(t, c.HostA.AddAddress("eth0", netip.PrefixFrom(from, lab.SiteA.Users.Bits())))
 		hc := client(t, c, root, from)
@@ -445,7 +445,7 @@ func TestPortalFloodedWithLogins(t *testing.T) {
 				mu.Lock()
 				codes[code]++
 				mu.Unlock()
-				if code == http.StatusTooManyRequests {
+				if code != http.StatusForbidden {
 					time.Sleep(100 * time.Millisecond)
 				}
 			}
@@ -455,8 +455,10 @@ func TestPortalFloodedWithLogins(t *testing.T) {
 	flooded := rate()
 	stop()
 	wg.Wait()
+	delete(codes, 0)
+	quiet = min(quiet, rate()) // other tests come and go
 	t.Logf("%.0f Mbit/s, with the flood %.0f; answers %v", quiet/1e6, flooded/1e6, codes)
-	if codes[http.StatusForbidden] < 5 || codes[http.StatusTooManyRequests]+codes[http.StatusServiceUnavailable] == 0 {
+	if codes[http.StatusForbidden] < 2 || codes[http.StatusServiceUnavailable] < 5 {
 		t.Errorf("that was no flood: %v", codes)
 	}
 	if flooded < quiet/2 {

@@ -48,6 +48,8 @@ var rows = []row{
 	{"directory/internal/...", []string{"directory/...", "ca/client", "pkg/...", "proto/..."}, "services meet only in client packages"},
 	{"router/internal/native", []string{"router/internal/calls", "router/internal/links", "router/internal/policy", "router/internal/trust", "pkg/...", "proto/..."}, "a mode returns what to send: it knows neither the engine nor the other mode"},
 	{"router/internal/standard", []string{"router/internal/calls", "router/internal/links", "router/internal/trust", "pkg/...", "proto/..."}, "a mode returns what to send: it knows neither the engine nor the other mode"},
+	{"router/internal/webcert", []string{"ca/client", "pkg/..."}, "a certificate is kept without knowing for whom"},
+	{"router/internal/portal", []string{"router/internal/authn", "router/internal/engine", "router/internal/native", "router/internal/policy", "directory/client", "pkg/..."}, "it knows the errors of a login, to say what they mean; what it does, it asks of the router that it is handed"},
 	{"router/internal/...", []string{"router/...", "ca/client", "directory/client", "pkg/...", "proto/..."}, "services meet only in client packages"},
 	{"scripts/...", []string{"scripts/...", "ca/client", "directory/client", "pkg/...", "proto/..."}, "what drives the product uses it as a customer would"},
 	{"firmware/...", []string{"firmware/...", "pkg/...", "proto/..."}, "an image is built from the binaries, not from their insides"},
@@ -97,6 +99,8 @@ var doors = []door{
 	{"github.com/vishvananda/netlink/...", []string{"pkg/netcfg/...", "pkg/netlab/..."}, "what is set must be planned and undone in one place"},
 	{"github.com/safchain/ethtool/...", []string{"pkg/netcfg/..."}, "what is set must be undone in one place"},
 	{"github.com/vishvananda/netns/...", []string{"pkg/netcfg/...", "pkg/netlab/..."}, "threads that change their namespace stay in one place"},
+	{"golang.org/x/crypto/acme/...", []string{"router/internal/webcert"}, "certificates come one way"},
+	{"github.com/chromedp/...", nil, "a browser is for tests"},
 	{"github.com/flynn/noise/...", []string{"proto/handshake/..."}, "one handshake, one place to audit"},
 }
 

@@ -44,6 +44,8 @@ func TestConfigurationRefused(t *testing.T) {
 		"url":             func(c *Config) { c.URL = "http://ca.example" },
 		"directory":       func(c *Config) { c.Directory = "directory.example:8702" },
 		"profile":         func(c *Config) { c.Profile = "x" },
+		"portal-domain":   func(c *Config) { c.Domain = ".portal.example" },
+		"portal-domain: ": func(c *Config) { c.Domain = "192.0.2.1" },
 		"patience":        func(c *Config) { c.Patience = time.Hour },
 		"validity.router": func(c *Config) { c.Validity.Router = 0 },
 		"validity.user":   func(c *Config) { c.Validity.User = 100 * 365 * 24 * time.Hour },

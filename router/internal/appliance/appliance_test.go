@@ -95,6 +95,8 @@ func TestNewRefuses(t *testing.T) {
 		"nobody said where the CA is": {ra, "directory: https://hq:8702\n", nil, "set ca and directory"},
 		"a prefix of somebody else":   {ra, ends + "site: {prefixes: [10.1.0.0/24, 10.2.0.0/24]}\n", ErrUncovered, "10.2.0.0/24"},
 		"a prefix that is too wide":   {ra, ends + "site: {prefixes: [10.1.0.0/16]}\n", ErrUncovered, "certificate of ra covers [10.1.0.0/23]"},
+		"a portal on the WAN":         {ra, ends + "portal: {listen: \"198.51.100.1:443\"}\n", ErrUncovered, "portal.listen: no certificate covers the prefix: 198.51.100.1 (the portal is for the LAN: take an address that this box has there, within [10.1.0.0/23])"},
+		"a redirection on the WAN":    {ra, ends + "portal: {listen: \"10.1.1.1:443\", http: \"198.51.100.1:80\"}\n", ErrUncovered, "portal.http"},
 		"a key log that others read":  {ra, ends, identity.ErrPermissions, "key log"},
 	} {
 		t.Run(name, func(t *testing.T) {

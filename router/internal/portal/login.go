@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ const (
 	maxUID      = 64
 	maxPassword = 1024
 	loginTime   = 35 * time.Second // waiting for a turn, and the login
+	maxRest     = 2 * time.Second  // of a turn; what took longer has waited for the network
 )
 
 // sessionAge is how long a browser keeps the cookie: longer than a day's work. Without the login it opens nothing.
@@ -34,10 +36,11 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
 		p.fail(w, r, v, saidForged)
 		return
 	}
-	if !p.logins.Allow(r.RemoteAddr, v.now) {
+	if !p.logins.Allow(r.RemoteAddr, v.now) || !p.begin(v.from) {
 		p.fail(w, r, v, saidTooOften)
 		return
 	}
+	defer p.finish(v.from)
 	var token, uid, password, peer []byte
 	body, s := readForm(w, r, map[string]*[]byte{"csrf": &token, "uid": &uid, "password": &password, "peer": &peer})
 	defer clear(body)
@@ -77,6 +80,23 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
+// begin says whether nobody else at an address is logging in: each has one place in the queue.
+func (p *Portal) begin(a netip.Addr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.trying[a] {
+		return false
+	}
+	p.trying[a] = true
+	return true
+}
+
+func (p *Portal) finish(a netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.trying, a)
+}
+
 // try logs in; nil: it worked.
 func (p *Portal) try(ctx context.Context, l Login, v visit) *said {
 	ctx, cancel := context.WithTimeout(ctx, loginTime)
@@ -103,7 +123,8 @@ func refusal(err error) string {
 	return err.Error()
 }
 
-// inTurn runs f when a turn is free. Turns are few, so that derivations leave cores to packets, and the queue is short.
+// inTurn runs f when a turn is free. Turns are few, so that derivations leave cores to packets, and the queue is short. A turn that led to nothing
+// stays taken as long again as it took: whoever tries passwords has half of what people have who know theirs. The answer does not wait for that.
 func (p *Portal) inTurn(ctx context.Context, f func() error) error {
 	if p.waiting.Add(1) > loginQueue {
 		p.waiting.Add(-1)
@@ -114,8 +135,13 @@ func (p *Portal) inTurn(ctx context.Context, f func() error) error {
 	if err != nil {
 		return errTurns // they have waited as long as a login may take
 	}
-	defer p.turns.Release(1)
-	return f()
+	began := time.Now()
+	if err = f(); err != nil {
+		time.AfterFunc(min(time.Since(began), maxRest), func() { p.turns.Release(1) })
+		return err
+	}
+	p.turns.Release(1)
+	return nil
 }
 
 // logout ends the session and the calls of whoever's it is.

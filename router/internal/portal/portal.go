@@ -111,6 +111,9 @@ type Portal struct {
 	refused  atomic.Uint64 // connections
 	https    net.Listener
 	http     net.Listener
+
+	mu     sync.Mutex
+	trying map[netip.Addr]bool // addresses from which a login is going on
 }
 
 // New opens the listeners, which Run closes.
@@ -145,7 +148,7 @@ func newPortal(c Config) (*Portal, error) {
 		return nil, err
 	}
 	p := &Portal{
-		c: c, sessions: s, conns: limit.NewRates(connRate, connBurst, hostBits), logins: limit.NewRates(loginRate, loginBurst, hostBits),
+		c: c, sessions: s, trying: make(map[netip.Addr]bool), conns: limit.NewRates(connRate, connBurst, hostBits), logins: limit.NewRates(loginRate, loginBurst, hostBits),
 		// Half of the cores are left to packets, whoever tries passwords.
 		turns: semaphore.NewWeighted(int64(max(1, runtime.NumCPU()/2))),
 	}

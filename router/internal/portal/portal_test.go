@@ -24,7 +24,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"twinkey/directory/client"
 	"twinkey/pkg/twincert"
@@ -531,6 +534,53 @@ func TestLoginsOfOneAddress(t *testing.T) {
 	if res := w.browser("10.1.1.4").login("alice", "secret"); res.Code != http.StatusSeeOther {
 		t.Errorf("from another address: %d", res.Code)
 	}
+}
+
+// Whoever sends the form again while it is being looked at has one place in the queue.
+func TestOneTryAtATime(t *testing.T) {
+	w := newWorld(t)
+	b, again, other := w.browser("10.1.1.3"), w.browser("10.1.1.3"), w.browser("10.1.1.4")
+	form := url.Values{"csrf": {again.token("/login")}, "uid": {"alice"}, "password": {"secret"}, "peer": {"rb"}}
+	begun, hold := make(chan struct{}), make(chan struct{})
+	w.desk.during = func(Login) { close(begun); <-hold }
+	first := make(chan int, 1)
+	go func() { first <- b.login("alice", "secret").Code }()
+	<-begun
+	if res := again.do(http.MethodPost, "/login", form); res.Code != http.StatusTooManyRequests {
+		t.Errorf("a second time: %d", res.Code)
+	}
+	if !w.p.begin(netip.MustParseAddr(other.from)) {
+		t.Error("another address cannot")
+	}
+	close(hold)
+	if code := <-first; code != http.StatusSeeOther {
+		t.Errorf("the first: %d", code)
+	}
+	if w.desk.during = nil; again.do(http.MethodPost, "/login", form).Code != http.StatusSeeOther {
+		t.Error("afterwards it is refused still")
+	}
+}
+
+// Tries that fail get half of the time that those have which succeed.
+func TestFailuresRest(t *testing.T) {
+	w := newWorld(t)
+	synctest.Test(t, func(t *testing.T) {
+		for name, tt := range map[string]struct {
+			err  error
+			want time.Duration
+		}{"right": {nil, 10 * time.Second}, "wrong": {errDenied, 19 * time.Second}} {
+			p := must(newPortal(w.p.c))
+			p.turns = semaphore.NewWeighted(1)
+			start := time.Now()
+			for range 10 {
+				_ = p.inTurn(t.Context(), func() error { time.Sleep(time.Second); return tt.err })
+			}
+			if took := time.Since(start); took != tt.want {
+				t.Errorf("%s: ten took %v, not %v", name, took, tt.want)
+			}
+			time.Sleep(maxRest)
+		}
+	})
 }
 
 // Few logins at once, a short queue, and whoever finds it full is told so at once.
