@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -185,6 +186,63 @@ func TestRoutes(t *testing.T) {
 		if res.StatusCode != http.StatusNotFound && res.StatusCode != http.StatusMethodNotAllowed {
 			t.Errorf("%s is served: %s", path, res.Status)
 		}
+	}
+}
+
+// Where strangers are to have no certificates, routers' portals have theirs all the same.
+func TestACMEForRoutersAlone(t *testing.T) {
+	c := configOf(t.TempDir(), hierarchy(t))
+	c.ACME = false
+	a := open(t, c)
+	defer func() { _ = a.Close() }()
+	base, client := server(t, a)
+	if code, b := get(t, client, base+"/acme/acme/directory"); code/100 == 2 {
+		t.Errorf("strangers: %d %s", code, b)
+	}
+	if code, b := get(t, client, base+PortalACME+"directory"); code != http.StatusOK {
+		t.Errorf("routers: %d %s", code, b)
+	}
+}
+
+// What is a router's is signed neither for whoever answers in the network under it, nor asked there.
+func TestReservedNames(t *testing.T) {
+	c := configOf(t.TempDir(), hierarchy(t))
+	c.Reserved = func(name string) (bool, error) { return name == "127.0.0.1" || name == "ra", nil }
+	a := open(t, c)
+	defer func() { _ = a.Close() }()
+	asked := false
+	web := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	defer web.Close()
+	o := &outside{stepacme.NewClient(), a.reserved}
+	if _, err := o.Get(web.URL + challengePath + "x"); !errors.Is(err, ErrReserved) {
+		t.Errorf("http-01: %v", err)
+	}
+	if _, err := o.LookupTxt("_acme-challenge.ra"); !errors.Is(err, ErrReserved) {
+		t.Errorf("dns-01: %v", err)
+	}
+	if _, err := o.TLSDial("tcp", web.Listener.Addr().String(), nil); !errors.Is(err, ErrReserved) || asked {
+		t.Errorf("tls-alpn-01: %v", err)
+	}
+	p := &posted{posts.Answer}
+	if _, err := p.LookupTxt("_acme-challenge.www.example"); !errors.Is(err, ErrReserved) {
+		t.Errorf("dns-01 of a router: %v", err)
+	}
+	if _, err := p.TLSDial("tcp", web.Listener.Addr().String(), nil); !errors.Is(err, ErrReserved) {
+		t.Errorf("tls-alpn-01 of a router: %v", err)
+	}
+	for _, raw := range []string{web.URL + challengePath + "x", web.URL + "/", "http://[::1]/x", "::"} {
+		if _, err := p.Get(raw); err == nil || asked {
+			t.Errorf("%s: %v, asked: %v", raw, err, asked)
+		}
+	}
+	// Nor by a certificate that was validated as something else.
+	for _, cert := range []*x509.Certificate{{DNSNames: []string{"www.example", "ra"}}, {IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, {Subject: pkix.Name{CommonName: "ra"}}} {
+		if err := a.reserved(namesOf(cert)...); !errors.Is(err, ErrReserved) {
+			t.Errorf("%v: %v", namesOf(cert), err)
+		}
+	}
+	if err := a.reserved("www.example", "192.0.2.1"); err != nil {
+		t.Error(err)
 	}
 }
 

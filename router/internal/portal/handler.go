@@ -53,6 +53,11 @@ func (p *Portal) handler() http.Handler {
 		for k, v := range policyHeaders {
 			w.Header().Set(k, v)
 		}
+		if !p.asks.Allow(r.RemoteAddr, time.Now()) {
+			retryAfter(w, time.Second)
+			http.Error(w, "too many requests from your device", http.StatusTooManyRequests)
+			return
+		}
 		// A name that is not ours and leads here: an attacker's, whose page would be of the same origin as ours.
 		if !slices.Contains(p.hosts, r.Host) {
 			http.Error(w, "the portal is at "+p.URL(), http.StatusMisdirectedRequest)

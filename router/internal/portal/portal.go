@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +32,8 @@ const (
 	maxPlainOfAddr = 8
 	connRate       = 10 // TLS handshakes a second of one address
 	connBurst      = 40
+	askRate        = 20 // requests a second of one address; a page is two, and made anew every few seconds
+	askBurst       = 100
 	loginRate      = rate.Limit(1) / 3 // logins a second of one address
 	loginBurst     = 6                 // slips of a finger
 	loginQueue     = 32                // logins that wait: at some 0.3 s each it is what people still wait for
@@ -105,6 +109,7 @@ type Portal struct {
 	sessions *sessions
 	hosts    []string // of URLs that mean us
 	conns    *limit.Rates
+	asks     *limit.Rates
 	logins   *limit.Rates
 	turns    *semaphore.Weighted
 	waiting  atomic.Int64
@@ -148,7 +153,7 @@ func newPortal(c Config) (*Portal, error) {
 		return nil, err
 	}
 	p := &Portal{
-		c: c, sessions: s, trying: make(map[netip.Addr]bool), conns: limit.NewRates(connRate, connBurst, hostBits), logins: limit.NewRates(loginRate, loginBurst, hostBits),
+		c: c, sessions: s, trying: make(map[netip.Addr]bool), conns: limit.NewRates(connRate, connBurst, hostBits), asks: limit.NewRates(askRate, askBurst, hostBits), logins: limit.NewRates(loginRate, loginBurst, hostBits),
 		// Half of the cores are left to packets, whoever tries passwords.
 		turns: semaphore.NewWeighted(int64(max(1, runtime.NumCPU()/2))),
 	}
@@ -321,12 +326,9 @@ func (p *Portal) Refused() uint64 { return p.refused.Load() }
 // fingerprint is a certificate's SHA-256 as people compare it: in groups.
 func fingerprint(der []byte) string {
 	sum := sha256.Sum256(der)
-	text := ""
-	for i := 0; i < len(sum); i += 2 {
-		if i > 0 {
-			text += " "
-		}
-		text += fmt.Sprintf("%02x%02x", sum[i], sum[i+1])
+	var groups []string
+	for pair := range slices.Chunk(sum[:], 2) {
+		groups = append(groups, fmt.Sprintf("%x", pair))
 	}
-	return text
+	return strings.Join(groups, " ")
 }

@@ -583,6 +583,23 @@ func TestFailuresRest(t *testing.T) {
 	})
 }
 
+// Whatever is asked costs something.
+func TestRequestsOfOneAddress(t *testing.T) {
+	w := newWorld(t)
+	b, refused := w.browser("10.1.1.3"), 0
+	for range askBurst + 50 {
+		if res := b.do(http.MethodGet, "/", nil); res.Code == http.StatusTooManyRequests {
+			refused++
+		}
+	}
+	if refused < 40 {
+		t.Errorf("%d were refused", refused)
+	}
+	if res := w.browser("10.1.1.4").do(http.MethodGet, "/", nil); res.Code != http.StatusOK {
+		t.Errorf("from another address: %d", res.Code)
+	}
+}
+
 // Few logins at once, a short queue, and whoever finds it full is told so at once.
 func TestTurns(t *testing.T) {
 	w := newWorld(t)
