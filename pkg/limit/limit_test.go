@@ -46,6 +46,18 @@ func TestRatesOnALAN(t *testing.T) {
 	}
 }
 
+func TestLeft(t *testing.T) {
+	l, now := NewRates(1, 1, 128), time.Now()
+	for range 3 {
+		if !l.Left("192.0.2.1:1", now) {
+			t.Fatal("looking took one")
+		}
+	}
+	if !l.Allow("192.0.2.1:1", now) || l.Left("192.0.2.1:1", now) || !l.Left("192.0.2.2:1", now) {
+		t.Error("it was not taken from whom it was taken")
+	}
+}
+
 // What comes beyond the limits is closed and counted; a place that is given back can be taken.
 func TestListener(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")

@@ -30,6 +30,15 @@ func NewRates(limit rate.Limit, burst, bits6 int) *Rates {
 
 // Allow takes one from the bucket of whoever is at remote, an address and port as http.Request has it.
 func (l *Rates) Allow(remote string, now time.Time) bool {
+	return l.ask(remote, func(r *rate.Limiter) bool { return r.AllowN(now, 1) }, now)
+}
+
+// Left says whether there is one to take.
+func (l *Rates) Left(remote string, now time.Time) bool {
+	return l.ask(remote, func(r *rate.Limiter) bool { return r.TokensAt(now) >= 1 }, now)
+}
+
+func (l *Rates) ask(remote string, f func(*rate.Limiter) bool, now time.Time) bool {
 	a, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return false
@@ -48,7 +57,7 @@ func (l *Rates) Allow(remote string, now time.Time) bool {
 		r = rate.NewLimiter(l.limit, l.burst)
 		l.by[addr] = r
 	}
-	return r.AllowN(now, 1)
+	return f(r)
 }
 
 // shrink keeps the table bounded: those go that have their full allowance, which is as

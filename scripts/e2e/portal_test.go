@@ -399,6 +399,14 @@ func TestPortalSaysWhatIsTheMatter(t *testing.T) {
 		return nil
 	}))
 	mustNotPing(t, c, alice)
+	// Somebody guesses bob's password, not at the portal: for a while he himself does not get in, and reads until when.
+	check(t, os.WriteFile(filepath.Join(c.Dir, "guess.password"), []byte("guess"), 0o600))
+	for range 10 {
+		if _, err := c.Router(ctx, lab.SiteA, "login", "bob", "--address", bob.String(), "--peer", lab.SiteB.Name, "--password-file", filepath.Join(c.Dir, "guess.password")); err == nil {
+			t.Fatal("a guess was right")
+		}
+	}
+	try(client(t, c, root, bob), "bob", "correct horse", http.StatusTooManyRequests, "Locked after too many wrong tries")
 	check(t, c.Directory.Stop())
 	try(client(t, c, root, bob), "bob", "correct horse", http.StatusServiceUnavailable, "directory cannot be reached")
 	log, err := os.ReadFile(c.Routers[lab.SiteA.Name].Log)

@@ -20,5 +20,6 @@
 //
 // No page needs JavaScript, and none is allowed (Content-Security-Policy). Nothing is loaded from elsewhere, nothing is to be kept by
 // a browser. Before a password costs a key derivation a place in a short queue is needed, and before that a token of the address's
-// bucket; what is derived beside each other leaves half of the cores to packets.
+// bucket; what is derived beside each other leaves half of the cores to packets. Of wrong passwords there may be fewer than would have
+// the directory lock the router.
 package portal

@@ -41,6 +41,10 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
 		return
 	}
 	defer p.finish(v.from)
+	if !p.wrong.Left(r.RemoteAddr, v.now) || p.wrongs.TokensAt(v.now) < 1 {
+		p.fail(w, r, v, saidWrongs)
+		return
+	}
 	var token, uid, password, peer []byte
 	body, s := readForm(w, r, map[string]*[]byte{"csrf": &token, "uid": &uid, "password": &password, "peer": &peer})
 	defer clear(body)
@@ -62,7 +66,11 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
 	case !slices.Contains(p.c.Router.Peers(), l.Peer):
 		s = &saidNoPeer
 	default:
-		s = p.try(r.Context(), l, v)
+		if s = p.try(r.Context(), l, v); s != nil && s.guess {
+			now := time.Now()
+			p.wrong.Allow(r.RemoteAddr, now)
+			p.wrongs.AllowN(now, 1)
+		}
 	}
 	clear(body) // before anything is written to a browser that may be slow
 	if s != nil {

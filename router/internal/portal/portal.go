@@ -36,8 +36,14 @@ const (
 	askBurst       = 100
 	loginRate      = rate.Limit(1) / 3 // logins a second of one address
 	loginBurst     = 6                 // slips of a finger
-	loginQueue     = 32                // logins that wait: at some 0.3 s each it is what people still wait for
-	hostBits       = 128               // of an IPv6 address: on a LAN every host has one of its own
+	// The directory locks a router from which a hundred logins fail in a quarter of an hour, and for ever longer. Strangers on the LAN
+	// must not be able to bring that about: the portal stays below, one address far below.
+	failRate     = rate.Limit(1) / 30
+	failBurst    = 60
+	failRateAddr = rate.Limit(1) / 60
+	failBurstOf  = 10
+	loginQueue   = 32  // logins that wait: at some 0.3 s each it is what people still wait for
+	hostBits     = 128 // of an IPv6 address: on a LAN every host has one of its own
 
 	headerTimeout = 5 * time.Second // handshake and header
 	readTimeout   = 10 * time.Second
@@ -111,6 +117,8 @@ type Portal struct {
 	conns    *limit.Rates
 	asks     *limit.Rates
 	logins   *limit.Rates
+	wrong    *limit.Rates  // logins that failed, of one address
+	wrongs   *rate.Limiter // of all
 	turns    *semaphore.Weighted
 	waiting  atomic.Int64
 	refused  atomic.Uint64 // connections
@@ -154,6 +162,7 @@ func newPortal(c Config) (*Portal, error) {
 	}
 	p := &Portal{
 		c: c, sessions: s, trying: make(map[netip.Addr]bool), conns: limit.NewRates(connRate, connBurst, hostBits), asks: limit.NewRates(askRate, askBurst, hostBits), logins: limit.NewRates(loginRate, loginBurst, hostBits),
+		wrong: limit.NewRates(failRateAddr, failBurstOf, hostBits), wrongs: rate.NewLimiter(failRate, failBurst),
 		// Half of the cores are left to packets, whoever tries passwords.
 		turns: semaphore.NewWeighted(int64(max(1, runtime.NumCPU()/2))),
 	}

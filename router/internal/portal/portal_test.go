@@ -30,6 +30,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"twinkey/directory/client"
+	"twinkey/pkg/limit"
 	"twinkey/pkg/twincert"
 	"twinkey/router/internal/authn"
 	"twinkey/router/internal/engine"
@@ -421,7 +422,7 @@ func TestUniformAnswer(t *testing.T) {
 	read := func(err error, user, password string) string {
 		t.Helper()
 		w.desk.err = err
-		w.p.logins = newWorld(t).p.logins
+		w.p.logins, w.p.wrong = limit.NewRates(1000, 1000, hostBits), limit.NewRates(1000, 1000, hostBits)
 		b := w.browser("10.1.1.3")
 		res := b.login(user, password)
 		if res.Code != http.StatusForbidden || !strings.Contains(res.Body.String(), "UserID or password is wrong") {
@@ -533,6 +534,43 @@ func TestLoginsOfOneAddress(t *testing.T) {
 	}
 	if res := w.browser("10.1.1.4").login("alice", "secret"); res.Code != http.StatusSeeOther {
 		t.Errorf("from another address: %d", res.Code)
+	}
+}
+
+// What fails is counted for the address and for all, so that nobody on the LAN brings about that the directory locks the router; what
+// succeeds, or fails for another reason, is not.
+func TestFailuresAreFew(t *testing.T) {
+	w := newWorld(t)
+	at := func(i int) *browser { return w.browser(netip.AddrFrom4([4]byte{10, 1, 2, byte(i)}).String()) }
+	generous := func() { w.p.logins = limit.NewRates(1000, 1000, hostBits) }
+	generous()
+	for range 2 * failBurstOf {
+		at(1).login("alice", "wrong")
+	}
+	if w.desk.tried != failBurstOf {
+		t.Errorf("one address could try %d times", w.desk.tried)
+	}
+	if res := at(1).login("alice", "secret"); res.Code != http.StatusTooManyRequests || !strings.Contains(res.Body.String(), "Too many wrong passwords") {
+		t.Errorf("and then: %d %s", res.Code, res.Body)
+	}
+	w.desk.err = policy.ErrDenied
+	for range 2 * failBurstOf {
+		at(2).login("alice", "secret")
+	}
+	w.desk.err = nil
+	if res := at(2).login("alice", "secret"); res.Code != http.StatusSeeOther {
+		t.Errorf("after refusals that are no guesses: %d", res.Code)
+	}
+	w.desk.tried = 0
+	for i := range 2 * failBurst {
+		at(10+i).login("bob", "wrong")
+	}
+	if w.desk.tried != failBurst-failBurstOf {
+		t.Errorf("all addresses together could try %d times more", w.desk.tried)
+	}
+	const window = 15 * 60 // seconds, and failures, of directory/internal/store
+	if most := failBurst + int(failRate*window); most >= 100 {
+		t.Errorf("%d failures in a quarter of an hour would lock the router", most)
 	}
 }
 

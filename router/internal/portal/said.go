@@ -21,28 +21,30 @@ type said struct {
 	Title, Text string
 	status      int
 	after       time.Duration // not sooner; zero: whenever they like
+	guess       bool          // the directory counts it as a try at a password
 }
 
 // What is said whatever the password.
 var (
-	saidForged   = said{"This form did not come from this page", "Nothing was done. Open the page anew and try again; your browser must accept cookies.", http.StatusForbidden, 0}
-	saidUnread   = said{"That could not be read", "Nothing was done. Open the page anew and try again.", http.StatusBadRequest, 0}
-	saidTooLong  = said{"That is too long", "No UserID and no password have so many characters.", http.StatusRequestEntityTooLarge, 0}
-	saidEmpty    = said{"Something is missing", "Both UserID and password are needed.", http.StatusBadRequest, 0}
-	saidTooOften = said{"Too many tries from your device", "Wait a few seconds, then try once more.", http.StatusTooManyRequests, 3 * time.Second}
-	saidBusy     = said{"Too many people are logging in right now", "Nothing is wrong with your password. Try again in a few seconds.", http.StatusServiceUnavailable, 5 * time.Second}
-	saidEnded    = said{"You are logged out", "What was open is closed: your session has ended.", http.StatusOK, 0}
-	saidNoPeer   = said{"That site is not known", "Choose one of the sites in the list.", http.StatusBadRequest, 0}
+	saidForged   = said{Title: "This form did not come from this page", Text: "Nothing was done. Open the page anew and try again; your browser must accept cookies.", status: http.StatusForbidden}
+	saidUnread   = said{Title: "That could not be read", Text: "Nothing was done. Open the page anew and try again.", status: http.StatusBadRequest}
+	saidTooLong  = said{Title: "That is too long", Text: "No UserID and no password have so many characters.", status: http.StatusRequestEntityTooLarge}
+	saidEmpty    = said{Title: "Something is missing", Text: "Both UserID and password are needed.", status: http.StatusBadRequest}
+	saidTooOften = said{Title: "Too many tries from your device", Text: "Wait a few seconds, then try once more.", status: http.StatusTooManyRequests, after: 3 * time.Second}
+	saidWrongs   = said{Title: "Too many wrong passwords", Text: "Nobody can try more for the moment, so that nobody can guess. Wait a minute, then try once more.", status: http.StatusTooManyRequests, after: time.Minute}
+	saidBusy     = said{Title: "Too many people are logging in right now", Text: "Nothing is wrong with your password. Try again in a few seconds.", status: http.StatusServiceUnavailable, after: 5 * time.Second}
+	saidEnded    = said{Title: "You are logged out", Text: "What was open is closed: your session has ended.", status: http.StatusOK}
+	saidNoPeer   = said{Title: "That site is not known", Text: "Choose one of the sites in the list.", status: http.StatusBadRequest}
 )
 
 // saidWrong is the one answer for everything that has to do with who somebody is: a wrong password, an unknown user, one whom
 // this router may not serve.
-var saidWrong = said{"UserID or password is wrong", "Check both: capital letters count. After too many wrong tries you would have to wait.", http.StatusForbidden, 0}
+var saidWrong = said{Title: "UserID or password is wrong", Text: "Check both: capital letters count. After too many wrong tries you would have to wait.", status: http.StatusForbidden, guess: true}
 
 // explain says what a failed login means for the person in front of it. other: somebody else is logged in from the same address.
 func explain(err error, peer string, other bool, now time.Time) said {
 	say := func(status int, after time.Duration, title, format string, a ...any) said {
-		return said{title, fmt.Sprintf(format, a...), status, after}
+		return said{Title: title, Text: fmt.Sprintf(format, a...), status: status, after: after}
 	}
 	switch {
 	case errors.Is(err, authn.ErrBusy), errors.Is(err, client.ErrTooMany), errors.Is(err, errTurns):
