@@ -30,8 +30,10 @@ const (
 	maxConnsOfAddr = 16
 	maxPlain       = 64 // at the HTTP listener
 	maxPlainOfAddr = 8
-	connRate       = 10 // TLS handshakes a second of one address
+	connRate       = 10 // connections a second of one address; with TLS each costs a signature
 	connBurst      = 40
+	connRateAll    = 200 // of all addresses
+	connBurstAll   = 600
 	askRate        = 20 // requests a second of one address; a page is two, and made anew every few seconds
 	askBurst       = 100
 	loginRate      = rate.Limit(1) / 3 // logins a second of one address
@@ -114,7 +116,6 @@ type Portal struct {
 	c        Config
 	sessions *sessions
 	hosts    []string // of URLs that mean us
-	conns    *limit.Rates
 	asks     *limit.Rates
 	logins   *limit.Rates
 	wrong    *limit.Rates  // logins that failed, of one address
@@ -161,7 +162,7 @@ func newPortal(c Config) (*Portal, error) {
 		return nil, err
 	}
 	p := &Portal{
-		c: c, sessions: s, trying: make(map[netip.Addr]bool), conns: limit.NewRates(connRate, connBurst, hostBits), asks: limit.NewRates(askRate, askBurst, hostBits), logins: limit.NewRates(loginRate, loginBurst, hostBits),
+		c: c, sessions: s, trying: make(map[netip.Addr]bool), asks: limit.NewRates(askRate, askBurst, hostBits), logins: limit.NewRates(loginRate, loginBurst, hostBits),
 		wrong: limit.NewRates(failRateAddr, failBurstOf, hostBits), wrongs: rate.NewLimiter(failRate, failBurst),
 		// Half of the cores are left to packets, whoever tries passwords.
 		turns: semaphore.NewWeighted(int64(max(1, runtime.NumCPU()/2))),
@@ -223,10 +224,10 @@ func (p *Portal) Run(ctx context.Context) error {
 			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, BaseContext: func(net.Listener) context.Context { return ctx }}
 	}
 	servers := []*http.Server{server(p.handler())}
-	listeners := []net.Listener{tls.NewListener(&paced{limit.NewListener(p.https, maxConns, maxConnsOfAddr, &p.refused), p}, p.tls())}
+	listeners := []net.Listener{tls.NewListener(p.paced(p.https, maxConns, maxConnsOfAddr), p.tls())}
 	if p.http != nil {
 		servers = append(servers, server(http.HandlerFunc(p.redirect)))
-		listeners = append(listeners, limit.NewListener(p.http, maxPlain, maxPlainOfAddr, &p.refused))
+		listeners = append(listeners, p.paced(p.http, maxPlain, maxPlainOfAddr))
 	}
 	var wg sync.WaitGroup
 	for i, srv := range servers {
@@ -253,19 +254,25 @@ func (p *Portal) Run(ctx context.Context) error {
 	return nil
 }
 
-// paced bounds how often an address may begin a handshake.
+// paced bounds how many connections there are and how often they may be made.
+func (p *Portal) paced(l net.Listener, all, each int) net.Listener {
+	return &paced{limit.NewListener(l, all, each, &p.refused), limit.NewRates(connRate, connBurst, hostBits), rate.NewLimiter(connRateAll, connBurstAll), &p.refused}
+}
+
 type paced struct {
 	net.Listener
-	p *Portal
+	each    *limit.Rates
+	all     *rate.Limiter
+	refused *atomic.Uint64
 }
 
 func (l *paced) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
-		if err != nil || l.p.conns.Allow(c.RemoteAddr().String(), time.Now()) {
+		if now := time.Now(); err != nil || l.each.Allow(c.RemoteAddr().String(), now) && l.all.AllowN(now, 1) {
 			return c, err
 		}
-		l.p.refused.Add(1)
+		l.refused.Add(1)
 		_ = c.Close()
 	}
 }

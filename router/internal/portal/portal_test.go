@@ -718,6 +718,38 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
+// Handshakes of one address are so many a second, whoever closes them quickly.
+func TestPaced(t *testing.T) {
+	p := newWorld(t).p
+	inner := must(net.Listen("tcp", "127.0.0.1:0"))
+	l := p.paced(inner, maxConns, maxConnsOfAddr)
+	accepted := make(chan int)
+	go func() {
+		n := 0
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				break
+			}
+			n++
+			_ = c.Close()
+		}
+		accepted <- n
+	}()
+	for range 2 * connBurst {
+		c, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Read(make([]byte, 1)) // until it is closed
+		_ = c.Close()
+	}
+	_ = inner.Close()
+	if n := <-accepted; n < connBurst || n >= 2*connBurst || p.Refused() != uint64(2*connBurst-n) { //nolint:gosec // small
+		t.Errorf("%d of %d were accepted, %d counted as refused", n, 2*connBurst, p.Refused())
+	}
+}
+
 // Over real sockets: the certificate, HTTP/1.1, the limit of connections, and an end that waits for nobody.
 func TestServe(t *testing.T) {
 	d := &desk{}

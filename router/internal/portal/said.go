@@ -77,5 +77,5 @@ func explain(err error, peer string, other bool, now time.Time) said {
 	case errors.Is(err, context.DeadlineExceeded):
 		return say(http.StatusGatewayTimeout, 0, "It took too long", "Nothing is wrong with your password, but %s did not answer in time. Try again in a minute.", peer)
 	}
-	return say(http.StatusBadGateway, 0, "The call to "+peer+" did not come up", "Your password is right. Try again in a minute; if it stays so, the operator finds the reason in this router's log.")
+	return say(http.StatusBadGateway, 0, "The call to "+peer+" did not come up", "Try again in a minute; if it stays so, the operator finds the reason in this router's log.")
 }
