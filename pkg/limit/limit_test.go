@@ -58,6 +58,20 @@ func TestLeft(t *testing.T) {
 	}
 }
 
+func TestWait(t *testing.T) {
+	l, now, a := NewRates(2, 1, 64), time.Now(), netip.MustParseAddr("192.0.2.1")
+	if d := l.Wait(a, now); d != 0 {
+		t.Errorf("the first waits %v", d)
+	}
+	d := l.Wait(a, now)
+	if d <= 400*time.Millisecond || d > 500*time.Millisecond {
+		t.Errorf("the second waits %v", d)
+	}
+	if d := l.Wait(a, now.Add(d+time.Millisecond)); d != 0 {
+		t.Errorf("after the wait it waits %v", d)
+	}
+}
+
 // What comes beyond the limits is closed and counted; a place that is given back can be taken.
 func TestListener(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")

@@ -43,21 +43,42 @@ func (l *Rates) ask(remote string, f func(*rate.Limiter) bool, now time.Time) bo
 	if err != nil {
 		return false
 	}
-	addr := a.Addr().Unmap().WithZone("")
-	if addr.Is6() {
-		if p, err := addr.Prefix(l.bits6); err == nil {
-			addr = p.Addr()
-		}
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r, ok := l.by[addr]
+	return f(l.of(a.Addr(), now))
+}
+
+// Wait takes one from the bucket of an address, or says how long it is until there is one.
+func (l *Rates) Wait(a netip.Addr, now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Wait(l.of(a, now), now)
+}
+
+// Wait takes one from r, or says how long it is until there is one.
+func Wait(r *rate.Limiter, now time.Time) time.Duration {
+	if r.AllowN(now, 1) {
+		return 0
+	}
+	missing := 1 - r.TokensAt(now)
+	return max(time.Duration(missing/float64(r.Limit())*float64(time.Second)), time.Millisecond)
+}
+
+// of is the bucket of an address. mu is held.
+func (l *Rates) of(a netip.Addr, now time.Time) *rate.Limiter {
+	a = a.Unmap().WithZone("")
+	if a.Is6() {
+		if p, err := a.Prefix(l.bits6); err == nil {
+			a = p.Addr()
+		}
+	}
+	r, ok := l.by[a]
 	if !ok {
 		l.shrink(now)
 		r = rate.NewLimiter(l.limit, l.burst)
-		l.by[addr] = r
+		l.by[a] = r
 	}
-	return f(r)
+	return r
 }
 
 // shrink keeps the table bounded: those go that have their full allowance, which is as

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"twinkey/directory/client"
+	"twinkey/pkg/limit"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/handshake"
 	"twinkey/proto/secret"
@@ -224,7 +225,7 @@ func (s *Server) sign(r *request) (any, error) {
 		return nil, &Error{Code: CodeInvalid, Message: fmt.Sprintf("a handshake hash has %d bytes, not %d", hashLen, len(in.Hash))}
 	}
 	now := time.Now()
-	if d := pause(e.signs, now); d > 0 {
+	if d := limit.Wait(e.signs, now); d > 0 {
 		return nil, &Error{Code: CodeBusy, Message: "too many tunnels", RetryAfter: d}
 	}
 	if err := s.c.Trust.Fresh(now); err != nil { // as for a user who logs in at this router: who may be revoked gets no new call

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 
 	"twinkey/directory/client"
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/limit"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 	"twinkey/router/internal/engine"
@@ -68,6 +70,9 @@ type Config struct {
 
 // Server is the router's side. Safe for concurrent use.
 type Server struct {
+	// Refused are connections beyond the limits.
+	Refused atomic.Uint64
+
 	c     Config
 	desk  *desk
 	news  *news
@@ -119,7 +124,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, c *tls.Config) error
 		}
 	})
 	defer stop()
-	if err := srv.Serve(tls.NewListener(newLimited(l), c)); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(tls.NewListener(limit.NewListener(l, maxConns, maxConnsOfAddr, &s.Refused), c)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving clients: %w", err)
 	}
 	for _, e := range s.desk.all() { // timers are not to fire in a router that has stopped

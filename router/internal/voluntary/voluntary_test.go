@@ -293,12 +293,6 @@ func TestLimiter(t *testing.T) {
 	if d := l.wait(a(70_000), now); d <= 0 || d > time.Second {
 		t.Errorf("beyond all that may be: waits %s", d)
 	}
-	for n := range 3 * maxAddresses {
-		l.wait(a(n), now)
-	}
-	if len(l.by) > maxAddresses {
-		t.Errorf("%d addresses are remembered", len(l.by))
-	}
 	// Neighbours in an IPv6 network are one; it is theirs to choose addresses.
 	now = now.Add(time.Hour)
 	refused := false
