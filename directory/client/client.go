@@ -119,6 +119,13 @@ func (c *Client) Release(ctx context.Context, uid string, auth secret.Key) (Rele
 	return out, err
 }
 
+// Reseal changes a user's password. It fails as Release does where the old proof or the user is not good, with
+// ErrConflict if the user has other keys by now than those that were sealed, with ErrInvalid if what the new
+// password yields is not taken. r.Auth stays the caller's to wipe.
+func (c *Client) Reseal(ctx context.Context, r Reseal) error {
+	return c.call(ctx, "changing a password", http.MethodPost, PathReseal, r, nil)
+}
+
 // ReportCalls tells what became of calls of the calling router. Of records that it has told before, by their numbers in this run,
 // nothing is noted again.
 func (c *Client) ReportCalls(ctx context.Context, run string, records []CallRecord) error {

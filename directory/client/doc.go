@@ -15,6 +15,8 @@
 //	GET     /v1/revocations             ca, router   []Revocation
 //	POST    /v1/login/params            router       how to stretch a user's password
 //	POST    /v1/login/release           router       proof in, sealed keys out
+//	POST    /v1/login/reseal            router       proof of the old password, what the new one yields
+//	POST    /v1/calls                   router       what became of its calls
 //
 // A refusal is {"error":{"code","message","retry_after_ms"}}; the code alone decides what
 // the caller sees (see Error). Refusals that concern a user are all alike: whether the

@@ -83,6 +83,7 @@ type Change struct {
 	Users        []UserRecord   `json:"users,omitempty"`
 	Bundles      []BundleRecord `json:"bundles,omitempty"`
 	Routers      []RouterRecord `json:"routers,omitempty"`
+	Disable      []string       `json:"disable,omitempty"` // UIDs who may not log in any more; what is kept of them stays as it is. Unknown ones are no failure
 	Revocations  []Revocation   `json:"revocations,omitempty"`
 	CRL          []byte         `json:"crl,omitempty"` // DER; left alone if older than the one stored
 }
@@ -136,6 +137,17 @@ type Release struct {
 	Certificate []byte `json:"certificate"` // user's twin certificate, DER; the ad of Sealed
 	Sealed      []byte `json:"sealed"`      // opens with keybundle.Open and the user's seal key
 	Group       string `json:"group,omitempty"`
+}
+
+// Reseal changes a user's password: the same keys for the same certificate, sealed anew. All that the new
+// password yields was derived by the router; neither password comes here.
+type Reseal struct {
+	UID      string           `json:"uid"`
+	Auth     []byte           `json:"auth"` // proves the old password
+	ID       twincert.ID      `json:"id"`   // of the certificate that was released with the keys
+	Params   keybundle.Params `json:"params"`
+	Verifier []byte           `json:"verifier"`
+	Sealed   []byte           `json:"sealed"`
 }
 
 // What a CallRecord tells.

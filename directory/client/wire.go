@@ -55,6 +55,7 @@ const (
 	PathRevocations = "/v1/revocations"
 	PathParams      = "/v1/login/params"
 	PathRelease     = "/v1/login/release"
+	PathReseal      = "/v1/login/reseal"
 	PathCalls       = "/v1/calls"
 )
 

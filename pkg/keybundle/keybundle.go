@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/chacha20poly1305"
@@ -25,11 +26,36 @@ const (
 	version   = 1
 )
 
+// What DefaultParams cost: RFC 9106's second recommended option, on one thread.
+const (
+	DefaultTime      = 3
+	DefaultMemoryKiB = 64 << 10
+)
+
+// Len is the length of a bundle in bytes.
+const Len = 1 + chacha20poly1305.NonceSizeX + 2*keyLen + chacha20poly1305.Overhead
+
+// minPassword is the least length of a user's password, in bytes. Argon2id makes guessing
+// dear, not impossible.
+const minPassword = 8
+
 // Errors.
 var (
 	ErrParams = errors.New("password parameters out of bounds")
 	ErrOpen   = errors.New("the bundle does not open with this password, or belongs to another certificate")
+	ErrWeak   = errors.New("the password is too weak")
 )
+
+// CheckPassword is the rule for new passwords, wherever one is chosen. It fails with ErrWeak.
+func CheckPassword(uid string, password []byte) error {
+	switch {
+	case len(password) < minPassword:
+		return fmt.Errorf("%w: it is shorter than %d bytes", ErrWeak, minPassword)
+	case strings.EqualFold(string(password), uid):
+		return fmt.Errorf("%w: it is the UserID", ErrWeak)
+	}
+	return nil
+}
 
 // Params say how a password becomes a key (RFC 9106).
 type Params struct {
@@ -47,9 +73,14 @@ func (p Params) Check() error {
 	return nil
 }
 
+// Weaker says whether p costs a guesser less time or memory than least does.
+func (p Params) Weaker(least Params) bool {
+	return p.Time < least.Time || p.MemoryKiB < least.MemoryKiB
+}
+
 // DefaultParams draws a salt for RFC 9106's second recommended option on one thread.
 func DefaultParams(rand io.Reader) (Params, error) {
-	p := Params{Salt: make([]byte, SaltLen), Time: 3, MemoryKiB: 64 << 10, Threads: 1}
+	p := Params{Salt: make([]byte, SaltLen), Time: DefaultTime, MemoryKiB: DefaultMemoryKiB, Threads: 1}
 	if _, err := io.ReadFull(rand, p.Salt); err != nil {
 		return Params{}, fmt.Errorf("drawing a salt: %w", err)
 	}
@@ -103,7 +134,7 @@ func Seal(rand io.Reader, k Private, sealKey secret.Key, ad []byte) ([]byte, err
 	if err != nil {
 		return nil, fmt.Errorf("sealing keys: %w", err)
 	}
-	out := make([]byte, 1+chacha20poly1305.NonceSizeX, 1+chacha20poly1305.NonceSizeX+2*keyLen+chacha20poly1305.Overhead)
+	out := make([]byte, 1+chacha20poly1305.NonceSizeX, Len)
 	out[0] = version
 	if _, err := io.ReadFull(rand, out[1:]); err != nil {
 		return nil, fmt.Errorf("sealing keys: %w", err)
@@ -116,7 +147,7 @@ func Seal(rand io.Reader, k Private, sealKey secret.Key, ad []byte) ([]byte, err
 // Open is the inverse of Seal. Whatever is wrong it fails with ErrOpen.
 func Open(bundle []byte, sealKey secret.Key, ad []byte) (Private, error) {
 	const head = 1 + chacha20poly1305.NonceSizeX
-	if len(bundle) != head+2*keyLen+chacha20poly1305.Overhead || bundle[0] != version {
+	if len(bundle) != Len || bundle[0] != version {
 		return Private{}, ErrOpen
 	}
 	aead, err := chacha20poly1305.NewX(sealKey.Bytes())

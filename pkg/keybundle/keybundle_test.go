@@ -128,3 +128,36 @@ func BenchmarkDerive(b *testing.B) {
 		}
 	}
 }
+
+func TestCheckPassword(t *testing.T) {
+	for _, tt := range []struct {
+		uid, password string
+		weak          bool
+	}{
+		{"alice", "", true}, {"alice", "1234567", true}, {"alice", "12345678", false}, {"alice", "häschen", false},
+		{"caroline", "caroline", true}, {"caroline", "CAROLINE", true}, {"caroline", "caroline1", false}, {"bob", "bob", true},
+	} {
+		if err := keybundle.CheckPassword(tt.uid, []byte(tt.password)); errors.Is(err, keybundle.ErrWeak) != tt.weak || tt.weak != (err != nil) {
+			t.Errorf("%q of %s: %v", tt.password, tt.uid, err)
+		}
+	}
+}
+
+func TestWeaker(t *testing.T) {
+	usual, err := keybundle.DefaultParams(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		p, least keybundle.Params
+		want     bool
+	}{
+		{usual, usual, false}, {usual, keybundle.Params{}, false},
+		{keybundle.Params{Time: 2, MemoryKiB: 256 << 10}, usual, true}, {keybundle.Params{Time: 16, MemoryKiB: 32 << 10}, usual, true},
+		{keybundle.Params{Time: 4, MemoryKiB: 65 << 10}, usual, false},
+	} {
+		if got := tt.p.Weaker(tt.least); got != tt.want {
+			t.Errorf("%+v beside %+v: %v", tt.p, tt.least, got)
+		}
+	}
+}

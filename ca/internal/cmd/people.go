@@ -41,7 +41,7 @@ appear in the directory together, or none of them does.`,
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		what := strings.Fields(use)[0] + " user " + args[0]
-		password, err := readPassword(c, *file)
+		password, err := readPassword(c, args[0], *file)
 		if err != nil {
 			return cli.Fail(cli.ExitUsage, what, err, "")
 		}

@@ -21,13 +21,10 @@ import (
 	"twinkey/pkg/cli"
 	"twinkey/pkg/config"
 	"twinkey/pkg/identity"
+	"twinkey/pkg/keybundle"
 )
 
 const defaultDir = "/var/lib/twinkey-ca"
-
-// minPassword is the least length of a user's password, in bytes. Argon2id makes guessing
-// dear, not impossible.
-const minPassword = 8
 
 // Main runs the command line of this process and returns its exit code.
 func Main() int { return cli.Main(Root()) }
@@ -141,9 +138,9 @@ func asking(c *cobra.Command, dir, what string, f func(a *api.Admin) error) erro
 	return nil
 }
 
-// readPassword reads a user's password from a file, of which a last line end does not
+// readPassword reads the password of uid from a file, of which a last line end does not
 // count, or asks for it twice.
-func readPassword(c *cobra.Command, file string) ([]byte, error) {
+func readPassword(c *cobra.Command, uid, file string) ([]byte, error) {
 	var b []byte
 	var err error
 	switch {
@@ -160,8 +157,9 @@ func readPassword(c *cobra.Command, file string) ([]byte, error) {
 	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
 		b = b[:len(b)-1]
 	}
-	if len(b) < minPassword {
-		return nil, fmt.Errorf("the password is shorter than %d bytes", minPassword)
+	if err := keybundle.CheckPassword(uid, b); err != nil {
+		clear(b)
+		return nil, err
 	}
 	return b, nil
 }

@@ -41,7 +41,7 @@ func (d *Desk) RevokeUser(ctx context.Context, actor, uid, reason string) (Revok
 		}
 		u.Revoked, u.RevokedBy, u.Reason = d.now(), actor, reason
 		in.Effects.Users = []ledger.User{u}
-		in.Change.Users = []client.UserRecord{{UID: u.UID, Group: u.Group, Params: u.Params, Verifier: u.Verifier, Disabled: true}}
+		in.Change.Disable = []string{uid}
 		n, err = d.revokeCerts(tx, in, "user", uid, twincert.User, reason)
 		return err
 	})

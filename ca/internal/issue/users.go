@@ -112,7 +112,7 @@ func (d *Desk) certifyUser(ctx context.Context, actor, what string, r UserReques
 	if err != nil {
 		return ledger.Cert{}, fmt.Errorf("%s: %w", what, err)
 	}
-	in.Effects.Users = []ledger.User{{UID: r.UID, Group: r.Group, Params: r.Params, Verifier: r.Verifier, Serial: cert.Serial, Created: d.now()}}
+	in.Effects.Users = []ledger.User{{UID: r.UID, Group: r.Group, Serial: cert.Serial, Created: d.now()}}
 	in.Effects.Certs = []ledger.Cert{cert}
 	in.Change.Certificates = d.certRecords(cert)
 	in.Change.Users = []client.UserRecord{{UID: r.UID, Group: r.Group, Params: r.Params, Verifier: r.Verifier}}

@@ -137,6 +137,12 @@ func (d *directory) apply(c client.Change) error {
 	for _, u := range c.Users {
 		d.users[u.UID] = u
 	}
+	for _, uid := range c.Disable {
+		if u, ok := d.users[uid]; ok {
+			u.Disabled = true
+			d.users[uid] = u
+		}
+	}
 	for _, r := range c.Bundles {
 		d.bundles[r.UID] = r
 	}

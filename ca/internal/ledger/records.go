@@ -6,20 +6,18 @@ import (
 	"time"
 
 	"twinkey/directory/client"
-	"twinkey/pkg/keybundle"
 )
 
-// User is a person who logs in at a router.
+// User is a person who logs in at a router. What the password is checked against is not here: users change it at a
+// router, and the directory alone knows what holds.
 type User struct {
-	UID       string           `json:"uid"`
-	Group     string           `json:"group"`
-	Params    keybundle.Params `json:"params"`
-	Verifier  []byte           `json:"verifier"` // what the directory has too; to disable the user it is sent again
-	Serial    string           `json:"serial"`   // of the newest certificate
-	Created   time.Time        `json:"created"`
-	Revoked   time.Time        `json:"revoked,omitzero"`
-	RevokedBy string           `json:"revoked_by,omitempty"`
-	Reason    string           `json:"reason,omitempty"`
+	UID       string    `json:"uid"`
+	Group     string    `json:"group"`
+	Serial    string    `json:"serial"` // of the newest certificate
+	Created   time.Time `json:"created"`
+	Revoked   time.Time `json:"revoked,omitzero"`
+	RevokedBy string    `json:"revoked_by,omitempty"`
+	Reason    string    `json:"reason,omitempty"`
 }
 
 // Active says whether the user may log in as far as the CA is concerned.

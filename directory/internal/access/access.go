@@ -10,6 +10,7 @@ import (
 	"twinkey/directory/client"
 	"twinkey/directory/internal/store"
 	"twinkey/pkg/identity"
+	"twinkey/pkg/keybundle"
 	"twinkey/pkg/twincert"
 )
 
@@ -66,6 +67,8 @@ func Who(cs *tls.ConnectionState) (Caller, error) {
 // Policy is what an operator can set.
 type Policy struct {
 	Lockout store.Lockout
+	// Least is what a password that a user chooses must cost a guesser; the salt does not count.
+	Least keybundle.Params
 }
 
 // Guard answers for a register. Safe for concurrent use.

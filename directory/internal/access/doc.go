@@ -23,4 +23,8 @@
 //	r/ROUTER       all of a router's failures
 //
 // A right password clears the user's count, not the router's.
+//
+// A user who changes the password proves the old one in the same way, with the same counts and
+// locks. That the new sealed keys open with the new password only the router can tell, to whom
+// the user gave both.
 package access

@@ -68,11 +68,39 @@ func fakeParams(key []byte, uid string) (keybundle.Params, error) {
 // password, the user is not disabled and the certificate is valid. Every failure that
 // concerns the user is the same client.ErrDenied and counts; too many are client.ErrLocked
 // (LockedError). Nothing is handed out unless that it was could be written down.
-func (g *Guard) Release(ctx context.Context, c Caller, uid string, auth secret.Key) (client.Release, error) {
-	if err := twincert.CheckName(uid); err != nil {
-		return client.Release{}, fmt.Errorf("%w: uid: %w", client.ErrInvalid, err)
+func (g *Guard) Release(ctx context.Context, c Caller, uid string, auth secret.Key) (out client.Release, err error) {
+	err = g.proved(ctx, c, uid, auth, func(l *login, r client.Release) error {
+		out = r
+		l.w.Audit(store.AuditRelease, uid, fmt.Sprintf("keys of certificate %s to router %s", l.bundle.ID, l.router.Name))
+		return nil
+	})
+	if err != nil {
+		return client.Release{}, err
 	}
-	var out client.Release
+	return out, nil
+}
+
+// Reseal changes uid's password: what proves the old one, and everything else that a release needs, is checked as for
+// a release, and fails and counts alike. Record of the user, sealed keys and audit record change together.
+func (g *Guard) Reseal(ctx context.Context, c Caller, r client.Reseal, auth secret.Key) error {
+	if err := store.CheckReseal(r, g.policy.Least); err != nil {
+		return err
+	}
+	return g.proved(ctx, c, r.UID, auth, func(l *login, _ client.Release) error {
+		if err := l.w.Reseal(r); err != nil {
+			return err
+		}
+		l.w.Audit(store.AuditPassword, r.UID, fmt.Sprintf("changed by the user at router %s; keys of certificate %s sealed anew", l.router.Name, r.ID))
+		return nil
+	})
+}
+
+// proved runs then, in the transaction that checks, for a router and a user to whom uid's keys may be released. What
+// then does is kept with the cleared count of failures, or not at all.
+func (g *Guard) proved(ctx context.Context, c Caller, uid string, auth secret.Key, then func(*login, client.Release) error) error {
+	if err := twincert.CheckName(uid); err != nil {
+		return fmt.Errorf("%w: uid: %w", client.ErrInvalid, err)
+	}
 	var refused error // kept, with its count, and then returned
 	err := g.reg.Write(ctx, c.URI, func(w *store.Writer) error {
 		router, err := w.TrustedRouter(c.Router, g.Verify)
@@ -94,8 +122,11 @@ func (g *Guard) Release(ctx context.Context, c Caller, uid string, auth secret.K
 			}
 			return refused
 		}
-		if out, err = l.prove(auth); err == nil {
-			w.Audit(store.AuditRelease, uid, fmt.Sprintf("keys of certificate %s to router %s", l.bundle.ID, router.Name))
+		out, err := l.prove(auth)
+		if err == nil {
+			if err := then(&l, out); err != nil {
+				return err
+			}
 			return w.DeleteThrottle(l.key)
 		}
 		if errors.Is(err, store.ErrDamaged) {
@@ -107,10 +138,7 @@ func (g *Guard) Release(ctx context.Context, c Caller, uid string, auth secret.K
 	if err == nil {
 		err = refused
 	}
-	if err != nil {
-		return client.Release{}, err
-	}
-	return out, nil
+	return err
 }
 
 // login is one try.

@@ -120,6 +120,7 @@ func (s *Server) Handler() http.Handler {
 		"GET " + client.PathRevocations:       {access.Read, s.revocations},
 		"POST " + client.PathParams:           {access.Own, s.params},
 		"POST " + client.PathRelease:          {access.Own, s.release},
+		"POST " + client.PathReseal:           {access.Own, s.reseal},
 		"POST " + client.PathCalls:            {access.Own, s.calls},
 		"GET " + client.PathWatch:             {access.Read, s.watch},
 	} {

@@ -3,7 +3,9 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"io"
 	"log/slog"
@@ -166,12 +168,53 @@ func TestADayOfTheDirectory(t *testing.T) {
 		t.Error("a proof stands in the log")
 	}
 
+	d.changesPassword(r, alice, proof, rel)
+
 	must(t, ca.Apply(ctx, d.company.Revoke("alice", twincert.User, alice.Twin.ID())))
 	if _, err := r.Release(ctx, "alice", proof.Auth); !errors.Is(err, client.ErrDenied) {
 		t.Errorf("after the revocation: %v", err)
 	}
 	if revs, err := r.Revoked(ctx); err != nil || len(revs) != 1 || revs[0].ID != alice.Twin.ID() || revs[0].Name != "alice" || revs[0].Role != twincert.User {
 		t.Errorf("%+v, %v", revs, err)
+	}
+}
+
+// changesPassword changes alice's to another one.
+func (d *directory) changesPassword(r *client.Client, alice storetest.User, proof keybundle.Proof, rel client.Release) {
+	d.t.Helper()
+	ctx := d.t.Context()
+	keys, err := keybundle.Open(rel.Sealed, proof.Seal, rel.Certificate)
+	must(d.t, err)
+	seal := func(old secret.Key, password string, salt byte) (client.Reseal, keybundle.Proof) {
+		p := alice.Params
+		p.Salt = bytes.Repeat([]byte{salt}, keybundle.SaltLen)
+		is, err := keybundle.Derive([]byte(password), p)
+		must(d.t, err)
+		sealed, err := keybundle.Seal(rand.Reader, keys, is.Seal, rel.Certificate)
+		must(d.t, err)
+		return client.Reseal{UID: "alice", Auth: bytes.Clone(old.Bytes()), ID: alice.Twin.ID(), Params: p, Verifier: keybundle.Verifier(is.Auth.Bytes()), Sealed: sealed}, is
+	}
+	there, is := seal(proof.Auth, "another secret", 1)
+	must(d.t, r.Reseal(ctx, there))
+	if _, err := r.Release(ctx, "alice", proof.Auth); !errors.Is(err, client.ErrDenied) {
+		d.t.Errorf("the old password: %v", err)
+	}
+	got, err := r.Release(ctx, "alice", is.Auth)
+	must(d.t, err)
+	if _, err := keybundle.Open(got.Sealed, is.Seal, got.Certificate); err != nil {
+		d.t.Errorf("the new password: %v", err)
+	}
+	if err := r.Reseal(ctx, there); !errors.Is(err, client.ErrDenied) {
+		d.t.Errorf("the same again: %v", err)
+	}
+	for _, secret := range [][]byte{is.Auth.Bytes(), is.Seal.Bytes(), there.Sealed} {
+		if strings.Contains(d.log.String(), string(secret)) || strings.Contains(d.log.String(), base64.StdEncoding.EncodeToString(secret)) {
+			d.t.Error("something of a password stands in the log")
+		}
+	}
+	ca, _ := d.as("twinkey://ca")
+	if err := ca.Reseal(ctx, there); !errors.Is(err, client.ErrDenied) {
+		d.t.Errorf("the CA changes a password: %v", err)
 	}
 }
 

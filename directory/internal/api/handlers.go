@@ -29,7 +29,7 @@ func (s *Server) apply(r *request) (any, error) {
 	}
 	s.Changes.Add(1)
 	s.log.Info("change-applied", "change", c.ChangeID, "for", c.Actor, "revision", rev, "certificates", len(c.Certificates), "users", len(c.Users),
-		"bundles", len(c.Bundles), "groups", len(c.Groups), "routers", len(c.Routers), "revocations", len(c.Revocations), "crl", c.CRL != nil)
+		"bundles", len(c.Bundles), "groups", len(c.Groups), "routers", len(c.Routers), "disabled", len(c.Disable), "revocations", len(c.Revocations), "crl", c.CRL != nil)
 	return client.AppliedBody{Applied: true, Revision: rev}, nil
 }
 
@@ -116,6 +116,20 @@ func (s *Server) release(r *request) (any, error) {
 	s.Released.Add(1)
 	s.log.Info("keys-released", "uid", in.UID, "router", r.who.Router)
 	return out, nil
+}
+
+func (s *Server) reseal(r *request) (any, error) {
+	var in client.Reseal
+	if err := r.decode(client.MaxBody, &in); err != nil {
+		return nil, err
+	}
+	auth := secret.New(in.Auth)
+	defer auth.Wipe()
+	if err := s.guard.Reseal(r.ctx(), r.who, in, auth); err != nil {
+		return nil, err
+	}
+	s.log.Info("password-changed", "uid", in.UID, "router", r.who.Router)
+	return nil, nil //nolint:nilnil // no answer, no error
 }
 
 // watch streams until the watcher goes, may no longer watch, or does not read.

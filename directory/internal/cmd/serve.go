@@ -80,7 +80,7 @@ func serve(ctx context.Context, h home, s Settings, log *slog.Logger) (err error
 	guard := access.New(reg, func() (roots, intermediates []*x509.Certificate) {
 		b := id.Bundle()
 		return b.Roots, b.Intermediates
-	}, access.Policy{Lockout: s.Lockout.policy()})
+	}, access.Policy{Lockout: s.Lockout.policy(), Least: s.Password.least()})
 	srv := api.New(reg, guard, watch.New(reg, s.Heartbeat, s.Watchers), log)
 
 	l, err := net.Listen("tcp", string(s.Listen))

@@ -8,6 +8,7 @@ import (
 
 	"twinkey/directory/internal/store"
 	"twinkey/pkg/config"
+	"twinkey/pkg/keybundle"
 )
 
 // Settings is the file directory.yaml.
@@ -18,6 +19,17 @@ type Settings struct {
 	Heartbeat time.Duration     `yaml:"heartbeat" doc:"Longest silence on a watch, 5s at most; shorter tells routers sooner that the directory is gone." default:"4s"`
 	Watchers  int               `yaml:"watchers" doc:"How many may watch at once." default:"4096"`
 	Lockout   Lockout           `yaml:"lockout" doc:"When failed logins lock."`
+	Password  Password          `yaml:"password" doc:"What guessing a password that a user has chosen must cost at least; routers of this version take 3 passes over 64MiB."`
+}
+
+// Password is its section on what guessing a password costs (Argon2id, RFC 9106).
+type Password struct {
+	Time   uint32      `yaml:"time" doc:"Passes." default:"3"`
+	Memory config.Size `yaml:"memory" doc:"Memory." default:"64MiB"`
+}
+
+func (p Password) least() keybundle.Params {
+	return keybundle.Params{Time: p.Time, MemoryKiB: uint32(p.Memory >> 10)} //nolint:gosec // checked to be small
 }
 
 // Lockout is its section on failed logins.
@@ -52,6 +64,8 @@ func (s Settings) check() error {
 		{"lockout.window", s.Lockout.Window > 0, "must be more than nothing"},
 		{"lockout.lock", s.Lockout.Lock > 0, "must be more than nothing"},
 		{"lockout.max-lock", s.Lockout.MaxLock >= s.Lockout.Lock, "must not be less than lock"},
+		{"password.time", s.Password.Time <= keybundle.DefaultTime, fmt.Sprintf("must not be more than the %d that routers take: nobody could change a password", keybundle.DefaultTime)},
+		{"password.memory", s.Password.Memory <= keybundle.DefaultMemoryKiB<<10, fmt.Sprintf("must not be more than the %s that routers take: nobody could change a password", config.Size(keybundle.DefaultMemoryKiB<<10))},
 	} {
 		if !c.ok {
 			return config.Wrong(c.key, errors.New(c.why))

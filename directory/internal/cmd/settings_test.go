@@ -5,6 +5,7 @@ import (
 
 	"twinkey/directory/internal/store"
 	"twinkey/pkg/config"
+	"twinkey/pkg/keybundle"
 )
 
 func TestSettingsAreDocumented(t *testing.T) {
@@ -14,6 +15,9 @@ func TestSettingsAreDocumented(t *testing.T) {
 	s, err := loadSettings(t.TempDir() + "/none.yaml")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got, want := s.Password.least(), (keybundle.Params{Time: keybundle.DefaultTime, MemoryKiB: keybundle.DefaultMemoryKiB}); got.Weaker(want) || want.Weaker(got) {
+		t.Errorf("passwords must cost %+v, routers take %+v", got, want)
 	}
 	if got, want := s.Lockout.policy(), store.DefaultLockout(); got != want {
 		t.Errorf("defaults %+v, the store's are %+v", got, want)

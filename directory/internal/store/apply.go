@@ -64,7 +64,7 @@ func (r *Register) Applied(ctx context.Context, changeID string) (rev client.Rev
 func (w *Writer) apply(k *checked) error {
 	// Certificates and groups first, the rest refers to them; revocations last, so that
 	// nothing of this change outlives them.
-	for _, step := range []func(*checked) error{w.applyCertificates, w.applyGroups, w.applyUsers, w.applyBundles, w.applyRouters, w.applyRevocations, w.applyCRL} {
+	for _, step := range []func(*checked) error{w.applyCertificates, w.applyGroups, w.applyUsers, w.applyBundles, w.applyRouters, w.applyDisable, w.applyRevocations, w.applyCRL} {
 		if err := step(k); err != nil {
 			return err
 		}
@@ -125,6 +125,26 @@ func (w *Writer) applyUsers(k *checked) error {
 			detail += ", disabled"
 		}
 		w.Audit(AuditUser, u.UID, detail)
+	}
+	return nil
+}
+
+// applyDisable closes logins. Whoever is not known here, in a copy from before they were added, cannot log in
+// anyway: a revocation is not refused for that.
+func (w *Writer) applyDisable(k *checked) error {
+	for _, uid := range k.Disable {
+		u, ok, err := w.User(uid)
+		if err != nil {
+			return err
+		}
+		if !ok || u.Disabled {
+			continue
+		}
+		u.Disabled = true
+		if err := put(w.tx, Users, uid, u); err != nil {
+			return err
+		}
+		w.Audit(AuditUser, uid, "group "+u.Group+", disabled")
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func check(c client.Change) (*checked, error) {
 		}
 		k.certs = append(k.certs, row)
 	}
-	for _, f := range []func(client.Change) error{checkGroups, checkUsers, checkBundles, checkRouters, checkRevocations} {
+	for _, f := range []func(client.Change) error{checkGroups, checkUsers, checkBundles, checkRouters, checkDisable, checkRevocations} {
 		if err := f(c); err != nil {
 			return nil, err
 		}
@@ -147,6 +147,15 @@ func checkRouters(c client.Change) error {
 	for _, r := range c.Routers {
 		if err := twincert.CheckName(r.Name); err != nil {
 			return invalid("router %q: %w", r.Name, err)
+		}
+	}
+	return nil
+}
+
+func checkDisable(c client.Change) error {
+	for _, uid := range c.Disable {
+		if err := twincert.CheckName(uid); err != nil {
+			return invalid("user %q: %w", uid, err)
 		}
 	}
 	return nil

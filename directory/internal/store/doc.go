@@ -24,8 +24,8 @@
 //	                                      itself and all before it (chain.go)
 //	throttles     user, pair or router    failed logins and locks
 //
-// A revision is a change that watchers can see. Logins leave audit records and throttles
-// but make no revision.
+// A revision is a change that watchers can see. Logins and changed passwords leave audit
+// records and throttles but make no revision: certificates stay what they are.
 //
 // Left out: removal of expired certificates and of their revocations.
 package store

@@ -56,6 +56,7 @@ const (
 	AuditCRL         = "crl"
 	AuditSite        = "site"
 	AuditRelease     = "release"
+	AuditPassword    = "password"
 	AuditDenied      = "denied"
 	AuditLocked      = "locked"
 	AuditRestore     = "restore"
@@ -64,7 +65,7 @@ const (
 
 // AuditKinds are all of them.
 func AuditKinds() []string {
-	return []string{AuditCertificate, AuditUser, AuditBundle, AuditGroup, AuditRouter, AuditRevoked, AuditCRL, AuditSite, AuditRelease, AuditDenied, AuditLocked, AuditRestore, AuditCall}
+	return []string{AuditCertificate, AuditUser, AuditBundle, AuditGroup, AuditRouter, AuditRevoked, AuditCRL, AuditSite, AuditRelease, AuditPassword, AuditDenied, AuditLocked, AuditRestore, AuditCall}
 }
 
 // change is what remains of an applied Change.

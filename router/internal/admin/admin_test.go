@@ -21,6 +21,7 @@ import (
 type desk struct {
 	login  admin.Login
 	hangup admin.Hangup
+	passwd admin.Passwd
 	loads  int
 	err    error
 }
@@ -41,6 +42,11 @@ func (d *desk) Login(_ context.Context, l admin.Login) (admin.Call, error) {
 func (d *desk) Hangup(_ context.Context, h admin.Hangup) (admin.Ended, error) {
 	d.hangup = h
 	return admin.Ended{Calls: []uint64{h.ID}}, d.err
+}
+
+func (d *desk) Passwd(_ context.Context, p admin.Passwd) error {
+	d.passwd = p
+	return d.err
 }
 
 func (d *desk) Reload(context.Context) error {
@@ -81,6 +87,10 @@ func TestClientAndServer(t *testing.T) {
 	page, _ := d.Portal(t.Context())
 	if got, err := c.Portal(t.Context()); err != nil || !reflect.DeepEqual(got, page) {
 		t.Errorf("portal %+v, %v", got, err)
+	}
+	passwd := admin.Passwd{User: "alice", Password: "p\"w", New: "é\x00"}
+	if err := c.Passwd(t.Context(), passwd); err != nil || d.passwd != passwd {
+		t.Errorf("passwd: %v; asked %+v", err, d.passwd)
 	}
 	login := admin.Login{User: "alice", Password: "p\"w\x00é", Address: netip.MustParseAddr("10.1.1.3"), Peer: "rb"}
 	if call, err := c.Login(t.Context(), login); err != nil || call.User != "alice" || d.login != login {

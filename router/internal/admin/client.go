@@ -48,6 +48,12 @@ func (c *Client) Hangup(ctx context.Context, h Hangup) (Ended, error) {
 	return call[Ended](ctx, c, http.MethodPost, "/hangup", h)
 }
 
+// Passwd implements Router.
+func (c *Client) Passwd(ctx context.Context, p Passwd) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/passwd", p)
+	return err
+}
+
 // Reload implements Router.
 func (c *Client) Reload(ctx context.Context) error {
 	_, err := call[struct{}](ctx, c, http.MethodPost, "/reload", nil)

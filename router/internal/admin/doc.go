@@ -5,6 +5,7 @@
 //	GET  /portal              Portal
 //	POST /login  Login        Call, once it is up
 //	POST /hangup Hangup       what ended
+//	POST /passwd Passwd       changes a user's password
 //	POST /reload              re-reads the configuration
 //
 // A failure is a JSON object {"error", "hint"} with a 4xx or 5xx status.

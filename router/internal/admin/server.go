@@ -65,6 +65,7 @@ func Serve(ctx context.Context, l net.Listener, r Router) error {
 	mux.HandleFunc("GET /portal", answer(func(ctx context.Context, _ struct{}) (Portal, error) { return r.Portal(ctx) }))
 	mux.HandleFunc("POST /login", answer(r.Login))
 	mux.HandleFunc("POST /hangup", answer(r.Hangup))
+	mux.HandleFunc("POST /passwd", answer(func(ctx context.Context, p Passwd) (struct{}, error) { return struct{}{}, r.Passwd(ctx, p) }))
 	mux.HandleFunc("POST /reload", answer(func(ctx context.Context, _ struct{}) (struct{}, error) { return struct{}{}, r.Reload(ctx) }))
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	stop := context.AfterFunc(ctx, func() {

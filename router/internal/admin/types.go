@@ -155,6 +155,13 @@ type Login struct {
 	Peer     string     `json:"peer"`
 }
 
+// Passwd asks for another password of a user.
+type Passwd struct {
+	User     string `json:"user"`
+	Password string `json:"password"` //nolint:gosec // like that of Login
+	New      string `json:"new"`
+}
+
 // Hangup names calls to end: by ID, or all of a user's.
 type Hangup struct {
 	ID   uint64 `json:"id,omitempty"`
@@ -203,6 +210,7 @@ type Router interface {
 	Portal(context.Context) (Portal, error)
 	Login(context.Context, Login) (Call, error)
 	Hangup(context.Context, Hangup) (Ended, error)
+	Passwd(context.Context, Passwd) error
 	Reload(context.Context) error
 }
 

@@ -23,9 +23,11 @@ import (
 
 	"twinkey/directory/client"
 	"twinkey/pkg/identity"
+	"twinkey/pkg/keybundle"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 	"twinkey/router/internal/admin"
+	"twinkey/router/internal/authn"
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
@@ -245,6 +247,33 @@ func TestLoginErrors(t *testing.T) {
 			tt.what = tt.err.Error()
 		}
 		if !ok || e.Kind != tt.kind || e.What != tt.what || !strings.Contains(e.Hint, tt.hint) {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+}
+
+// What a change of password fails with says what there is to do, and of the old password what a login says.
+func TestPasswdErrors(t *testing.T) {
+	refused := func(code string) error { return fmt.Errorf("changing: %w", &client.Error{Code: code}) }
+	for name, tt := range map[string]struct {
+		err  error
+		uid  string
+		kind admin.Kind
+		hint string
+	}{
+		"weak":               {keybundle.ErrWeak, "alice", admin.KindConflict, "choose another one"},
+		"the same":           {authn.ErrSame, "alice", admin.KindConflict, "choose another one"},
+		"wrong password":     {refused(client.CodeDenied), "alice", admin.KindDenied, "check UserID and password"},
+		"locked":             {refused(client.CodeLocked), "alice", admin.KindDenied, "wait"},
+		"other keys":         {refused(client.CodeConflict), "alice", admin.KindConflict, "try again"},
+		"too cheap":          {refused(client.CodeInvalid), "alice", "", "directory.yaml"},
+		"no UserID":          {refused(client.CodeInvalid), "A b", admin.KindNotFound, "check UserID and password"},
+		"an old directory":   {refused(client.CodeNotFound), "alice", "", "upgrade it"},
+		"silence":            {refused(client.CodeUnavailable), "alice", admin.KindUnavailable, "is the directory running"},
+		"silence at the end": {fmt.Errorf("%w: %w", authn.ErrUncertain, refused(client.CodeUnavailable)), "alice", admin.KindUnavailable, "with the new password, and if"},
+	} {
+		e, ok := errors.AsType[*admin.Error](passwdError(tt.uid, tt.err))
+		if !ok || e.Kind != tt.kind || !strings.Contains(e.Hint, tt.hint) {
 			t.Errorf("%s: %+v", name, e)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"twinkey/directory/client"
+	"twinkey/pkg/keybundle"
+	"twinkey/pkg/twincert"
 	"twinkey/proto/esp"
 	"twinkey/router/internal/admin"
 	"twinkey/router/internal/authn"
@@ -183,6 +185,41 @@ func loginError(uid string, err error) error {
 		e.Kind, e.Hint = admin.KindNotFound, "`twinkey-router status` lists the routers under \"Wanted calls\""
 	case errors.Is(err, engine.ErrBusy):
 		e.Kind, e.Hint = admin.KindConflict, "end that call first: twinkey-router logout "+uid
+	}
+	return e
+}
+
+// Passwd implements admin.Router. Calls that are up stay up: their keys are the same.
+func (a *Appliance) Passwd(ctx context.Context, p admin.Passwd) error {
+	ctx, cancel := context.WithTimeout(ctx, loginTime)
+	defer cancel()
+	old, chosen := []byte(p.Password), []byte(p.New)
+	defer clear(old)
+	defer clear(chosen)
+	err := authn.ChangePassword(ctx, a.dir, a.gate, a.trust, p.User, old, chosen)
+	if err == nil {
+		a.log.Info("password changed", "user", p.User)
+		return nil
+	}
+	return passwdError(p.User, err)
+}
+
+// passwdError is loginError, and what a change of password can fail with besides.
+func passwdError(uid string, err error) error {
+	e := &admin.Error{What: err.Error()}
+	switch {
+	case errors.Is(err, keybundle.ErrWeak), errors.Is(err, authn.ErrSame):
+		e.Kind, e.Hint = admin.KindConflict, "choose another one; nothing was changed"
+	case errors.Is(err, client.ErrConflict):
+		e.Kind, e.Hint = admin.KindConflict, "the CA's operator has just given this user other keys: try again"
+	case errors.Is(err, client.ErrNotFound):
+		e.Hint = "the directory is of an older version, which changes no passwords: upgrade it, or have the operator do it by twinkey-ca user renew"
+	case errors.Is(err, client.ErrInvalid) && twincert.CheckName(uid) == nil:
+		e.Hint = "the operator sees under password: in directory.yaml what this directory asks for; nothing was changed"
+	case errors.Is(err, authn.ErrUncertain):
+		e.Kind, e.Hint = admin.KindUnavailable, "it may have been changed all the same: log in with the new password, and if that is refused with the old one"
+	default:
+		return loginError(uid, err)
 	}
 	return e
 }

@@ -17,16 +17,30 @@ import (
 // Login fetches and opens the sealed keys of uid. The password is read, never kept; the
 // keys in the credentials are the caller's to wipe. What the directory refuses comes as
 // client.ErrDenied or client.ErrLocked; ErrBusy says that too many others are at it.
-func Login(ctx context.Context, dir *client.Client, g *Gate, t *trust.Store, uid string, password []byte) (c native.Credentials, err error) {
+func Login(ctx context.Context, dir *client.Client, g *Gate, t *trust.Store, uid string, password []byte) (native.Credentials, error) {
+	proof, err := prove(ctx, dir, g, uid, password)
+	if err != nil {
+		return native.Credentials{}, err
+	}
+	defer proof.Wipe()
+	return unseal(ctx, dir, t, uid, proof)
+}
+
+// prove derives from a password what the directory and the sealed keys want to see. It is the caller's to wipe.
+func prove(ctx context.Context, dir *client.Client, g *Gate, uid string, password []byte) (keybundle.Proof, error) {
 	params, err := dir.LoginParams(ctx, uid)
 	if err != nil {
-		return c, fmt.Errorf("asking how to prove the password of %s: %w", uid, err)
+		return keybundle.Proof{}, fmt.Errorf("asking how to prove the password of %s: %w", uid, err)
 	}
 	proof, err := g.Derive(ctx, password, params)
 	if err != nil {
-		return c, fmt.Errorf("deriving the proof of %s: %w", uid, err)
+		return keybundle.Proof{}, fmt.Errorf("deriving the proof of %s: %w", uid, err)
 	}
-	defer proof.Wipe()
+	return proof, nil
+}
+
+// unseal has the keys of uid released and opens them.
+func unseal(ctx context.Context, dir *client.Client, t *trust.Store, uid string, proof keybundle.Proof) (c native.Credentials, err error) {
 	release, err := dir.Release(ctx, uid, proof.Auth)
 	if err != nil {
 		return c, fmt.Errorf("asking for the keys of %s: %w", uid, err)

@@ -37,11 +37,14 @@ type world struct {
 	ca  *x509.Certificate
 	key *ecdsa.PrivateKey
 
-	params  keybundle.Params
-	auth    []byte // that proves her password
-	release client.Release
-	code    string // of a refusal of Release; empty: it is granted
-	trust   *trust.Store
+	params   keybundle.Params
+	auth     []byte // that proves her password
+	verifier []byte // of what proves it
+	release  client.Release
+	code     string // of a refusal of Release; empty: it is granted
+	refuse   string // likewise of Reseal
+	changed  int    // how often Reseal was granted
+	trust    *trust.Store
 }
 
 const password = "correct horse battery staple"
@@ -57,6 +60,7 @@ func newWorld() *world {
 	w.trust.Heard(time.Now())
 	w.params = keybundle.Params{Salt: make([]byte, keybundle.SaltLen), Time: 1, MemoryKiB: 8 << 10, Threads: 1} // the least
 	w.auth = bytes.Clone(must(keybundle.Derive([]byte(password), w.params)).Auth.Bytes())
+	w.verifier = keybundle.Verifier(w.auth)
 	w.release = w.sealed(w.user("alice"))
 	return w
 }
@@ -107,10 +111,23 @@ func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		switch {
 		case w.code != "":
 			refuse(w.code)
-		case subtle.ConstantTimeCompare(in.Auth, w.auth) != 1:
+		case subtle.ConstantTimeCompare(keybundle.Verifier(in.Auth), w.verifier) != 1:
 			refuse(client.CodeDenied)
 		default:
 			_ = json.NewEncoder(out).Encode(w.release)
+		}
+	case client.PathReseal:
+		var in client.Reseal
+		_ = json.NewDecoder(r.Body).Decode(&in)
+		switch {
+		case w.refuse != "":
+			refuse(w.refuse)
+		case subtle.ConstantTimeCompare(keybundle.Verifier(in.Auth), keybundle.Verifier(w.auth)) != 1 || in.UID != "alice" || in.ID != must(twincert.Parse(w.release.Certificate)).ID():
+			refuse(client.CodeDenied)
+		default:
+			w.changed++
+			w.params, w.verifier, w.release.Sealed = in.Params, in.Verifier, in.Sealed
+			out.WriteHeader(http.StatusNoContent)
 		}
 	default:
 		refuse(client.CodeNotFound)

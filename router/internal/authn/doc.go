@@ -8,5 +8,12 @@
 //	                              ◄─────  certificate, sealed keys
 //	open with HKDF(master, "seal"), compare with the certificate
 //
-// Neither the password nor the sealing key leaves the router.
+// A change of the password goes on from there:
+//
+//	Argon2id over the new password, a salt of its own
+//	sealed anew: the same keys, for the same certificate
+//	Reseal uid, proof of the old, ──────► all of the above once more; no weaker than configured?
+//	       params, verifier, sealed       user, keys and audit record in one change
+//
+// Neither the passwords nor the sealing keys leave the router.
 package authn

@@ -1,14 +1,12 @@
 package cmd
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -263,37 +261,6 @@ the user's own keys. The password is asked for, or read from a file.`,
 		}, "CALL", "USER", "PEER", "TUNNEL", "SUITE", "ADDRESS")
 	}
 	return c
-}
-
-func readPassword(c *cobra.Command, file string) (string, error) {
-	if file == "" {
-		if !term.IsTerminal(int(os.Stdin.Fd())) {
-			return "", errors.New("there is no terminal to ask for a password: use --password-file")
-		}
-		if _, err := fmt.Fprint(c.ErrOrStderr(), "Password: "); err != nil {
-			return "", err
-		}
-		b, err := term.ReadPassword(int(os.Stdin.Fd()))
-		_, _ = fmt.Fprintln(c.ErrOrStderr())
-		return string(b), err
-	}
-	in := c.InOrStdin()
-	if file != "-" {
-		f, err := os.Open(file) //nolint:gosec // the user names it
-		if err != nil {
-			return "", err
-		}
-		defer f.Close()
-		in = f
-	}
-	line, err := bufio.NewReader(io.LimitReader(in, 4096)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
-	}
-	if line = strings.TrimRight(line, "\r\n"); line == "" {
-		return "", errors.New("it is empty")
-	}
-	return line, nil
 }
 
 func reload() *cobra.Command {

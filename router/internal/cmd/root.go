@@ -35,7 +35,7 @@ in at it. Enrol it once, write a short configuration, start it.`,
   # on a user's own machine, which then encrypts by itself
   twinkey-router client login alice --router 10.1.1.1 --fingerprint 5f3a...`,
 	})
-	root.AddCommand(enroll(), up(), status(), callsCommand(), topCommand(), hangup(), login(), logout(), portalCommand(), reload(), configCommand(), clientCommand())
+	root.AddCommand(enroll(), up(), status(), callsCommand(), topCommand(), hangup(), login(), logout(), passwd(), portalCommand(), reload(), configCommand(), clientCommand())
 	return root
 }
 

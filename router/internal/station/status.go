@@ -51,6 +51,9 @@ func (s *Station) Login(context.Context, admin.Login) (admin.Call, error) {
 	return admin.Call{}, errNoRouter
 }
 
+// Passwd implements admin.Router. A password is changed at a router, which the directory knows.
+func (s *Station) Passwd(context.Context, admin.Passwd) error { return errNoRouter }
+
 // Reload implements admin.Router.
 func (s *Station) Reload(context.Context) error { return errNoRouter }
 
