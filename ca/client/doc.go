@@ -8,6 +8,7 @@
 //	PUT     /twinkey/v1/http-01      router                  ChallengeAnswer for its portal's certificate, if the name may be its own
 //	POST    /acme/portal/...         router                  ACME (RFC 8555, RFC 8738), http-01 by the answers that were put
 //	GET     /twinkey/v1/trust        anybody                 Trust: roots, intermediates, endpoints
+//	POST    /twinkey/v1/close        router                  CloseRequest: sessions of users that have ended
 //
 // All keys are made here and stay here. The P-256 key signs the PKCS#10 request, which
 // proves its possession. An X25519 key cannot sign, so each of the two proves itself by a
@@ -17,6 +18,9 @@
 //
 // The transcript is a hash over everything that is asked for (Request.Transcript): a
 // proof is good for this request alone.
+//
+// A router whose policy says revoke_on_close proves in the same way that it held the data key of
+// the user whose session has ended (CloseProof), with a key of the CA that stays the same.
 //
 // The connection is TLS 1.3 and ends at whoever bears twinkey://ca under the pinned root;
 // host names do not count. What the CA answers is checked as a peer would check it

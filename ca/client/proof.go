@@ -5,6 +5,7 @@ import (
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 )
 
@@ -12,6 +13,7 @@ import (
 const (
 	LabelControl = "twinkey possession of control key"
 	LabelData    = "twinkey possession of data key"
+	labelClose   = "twinkey end of a session"
 )
 
 // Proof computes one proof of possession. Both ends compute it: the box with its private
@@ -30,4 +32,24 @@ func Proof(own *ecdh.PrivateKey, peer *ecdh.PublicKey, label string, transcript 
 	m := hmac.New(sha256.New, key)
 	m.Write(transcript)
 	return m.Sum(nil), nil
+}
+
+// CloseProof says that whoever has a user's data key saw the user's last call at a router end. Both ends compute it:
+// the router with the data key and the CA's key for this purpose (FetchCloseKey), the CA the other way round. It needs
+// no answer of the CA, so that the data key can be wiped at once, and names the router and the certificate, so that it
+// is good for nothing else. Showing it twice does no harm: a revocation is for good.
+func CloseProof(own *ecdh.PrivateKey, peer *ecdh.PublicKey, router string, certificate []byte) ([]byte, error) {
+	return Proof(own, peer, labelClose, hash([]byte("twinkey close 1"), []byte(router), certificate))
+}
+
+// hash is SHA-256 over parts, each with its length before it.
+func hash(parts ...[]byte) []byte {
+	h := sha256.New()
+	for _, part := range parts {
+		var n [4]byte
+		binary.BigEndian.PutUint32(n[:], uint32(len(part))) //nolint:gosec // parts are bounded by MaxRequest
+		h.Write(n[:])
+		h.Write(part)
+	}
+	return h.Sum(nil)
 }

@@ -1,10 +1,6 @@
 package client
 
-import (
-	"crypto/sha256"
-	"encoding/binary"
-	"time"
-)
+import "time"
 
 // The paths of the API.
 const (
@@ -13,6 +9,7 @@ const (
 	PathEnroll    = "/twinkey/v1/enroll"
 	PathRenew     = "/twinkey/v1/renew"
 	PathTrust     = "/twinkey/v1/trust"
+	PathClose     = "/twinkey/v1/close"
 	PathAnswer    = "/twinkey/v1/http-01"
 	// PathACME is the ACME directory for the certificates of routers' portals.
 	PathACME = "/acme/portal/directory"
@@ -59,6 +56,7 @@ type Answer struct {
 type Trust struct {
 	Roots         [][]byte `json:"roots"`
 	Intermediates [][]byte `json:"intermediates"`
+	Close         []byte   `json:"close,omitempty"` // X25519 key that CloseProof is made for
 	Endpoints
 }
 
@@ -75,6 +73,25 @@ type Endpoints struct {
 	DirectoryURL string `json:"directory_url,omitempty"`
 }
 
+// MaxClosed bounds the certificates of one CloseRequest.
+const MaxClosed = 100
+
+// Closed names a certificate that the last call at the asking router no longer stands on.
+type Closed struct {
+	Serial string `json:"serial"` // decimal
+	Proof  []byte `json:"proof"`  // CloseProof
+}
+
+// CloseRequest asks for certificates of users to be revoked.
+type CloseRequest struct {
+	Closed []Closed `json:"closed"`
+}
+
+// CloseAnswer says what was not revoked, and never will be for this router.
+type CloseAnswer struct {
+	Refused []string `json:"refused,omitempty"` // serials
+}
+
 // ErrorBody is a refusal.
 type ErrorBody struct {
 	Error struct {
@@ -87,12 +104,5 @@ type ErrorBody struct {
 // Transcript hashes all that is asked for, each part with its length before it. public is
 // the challenge's key.
 func (r *Request) Transcript(public []byte) []byte {
-	h := sha256.New()
-	for _, part := range [][]byte{[]byte("twinkey proof of possession 1"), []byte(r.Token), r.Cookie, public, r.CSR, r.Control, r.Data} {
-		var n [4]byte
-		binary.BigEndian.PutUint32(n[:], uint32(len(part))) //nolint:gosec // parts are bounded by MaxRequest
-		h.Write(n[:])
-		h.Write(part)
-	}
-	return h.Sum(nil)
+	return hash([]byte("twinkey proof of possession 1"), []byte(r.Token), r.Cookie, public, r.CSR, r.Control, r.Data)
 }

@@ -207,6 +207,9 @@ func (s *Server) users() ([]User, error) {
 			v := User{UID: u.UID, Group: u.Group, Serial: u.Serial, Created: u.Created, Revoked: u.Revoked, Reason: u.Reason}
 			c, _, cerr := tx.Cert(u.Serial)
 			v.NotAfter, v.State = c.NotAfter, state(u.Active(), c.NotAfter, now)
+			if u.Active() && !c.Revoked.IsZero() {
+				v.State, v.Revoked, v.Reason = StateClosed, c.Revoked, c.Reason
+			}
 			out, err = append(out, v), errors.Join(err, cerr)
 		}
 		return err

@@ -46,6 +46,7 @@ func (s *Server) public() (http.Handler, error) {
 	mux.HandleFunc("POST "+caclient.PathRenew, s.limited(s.renew))
 	mux.HandleFunc("PUT "+caclient.PathAnswer, s.limited(s.post))
 	mux.HandleFunc(authority.PortalACME, s.routersOnly(plain))
+	mux.HandleFunc("POST "+caclient.PathClose, s.limited(s.close))
 	mux.HandleFunc("GET "+caclient.PathTrust, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.trust()) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if !s.plain.Allow(r.RemoteAddr, time.Now()) {
@@ -114,9 +115,9 @@ func (s *Server) post(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := io.ReadAll(io.LimitReader(r.Body, caclient.MaxRequest+1))
+	b, err := body(r)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errBody, err)
+		return nil, err
 	}
 	var a caclient.ChallengeAnswer
 	dec := json.NewDecoder(bytes.NewReader(b))
@@ -156,11 +157,39 @@ func (s *Server) routersOnly(next http.Handler) http.HandlerFunc {
 	}
 }
 
-// proved reads a request and checks its proofs.
-func (s *Server) proved(r *http.Request) (*caclient.Request, issue.Keys, error) {
+func (s *Server) close(r *http.Request) (any, error) {
+	name, leaf, err := s.routerOf(r)
+	if err != nil {
+		return nil, err
+	}
+	b, err := body(r)
+	if err != nil {
+		return nil, err
+	}
+	closed, err := enroll.ParseClose(b)
+	if err != nil {
+		return nil, err
+	}
+	refused, err := s.cfg.CA.Desk.Close(r.Context(), name, leaf, closed)
+	if err != nil {
+		return nil, err
+	}
+	return caclient.CloseAnswer{Refused: refused}, nil
+}
+
+func body(r *http.Request) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r.Body, caclient.MaxRequest+1))
 	if err != nil {
-		return nil, issue.Keys{}, fmt.Errorf("%w: %w", errBody, err)
+		return nil, fmt.Errorf("%w: %w", errBody, err)
+	}
+	return b, nil
+}
+
+// proved reads a request and checks its proofs.
+func (s *Server) proved(r *http.Request) (*caclient.Request, issue.Keys, error) {
+	b, err := body(r)
+	if err != nil {
+		return nil, issue.Keys{}, err
 	}
 	req, err := enroll.Parse(b)
 	if err != nil {
@@ -211,6 +240,7 @@ func (s *Server) trust() caclient.Trust {
 	return caclient.Trust{
 		Roots:         [][]byte{ca.Authority.Root().Raw},
 		Intermediates: [][]byte{ca.Authority.Intermediate().Raw},
+		Close:         s.closeKey,
 		Endpoints:     caclient.Endpoints{DirectoryURL: ca.Config.Directory},
 	}
 }

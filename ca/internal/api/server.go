@@ -54,6 +54,7 @@ type Server struct {
 	challenger    *enroll.Challenger
 	board         *board.Board
 	costly, plain *limit.Rates
+	closeKey      []byte // X25519, public
 }
 
 // New returns a server; Serve runs it.
@@ -68,7 +69,11 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: c, challenger: ch, board: board.New(c.Now), costly: limit.NewRates(ratePerAddress, burstPerAddress, hostBits), plain: limit.NewRates(plainRate, plainBurst, hostBits)}, nil
+	k, err := c.CA.Desk.CloseKey()
+	if err != nil {
+		return nil, err
+	}
+	return &Server{cfg: c, challenger: ch, board: board.New(c.Now), costly: limit.NewRates(ratePerAddress, burstPerAddress, hostBits), plain: limit.NewRates(plainRate, plainBurst, hostBits), closeKey: k.Bytes()}, nil
 }
 
 // ListenAdmin opens the operator's socket of a home that this process has open. What a

@@ -12,6 +12,7 @@ const (
 	StateActive  = "active"
 	StateExpired = "expired"
 	StateRevoked = "revoked"
+	StateClosed  = "closed" // a user whose certificate was revoked at the end of a session, and who has no other yet
 	StateUnused  = "unused"
 	StateUsed    = "used"
 	StatePending = "pending"

@@ -9,4 +9,8 @@
 // challenge's own private key, sealed under a key that lives as long as the process. What
 // is kept is the nonce of each cookie that was redeemed, until it would have expired, so
 // that it works once.
+//
+// At the end of a session a router proves the user's data key in the same manner, but against a
+// key of the CA that stays the same (CloseKey), because the data key is wiped whether or not the CA
+// can be reached at that moment.
 package enroll

@@ -13,20 +13,7 @@ import (
 // PortalName says whether the router that shows leaf may have a web certificate for identifier, a DNS name or an address. The
 // caller has seen the chain verified and the key proved. It fails with ErrForeign, and with ErrRevoked if leaf is no good any more.
 func (d *Desk) PortalName(router string, leaf *x509.Certificate, identifier string) error {
-	if now := d.now(); now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
-		return fmt.Errorf("certificate %s of router %s %w: it is not valid now", leaf.SerialNumber, router, ErrRevoked)
-	}
-	if err := d.renewable(RoleRouter, router, leaf.SerialNumber, leaf.NotAfter); err != nil {
-		return err
-	}
-	var r ledger.Router
-	err := d.View(func(tx *ledger.Tx) (err error) {
-		var ok bool
-		if r, ok, err = tx.Router(router); err == nil && (!ok || !r.Active()) {
-			err = fmt.Errorf("router %s %w", router, ErrRevoked)
-		}
-		return err
-	})
+	r, err := d.showing(router, leaf)
 	if err != nil {
 		return err
 	}

@@ -23,10 +23,20 @@ type Status struct {
 	Refused      []Refusal         `json:"refused,omitempty"`
 	Drops        map[string]uint64 `json:"drops"`
 	KeyLog       string            `json:"keylog,omitempty"`
+	Closing      *Closing          `json:"closing,omitempty"`
 	// Clients are users whose own machines encrypt, and that this router vouches for.
 	Clients []Guest `json:"clients,omitempty"`
 	// Self says that this is such a machine.
 	Self *Self `json:"client,omitempty"`
+}
+
+// Closing is how it stands with certificates that the CA is to revoke because sessions have ended (revoke_on_close).
+type Closing struct {
+	Waiting int       `json:"waiting"` // that the CA has not been told of
+	Since   time.Time `json:"since,omitzero"`
+	Problem string    `json:"problem,omitempty"` // why not
+	Refused uint64    `json:"refused"`           // by the CA, since the start
+	Lost    uint64    `json:"lost"`              // for want of room, since the start
 }
 
 // Guest is a user's own machine, as the router in front of it sees it.

@@ -2,12 +2,14 @@ package appliance
 
 import (
 	"context"
+	"crypto/ecdh"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -26,6 +28,7 @@ import (
 	"twinkey/router/internal/admin"
 	"twinkey/router/internal/authn"
 	"twinkey/router/internal/calls"
+	"twinkey/router/internal/closing"
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/keylog"
 	"twinkey/router/internal/native"
@@ -66,6 +69,7 @@ type Appliance struct {
 	sites *sitemap.Follower
 	calls *accounting.Reporter
 	desk  *voluntary.Server // of users' own machines; nil: this router serves none
+	ended *closing.Queue
 	keys  *keylog.File
 	lull  *time.Timer // gives memory back
 	since time.Time
@@ -107,7 +111,10 @@ func New(s *settings.Settings, o Options, log *slog.Logger) (a *Appliance, err e
 		}
 		log.Warn("key log is on: who reads the file reads the traffic", "file", o.KeyLog)
 	}
-	if err := a.open(s); err != nil {
+	if a.ended, err = closing.Open(a.closingConfig(s)); err == nil {
+		err = a.open(s)
+	}
+	if err != nil {
 		return nil, errors.Join(err, a.close())
 	}
 	a.dir = client.New(ends.Directory, id.ClientTLS("twinkey://directory"))
@@ -132,9 +139,23 @@ func (a *Appliance) open(s *settings.Settings) (err error) {
 	n := Native(s, a.dev)
 	n.KeyLog = a.keyLog
 	a.eng, err = engine.New(engine.Config{
-		Device: a.dev, Ports: a.ports, Trust: a.trust, Log: a.log, Name: a.id.Name(), Install: a.install, Policy: s.Policy, Record: a.record, Native: n,
+		Device: a.dev, Ports: a.ports, Trust: a.trust, Log: a.log, Name: a.id.Name(), Install: a.install, Policy: s.Policy, Record: a.record, Closed: a.ended.Add, Native: n,
 	})
 	return err
+}
+
+// closingConfig is how the CA is told of ended sessions.
+func (a *Appliance) closingConfig(s *settings.Settings) closing.Config {
+	return closing.Config{
+		Path: filepath.Join(s.State, "closing.json"), Router: a.id.Name(), Log: a.log,
+		Wanted: func() bool { return a.set.Load().Policy.RevokesOnClose() },
+		Key: func(ctx context.Context) (*ecdh.PublicKey, error) {
+			return caclient.FetchCloseKey(ctx, a.ends.CA, a.id)
+		},
+		Tell: func(ctx context.Context, closed []caclient.Closed) ([]string, error) {
+			return caclient.Close(ctx, a.ends.CA, a.id, closed)
+		},
+	}
 }
 
 // Native is what the configuration says of tunnels and calls over a device.
@@ -311,13 +332,11 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 	// The engine ends after the others: they speak to it to their last word.
 	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
 	engineDone := make(chan error, 1)
-	// Records of calls are delivered after the engine's last word.
-	accountingCtx, stopAccounting := context.WithCancel(context.WithoutCancel(ctx))
-	accountingDone := make(chan struct{})
-	go func() {
-		defer close(accountingDone)
-		a.calls.Run(accountingCtx)
-	}()
+	// Records of calls are delivered, and sessions said to have ended, after the engine's last word.
+	tellCtx, stopTelling := context.WithCancel(context.WithoutCancel(ctx))
+	var telling sync.WaitGroup
+	telling.Go(func() { a.calls.Run(tellCtx) })
+	telling.Go(func() { a.ended.Run(tellCtx) })
 	go func() {
 		err := a.eng.Run(engineCtx)
 		cancel(err)
@@ -329,8 +348,8 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 		if failed := <-engineDone; !errors.Is(err, failed) {
 			err = errors.Join(err, failed)
 		}
-		stopAccounting()
-		<-accountingDone
+		stopTelling()
+		telling.Wait()
 		err = errors.Join(err, undo(), a.keys.Close())
 	}()
 	if err := a.pushSelf(ctx); err != nil {
@@ -432,6 +451,7 @@ func (a *Appliance) Reload(ctx context.Context) error {
 	a.set.Store(s)
 	a.trust.SetBound(s.Security.Staleness)
 	a.sites.Again()
+	a.ended.Again()
 	if err := a.eng.SetPolicy(ctx, s.Policy); err != nil {
 		return err
 	}

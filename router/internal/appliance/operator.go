@@ -14,6 +14,7 @@ import (
 	"twinkey/router/internal/admin"
 	"twinkey/router/internal/authn"
 	"twinkey/router/internal/calls"
+	"twinkey/router/internal/closing"
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
@@ -36,7 +37,7 @@ func (a *Appliance) Status(ctx context.Context) (admin.Status, error) {
 		Name: a.id.Name(), Version: a.o.Version, Since: a.since, Listen: a.ports[0].Conn.LocalAddr().String(),
 		Device:    admin.Device{Name: a.dev.Name(), Kind: a.dev.Kind(), MTU: MTU(s)},
 		Directory: admin.Directory{URL: a.ends.Directory, LastHeard: a.trust.LastHeard(), Fresh: a.trust.Fresh(now) == nil},
-		KeyLog:    a.o.KeyLog,
+		KeyLog:    a.o.KeyLog, Closing: closingStatus(a.ended.Status()),
 	}
 	if s.Public.IsValid() {
 		st.Public = s.Public.String()
@@ -69,6 +70,14 @@ func Fill(st *admin.Status, es engine.Status) {
 	for _, g := range es.Guests {
 		st.Clients = append(st.Clients, admin.Guest{User: g.Certificate.Name, Group: g.Certificate.Group, Address: g.Address, Since: g.Since, NotAfter: g.Certificate.NotAfter})
 	}
+}
+
+// closingStatus is nil where there is nothing to say.
+func closingStatus(s closing.Status) *admin.Closing {
+	if s == (closing.Status{}) {
+		return nil
+	}
+	return &admin.Closing{Waiting: s.Waiting, Since: s.Since, Problem: s.Problem, Refused: s.Refused, Lost: s.Lost}
 }
 
 func certificate(l renewal.Life, now time.Time, warn time.Duration) admin.Certificate {

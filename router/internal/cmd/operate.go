@@ -74,6 +74,9 @@ func writeStatus(w io.Writer, st admin.Status, now time.Time) error {
 	if st.KeyLog != "" {
 		say("WARNING: keys are logged to %s\n", st.KeyLog)
 	}
+	if c := st.Closing; c != nil {
+		say("%s\n", closingWords(*c, now))
+	}
 	certs := cli.NewTable("CERTIFICATE", "SUBJECT", "LIVES", "RENEWAL", "")
 	for _, c := range st.Certificates {
 		renewal := ""

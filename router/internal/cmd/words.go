@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -20,6 +21,21 @@ func directoryWords(d admin.Directory, now time.Time) string {
 		words += "; NEW CALLS ARE REFUSED until it is heard"
 	}
 	return words + ifSet("; ", d.Problem)
+}
+
+// closingWords say what the CA has still to revoke because sessions have ended.
+func closingWords(c admin.Closing, now time.Time) string {
+	words := "ended sessions: all told to the CA"
+	if c.Waiting > 0 {
+		words = fmt.Sprintf("ended sessions: %d certificates NOT REVOKED YET, the oldest for %s", c.Waiting, cli.Duration(now.Sub(c.Since)))
+	}
+	if c.Refused > 0 {
+		words += fmt.Sprintf("; %d refused by the CA (see the log)", c.Refused)
+	}
+	if c.Lost > 0 {
+		words += fmt.Sprintf("; %d LOST, too many waited: revoke them at the CA", c.Lost)
+	}
+	return words + ifSet("; ", c.Problem)
 }
 
 func ifSet(before, s string) string {

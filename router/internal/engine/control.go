@@ -208,6 +208,9 @@ func (e *Engine) callUp(now time.Time, v native.CallUp) {
 	e.record(CallEvent{Active: e.state.active[c.ID], At: now, Up: true, Suite: v.Suite})
 	e.table.SetRoutes(e.table.Routes().With(c, v.Initiator))
 	e.c.Log.Info("call up", "call", c.ID, "kind", c.Kind.String(), "peer", c.Peer, "user", c.User, "tunnel", c.LocalTunnel, "initiator", v.Initiator, "suite", v.Suite.String(), "post_quantum", v.PostQuantum, "certificate", c.Cert.String())
+	if w, ok := e.state.users[v.Key]; ok && v.Initiator {
+		e.noteOpen(w, true)
+	}
 	if v.Initiator || c.Kind == calls.SiteLink {
 		e.links.Up(now, v.Key)
 		e.answerWaiting(v.Key, c, nil)

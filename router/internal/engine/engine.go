@@ -48,6 +48,10 @@ type Config struct {
 	Record func(CallEvent)
 	// Ended is told when a user's call that was wanted is wanted no more, in the control loop: it must not wait. Nil: nobody is.
 	Ended func(k links.Key, reason string)
+	// Closed is handed a user's credentials when the last login here that stands on their certificate is over and the
+	// policy wants it revoked then. It runs in the control loop and must not wait; the keys are wiped when it returns.
+	// Nil: nobody is told.
+	Closed func(native.Credentials)
 	// Install brings the kernel's routes into the TUN interface to these destinations.
 	Install func(remote []netip.Prefix) error
 }
@@ -85,6 +89,7 @@ type state struct {
 	refused  []native.Refusal
 	users    map[links.Key]native.Wish
 	guests   map[netip.Addr]*Guest // users whose own machines we vouch for
+	open     map[twincert.ID]bool  // certificates of users that calls from here stood on: to be revoked on close?
 	waiting  map[links.Key][]func(*calls.Call, error)
 	active   map[uint64]Active
 	tunnels  map[uint16]native.TunnelUp
@@ -124,6 +129,7 @@ func New(c Config) (*Engine, error) {
 	e.state = state{
 		peers: make(map[string]native.Peer), users: make(map[links.Key]native.Wish), guests: make(map[netip.Addr]*Guest),
 		waiting: make(map[links.Key][]func(*calls.Call, error)), active: make(map[uint64]Active),
+		open:    make(map[twincert.ID]bool),
 		tunnels: make(map[uint16]native.TunnelUp), retiring: make(map[uint64]time.Time), replace: make(map[links.Key]time.Time),
 		wanted: func(string) bool { return true }, policy: c.Policy,
 	}
@@ -148,6 +154,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		wg.Go(func() { failed <- w.run() })
 	}
 	err := e.loop(ctx, failed)
+	e.closeAll()
 	close(e.stopped)
 	for _, p := range e.c.Ports {
 		err = errors.Join(err, p.Wait.Close())
@@ -194,6 +201,7 @@ func (e *Engine) SetPolicy(ctx context.Context, p *policy.Policy) error {
 	return e.Do(ctx, func(now time.Time) {
 		e.state.policy = p
 		for k, w := range e.state.users {
+			e.noteOpen(w, false)
 			if err := e.native.Allowed(w, 0); err != nil {
 				e.forgetUser(now, k, err.Error())
 			}

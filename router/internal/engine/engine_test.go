@@ -46,6 +46,7 @@ type company struct {
 	policy *policy.Policy        // of both; nil: everything is allowed
 	takes  [2]calls.Capabilities // of ra and rb
 	packs  [2]bool               // likewise: data.compression
+	closed func(router string, cr native.Credentials)
 	ra, rb *site
 }
 
@@ -144,6 +145,11 @@ func (c *company) site(name string, n int) *site {
 	s.Engine = must(New(Config{
 		Device: s.dev, Ports: []Port{port(s.dev, conn)}, Trust: s.trust, Log: slog.New(slog.DiscardHandler), Name: name,
 		Install: func([]netip.Prefix) error { return nil }, Policy: cmp.Or(c.policy, must(policy.New([]policy.Rule{{Groups: []string{policy.Everybody}}}))),
+		Closed: func(cr native.Credentials) {
+			if c.closed != nil {
+				c.closed(name, cr)
+			}
+		},
 		Native: native.Config{
 			Rand: rand.Reader, Suites: []esp.Suite{esp.AES256GCM}, MRU: 1400, Hybrid: c.hybrid, Capabilities: c.takes[n-1], Compression: c.packs[n-1],
 			Hello: 15 * time.Second, RekeyTime: 10 * time.Minute, RekeyGrace: 30 * time.Second,

@@ -99,14 +99,49 @@ func (e *Engine) apart(a netip.Addr) error {
 func (e *Engine) forgetUser(now time.Time, k links.Key, reason string) {
 	if w, ok := e.state.users[k]; ok {
 		e.native.Cancel(now, k, reason)
-		w.Cred.Data.Private.Wipe()
-		w.Cred.Control.Private.Wipe()
-		delete(e.state.users, k)
+		e.logout(k, w)
 		if e.c.Ended != nil {
 			e.c.Ended(k, reason)
 		}
 	}
 	e.links.Forget(k)
+}
+
+// logout drops a login and its keys. The last one that stood on a certificate closes it, if a call was ever up.
+func (e *Engine) logout(k links.Key, w native.Wish) {
+	delete(e.state.users, k)
+	id := w.Cred.Certificate.ID()
+	last := true
+	for _, o := range e.state.users {
+		last = last && o.Cred.Certificate.ID() != id
+	}
+	if last {
+		if e.state.open[id] && e.c.Closed != nil {
+			e.c.Closed(w.Cred)
+		}
+		delete(e.state.open, id)
+	}
+	w.Cred.Data.Private.Wipe()
+	w.Cred.Control.Private.Wipe()
+}
+
+// closeAll ends all logins: the engine stops.
+func (e *Engine) closeAll() {
+	for k, w := range e.state.users {
+		e.logout(k, w)
+	}
+}
+
+// noteOpen notes what the policy of now wants of the certificate of a login when that ends. Of a login without a call,
+// which up says there is, nothing is wanted. Where no rule is left for the user, what the last one said counts.
+func (e *Engine) noteOpen(w native.Wish, up bool) {
+	id := w.Cred.Certificate.ID()
+	if _, was := e.state.open[id]; !was && !up {
+		return
+	}
+	if t, err := e.state.policy.Terms(w.Cred.Certificate.Group); err == nil {
+		e.state.open[id] = t.RevokeOnClose
+	}
 }
 
 // Hangup ends one call by ID, or all of a user's, and returns the IDs of those ended.

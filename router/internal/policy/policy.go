@@ -23,6 +23,9 @@ type Rule struct {
 	Calls   int            `yaml:"calls" json:"calls,omitempty" doc:"Calls at a time for each user, each to or from another router; 0: any number." default:"0"`
 	Idle    time.Duration  `yaml:"idle" json:"idle,omitempty" doc:"A call ends after this long without a packet; 0: never." default:"0s"`
 	Session time.Duration  `yaml:"session" json:"session,omitempty" doc:"A call ends this long after it came up; 0: never." default:"0s"`
+
+	// No matter of a user's own machine, which the CA does not know.
+	RevokeOnClose bool `yaml:"revoke_on_close" json:"-" doc:"Have the CA revoke the certificate of a user who was logged in here when the last call on it ends." default:"false"`
 }
 
 // ErrDenied says that no rule lets a user do what they ask for.
@@ -94,8 +97,14 @@ type Terms struct {
 	From          []netip.Prefix // empty: any
 	Calls         int            // 0: any number
 	Idle, Session time.Duration  // 0: none
+	RevokeOnClose bool           // of the certificate, by the end that placed the calls
 	rules         []rule
 	open          bool // everything passes
+}
+
+// RevokesOnClose says whether any rule wants certificates revoked at the end.
+func (p *Policy) RevokesOnClose() bool {
+	return p != nil && slices.ContainsFunc(p.rules, func(r Rule) bool { return r.RevokeOnClose })
 }
 
 // Terms returns what holds for the users of group; ErrDenied if no rule names it.
@@ -115,6 +124,7 @@ func (p *Policy) Terms(group string) (Terms, error) {
 			t.Calls = first(t.Calls, r.Calls)
 			t.Idle = first(t.Idle, r.Idle)
 			t.Session = first(t.Session, r.Session)
+			t.RevokeOnClose = t.RevokeOnClose || r.RevokeOnClose
 		}
 	}
 	if !named {

@@ -99,6 +99,22 @@ func TestTerms(t *testing.T) {
 			t.Errorf("%s from %s beside %d: %v", tt.group, tt.addr, tt.calls, err)
 		}
 	}
+	if staff.RevokeOnClose || p.RevokesOnClose() {
+		t.Error("nobody said that certificates are to be revoked")
+	}
+	// One rule that says so is enough, whichever of the group's it is.
+	closing, err := policy.New([]policy.Rule{{Groups: []string{"*"}}, {Groups: []string{"guests"}, RevokeOnClose: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for group, want := range map[string]bool{"guests": true, "staff": false} {
+		if terms, err := closing.Terms(group); err != nil || terms.RevokeOnClose != want {
+			t.Errorf("revoke_on_close of %s: %v, %v", group, terms.RevokeOnClose, err)
+		}
+	}
+	if !closing.RevokesOnClose() {
+		t.Error("one group's certificates are to be revoked")
+	}
 	// Without a rule there is no call.
 	few, err := policy.New([]policy.Rule{{Groups: []string{"staff"}}})
 	if err != nil {
