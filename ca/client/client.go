@@ -57,19 +57,8 @@ func (o Options) now() time.Time {
 // says whom to trust. The token works once; Enroll itself tries again with the same keys
 // when an answer was lost.
 func Enroll(ctx context.Context, caURL, rootFingerprint, token string, o Options) (identity.Bundle, Endpoints, error) {
-	const op = "enrolling"
 	none := func(err error) (identity.Bundle, Endpoints, error) { return identity.Bundle{}, Endpoints{}, err }
-	role, ok := tokenRole(token)
-	if !ok {
-		return none(&Error{Op: op, Code: CodeInvalid, Err: errors.New("that is no enrolment token: it begins with " + TokenPrefix)})
-	}
-	if o.Role != "" && role != o.Role {
-		return none(&Error{Op: op, Code: CodeInvalid, Err: fmt.Errorf("the token is for a %s, not for a %s", role, o.Role)})
-	}
-	if !strings.HasPrefix(caURL, "https://") {
-		return none(&Error{Op: op, Code: CodeInvalid, Err: fmt.Errorf("%q is no https:// URL", caURL)})
-	}
-	root, err := fetchRoot(ctx, caURL, rootFingerprint)
+	role, roots, err := firstContact(ctx, caURL, rootFingerprint, token, o.Role)
 	if err != nil {
 		return none(err)
 	}
@@ -77,15 +66,9 @@ func Enroll(ctx context.Context, caURL, rootFingerprint, token string, o Options
 	if err != nil {
 		return none(err)
 	}
-	roots := pool([]*x509.Certificate{root})
-	s := newSession(caURL, &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		// Chain and name are checked below.
-		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does all of it and more
-		VerifyConnection:   func(cs tls.ConnectionState) error { return identity.VerifyServer(cs, roots, caURI) },
-	})
+	s := newSession(caURL, trusting(roots))
 	defer s.close()
-	a, err := s.certify(ctx, op, PathEnroll, k, token, o)
+	a, err := s.certify(ctx, opEnroll, PathEnroll, k, token, o)
 	if err != nil {
 		return none(err)
 	}
@@ -94,9 +77,43 @@ func Enroll(ctx context.Context, caURL, rootFingerprint, token string, o Options
 		err = checkBundle(b, roots, o.now())
 	}
 	if err != nil {
-		return none(fmt.Errorf("%s: %w", op, err))
+		return none(fmt.Errorf("%s: %w", opEnroll, err))
 	}
 	return b, a.Endpoints, nil
+}
+
+const opEnroll = "enrolling"
+
+// firstContact looks at a token, which is to be for role if that is not empty, and fetches the root to trust. Nothing is
+// spent yet.
+func firstContact(ctx context.Context, caURL, rootFingerprint, token, want string) (role string, roots *x509.CertPool, err error) {
+	refuse := func(err error) (string, *x509.CertPool, error) {
+		return "", nil, &Error{Op: opEnroll, Code: CodeInvalid, Err: err}
+	}
+	role, ok := tokenRole(token)
+	switch {
+	case !ok:
+		return refuse(errors.New("that is no enrolment token: it begins with " + TokenPrefix))
+	case want != "" && role != want:
+		return refuse(fmt.Errorf("the token is for a %s, not for a %s", role, want))
+	case !strings.HasPrefix(caURL, "https://"):
+		return refuse(fmt.Errorf("%q is no https:// URL", caURL))
+	}
+	root, err := fetchRoot(ctx, caURL, rootFingerprint)
+	if err != nil {
+		return "", nil, err
+	}
+	return role, pool([]*x509.Certificate{root}), nil
+}
+
+// trusting is the configuration of a client without a certificate that talks to the CA under roots alone.
+func trusting(roots *x509.CertPool) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		// Chain and name are checked below.
+		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does all of it and more
+		VerifyConnection:   func(cs tls.ConnectionState) error { return identity.VerifyServer(cs, roots, caURI) },
+	}
 }
 
 // Renew makes new keys for the box that id is and has them certified under its old TLS

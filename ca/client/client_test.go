@@ -21,6 +21,8 @@ func TestTranscriptTellsItsPartsApart(t *testing.T) {
 		"other field":  {Token: "ab", Cookie: []byte("cd")},
 		"control":      {Token: "ab", CSR: []byte("cd"), Control: []byte("k")},
 		"data":         {Token: "ab", CSR: []byte("cd"), Data: []byte("k")},
+		"named":        {Token: "ab", CSR: []byte("cd"), Name: "x"},
+		"with an old":  {Token: "ab", CSR: []byte("cd"), Old: []byte("x")},
 		"with a proof": {Token: "ab", CSR: []byte("cd"), Cookie: []byte("x"), ControlProof: []byte("p")},
 	} {
 		h := string(r.Transcript([]byte("public")))

@@ -5,6 +5,7 @@
 //	POST    /twinkey/v1/challenge    anybody                 Challenge, good for two minutes and one use
 //	POST    /twinkey/v1/enroll       holder of a token       Request in, Answer out
 //	POST    /twinkey/v1/renew        holder of the old key   the same, under mutual TLS; also after expiry, within the CA's grace
+//	POST    /twinkey/v1/renew-user   holder of the old keys  the same for a user, who proves old and new keys at once
 //	PUT     /twinkey/v1/http-01      router                  ChallengeAnswer for its portal's certificate, if the name may be its own
 //	POST    /acme/portal/...         router                  ACME (RFC 8555, RFC 8738), http-01 by the answers that were put
 //	GET     /twinkey/v1/trust        anybody                 Trust: roots, intermediates, endpoints
@@ -15,6 +16,8 @@
 // shared secret with a key that the CA made for this one exchange (RFC 6955 in idea):
 //
 //	proof = HMAC-SHA256(HKDF-SHA256(X25519(private, challenge.Public), label), transcript)
+//
+// A user who makes the keys on a machine of their own has two X25519 keys and no TLS key.
 //
 // The transcript is a hash over everything that is asked for (Request.Transcript): a
 // proof is good for this request alone.

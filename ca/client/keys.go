@@ -15,12 +15,16 @@ import (
 	"twinkey/proto/secret"
 )
 
-// keys are the private keys of one box, before and while they are certified.
+// keys are the private keys of one box or user, before and while they are certified.
 type keys struct {
-	tls           *ecdsa.PrivateKey
-	control, data *ecdh.PrivateKey // nil unless the box is a router
+	tls           *ecdsa.PrivateKey // nil: a user's
+	control, data *ecdh.PrivateKey  // nil unless it is a router or a user
+
+	name string // UserID of a user
+	old  *UserKeys
 }
 
+// newKeys makes those of a box.
 func newKeys(router bool) (k keys, err error) {
 	if k.tls, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return k, fmt.Errorf("making a TLS key: %w", err)
@@ -28,17 +32,28 @@ func newKeys(router bool) (k keys, err error) {
 	if !router {
 		return k, nil
 	}
+	return k, k.makeTwin()
+}
+
+func (k *keys) makeTwin() (err error) {
 	if k.control, err = ecdh.X25519().GenerateKey(rand.Reader); err != nil {
-		return k, fmt.Errorf("making a control key: %w", err)
+		return fmt.Errorf("making a control key: %w", err)
 	}
 	if k.data, err = ecdh.X25519().GenerateKey(rand.Reader); err != nil {
-		return k, fmt.Errorf("making a data key: %w", err)
+		return fmt.Errorf("making a data key: %w", err)
 	}
-	return k, nil
+	return nil
 }
 
 // request fills in a request, all but its token and proofs.
 func (k keys) request(hosts []string) (*Request, error) {
+	if k.tls == nil {
+		r := &Request{Name: k.name, Control: k.control.PublicKey().Bytes(), Data: k.data.PublicKey().Bytes()}
+		if k.old != nil {
+			r.Old = k.old.Certificate.Raw
+		}
+		return r, nil
+	}
 	t := &x509.CertificateRequest{}
 	for _, h := range hosts {
 		if a, err := netip.ParseAddr(h); err == nil {
@@ -72,8 +87,23 @@ func (k keys) prove(r *Request, c Challenge) error {
 	if r.ControlProof, err = Proof(k.control, public, LabelControl, transcript); err != nil {
 		return err
 	}
-	r.DataProof, err = Proof(k.data, public, LabelData, transcript)
-	return err
+	if r.DataProof, err = Proof(k.data, public, LabelData, transcript); err != nil || k.old == nil {
+		return err
+	}
+	for _, o := range []struct {
+		key   secret.Key
+		label string
+		to    *[]byte
+	}{{k.old.Control, LabelOldControl, &r.OldControlProof}, {k.old.Data, LabelOldData, &r.OldDataProof}} {
+		private, err := ecdh.X25519().NewPrivateKey(o.key.Bytes())
+		if err != nil {
+			return fmt.Errorf("reading an old key: %w", err)
+		}
+		if *o.to, err = Proof(private, public, o.label, transcript); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bundle puts an answer and the keys together. It does not check that they belong together.

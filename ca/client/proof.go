@@ -9,11 +9,13 @@ import (
 	"fmt"
 )
 
-// Labels that keep the two proofs apart.
+// Labels that keep proofs apart.
 const (
-	LabelControl = "twinkey possession of control key"
-	LabelData    = "twinkey possession of data key"
-	labelClose   = "twinkey end of a session"
+	LabelControl    = "twinkey possession of control key"
+	LabelData       = "twinkey possession of data key"
+	LabelOldControl = "twinkey possession of old control key"
+	LabelOldData    = "twinkey possession of old data key"
+	labelClose      = "twinkey end of a session"
 )
 
 // Proof computes one proof of possession. Both ends compute it: the box with its private

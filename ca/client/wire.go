@@ -8,6 +8,7 @@ const (
 	PathChallenge = "/twinkey/v1/challenge"
 	PathEnroll    = "/twinkey/v1/enroll"
 	PathRenew     = "/twinkey/v1/renew"
+	PathRenewUser = "/twinkey/v1/renew-user"
 	PathTrust     = "/twinkey/v1/trust"
 	PathClose     = "/twinkey/v1/close"
 	PathAnswer    = "/twinkey/v1/http-01"
@@ -34,20 +35,26 @@ type Challenge struct {
 	Expires time.Time `json:"expires"` // by the CA's clock
 }
 
-// Request asks for certificates. Routers name both keys and prove both, others neither.
+// Request asks for certificates. Routers name both keys and prove both, directories neither; both have a TLS key. A
+// user who makes the keys on a machine of their own names the UserID, and has no TLS key.
 type Request struct {
-	Token        string `json:"token,omitempty"` // to enrol; a renewal is known by its TLS certificate
-	CSR          []byte `json:"csr"`             // PKCS#10, DER; its key is ECDSA P-256. Of its names only DNS names and addresses count
+	Token        string `json:"token,omitempty"` // to enrol; a renewal is known by the old certificate
+	CSR          []byte `json:"csr,omitempty"`   // PKCS#10, DER; its key is ECDSA P-256. Of its names only DNS names and addresses count
 	Control      []byte `json:"control,omitempty"`
 	Data         []byte `json:"data,omitempty"`
 	Cookie       []byte `json:"cookie"`
 	ControlProof []byte `json:"control_proof,omitempty"`
 	DataProof    []byte `json:"data_proof,omitempty"`
+
+	Name            string `json:"name,omitempty"` // UserID
+	Old             []byte `json:"old,omitempty"`  // to renew: the user's old certificate, DER, whose keys prove themselves too
+	OldControlProof []byte `json:"old_control_proof,omitempty"`
+	OldDataProof    []byte `json:"old_data_proof,omitempty"`
 }
 
 // Answer is what the CA certified. Certificates are DER.
 type Answer struct {
-	TLS  [][]byte `json:"tls"` // leaf first, intermediates after it
+	TLS  [][]byte `json:"tls"` // leaf first, intermediates after it; a user has none
 	Twin []byte   `json:"twin,omitempty"`
 	Trust
 }
@@ -104,5 +111,9 @@ type ErrorBody struct {
 // Transcript hashes all that is asked for, each part with its length before it. public is
 // the challenge's key.
 func (r *Request) Transcript(public []byte) []byte {
-	return hash([]byte("twinkey proof of possession 1"), []byte(r.Token), r.Cookie, public, r.CSR, r.Control, r.Data)
+	parts := [][]byte{[]byte("twinkey proof of possession 1"), []byte(r.Token), r.Cookie, public, r.CSR, r.Control, r.Data}
+	if r.Name != "" || len(r.Old) > 0 { // boxes' requests hash to what they always did
+		parts = append(parts, []byte(r.Name), r.Old)
+	}
+	return hash(parts...)
 }

@@ -115,6 +115,9 @@ type UserRecord struct {
 	Params   keybundle.Params `json:"params"`
 	Verifier []byte           `json:"verifier"` // keybundle.Verifier of the user's proof
 	Disabled bool             `json:"disabled,omitempty"`
+	// Own says that the keys were made on the user's machine: there is no password here, neither Params nor Verifier nor
+	// sealed keys, and no login at a router.
+	Own bool `json:"own,omitempty"`
 }
 
 // BundleRecord is a user's sealed private keys. Each user has at most one; a new one

@@ -155,7 +155,7 @@ func (s *Server) newToken(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", issue.ErrInvalid, err)
 	}
-	sec, t, err := s.cfg.CA.Desk.Token(issue.TokenRequest{Role: in.Role, Name: in.Name, Prefixes: in.Prefixes, Scope: in.Scope, Hosts: in.Hosts, TTL: ttl, Overlap: in.Overlap})
+	sec, t, err := s.cfg.CA.Desk.Token(issue.TokenRequest{Role: in.Role, Name: in.Name, Group: in.Group, Prefixes: in.Prefixes, Scope: in.Scope, Hosts: in.Hosts, TTL: ttl, Overlap: in.Overlap})
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +204,10 @@ func (s *Server) users() ([]User, error) {
 	err := s.cfg.CA.Desk.View(func(tx *ledger.Tx) error {
 		all, err := tx.Users()
 		for _, u := range all {
-			v := User{UID: u.UID, Group: u.Group, Serial: u.Serial, Created: u.Created, Revoked: u.Revoked, Reason: u.Reason}
+			v := User{UID: u.UID, Group: u.Group, Keys: KeysSealed, Serial: u.Serial, Created: u.Created, Revoked: u.Revoked, Reason: u.Reason}
+			if u.Own {
+				v.Keys = KeysOwn
+			}
 			c, _, cerr := tx.Cert(u.Serial)
 			v.NotAfter, v.State = c.NotAfter, state(u.Active(), c.NotAfter, now)
 			if u.Active() && !c.Revoked.IsZero() {
@@ -290,7 +293,7 @@ func (s *Server) tokens() ([]Token, error) {
 }
 
 func tokenView(t ledger.Token, now time.Time) Token {
-	v := Token{ID: t.ID, Role: t.Role, Name: t.Name, State: StateUnused, Prefixes: t.Prefixes, Scope: t.Scope, Expires: t.Expires}
+	v := Token{ID: t.ID, Role: t.Role, Name: t.Name, Group: t.Group, State: StateUnused, Prefixes: t.Prefixes, Scope: t.Scope, Expires: t.Expires}
 	switch {
 	case t.Used != nil:
 		v.State = StateUsed

@@ -169,6 +169,37 @@ func TestRenewalNeedsACertificateOfOurs(t *testing.T) {
 	}
 }
 
+// What routers alone may ask, and what nobody can prove without keys.
+func TestWhoEndsSessions(t *testing.T) {
+	b := newBox(t)
+	for _, path := range []string{caclient.PathClose, caclient.PathRenewUser} {
+		want := map[string]int{caclient.PathClose: http.StatusForbidden, caclient.PathRenewUser: http.StatusBadRequest}[path]
+		res, err := insecure().Post(b.url+path, "application/json", strings.NewReader(`{"closed":[]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("%s without a certificate: %s", path, res.Status)
+		}
+	}
+	id, err := b.enroll(b.token(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := caclient.Close(t.Context(), b.url, id, []caclient.Closed{{Serial: "1", Proof: make([]byte, 32)}}); !errors.Is(err, caclient.ErrDenied) {
+		t.Errorf("the directory: %v", err)
+	}
+	key, err := caclient.FetchCloseKey(t.Context(), b.url, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := b.ca.Desk.CloseKey()
+	if err != nil || !want.Equal(key) {
+		t.Errorf("another key than the CA's own (%v)", err)
+	}
+}
+
 func TestEnrolmentRefused(t *testing.T) {
 	b := newBox(t)
 	used := b.token(time.Hour)

@@ -44,6 +44,7 @@ func (s *Server) public() (http.Handler, error) {
 	mux.HandleFunc("POST "+caclient.PathChallenge, s.limited(s.challenge))
 	mux.HandleFunc("POST "+caclient.PathEnroll, s.limited(s.enroll))
 	mux.HandleFunc("POST "+caclient.PathRenew, s.limited(s.renew))
+	mux.HandleFunc("POST "+caclient.PathRenewUser, s.limited(s.renewUser))
 	mux.HandleFunc("PUT "+caclient.PathAnswer, s.limited(s.post))
 	mux.HandleFunc(authority.PortalACME, s.routersOnly(plain))
 	mux.HandleFunc("POST "+caclient.PathClose, s.limited(s.close))
@@ -83,6 +84,9 @@ func (s *Server) enroll(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if keys.Old != nil {
+		return nil, fmt.Errorf("%w: an enrolment shows no old certificate", enroll.ErrRequest)
+	}
 	issued, err := s.cfg.CA.Desk.Enroll(r.Context(), req.Token, keys)
 	if err != nil {
 		return nil, err
@@ -103,6 +107,21 @@ func (s *Server) renew(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("%w: a renewal shows no token", enroll.ErrRequest)
 	}
 	issued, err := s.cfg.CA.Desk.Renew(r.Context(), role, name, leaf, keys)
+	if err != nil {
+		return nil, err
+	}
+	return s.answer(issued), nil
+}
+
+func (s *Server) renewUser(r *http.Request) (any, error) {
+	req, keys, err := s.proved(r)
+	if err != nil {
+		return nil, err
+	}
+	if req.Token != "" {
+		return nil, fmt.Errorf("%w: a renewal shows no token", enroll.ErrRequest)
+	}
+	issued, err := s.cfg.CA.Desk.RenewOwn(r.Context(), keys)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +218,7 @@ func (s *Server) proved(r *http.Request) (*caclient.Request, issue.Keys, error) 
 	if err != nil {
 		return nil, issue.Keys{}, err
 	}
-	return req, issue.Keys{CSR: p.CSR, Twin: p.Twin}, nil
+	return req, issue.Keys{CSR: p.CSR, Twin: p.Twin, User: p.User, Old: p.Old}, nil
 }
 
 // peer says who shows the client certificate. It must be of this CA; that it has expired is

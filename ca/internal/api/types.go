@@ -18,10 +18,17 @@ const (
 	StatePending = "pending"
 )
 
+// Where a user's private keys are.
+const (
+	KeysSealed = "sealed" // in the directory, under the password
+	KeysOwn    = "own"    // on the user's machine and nowhere else
+)
+
 // User is a user as the operator sees one.
 type User struct {
 	UID      string    `json:"uid"`
 	Group    string    `json:"group"`
+	Keys     string    `json:"keys"` // KeysSealed or KeysOwn
 	State    string    `json:"state"`
 	Serial   string    `json:"serial"`
 	NotAfter time.Time `json:"not_after"`
@@ -73,6 +80,7 @@ type Revoked struct {
 type NewToken struct {
 	Role     string         `json:"role"`
 	Name     string         `json:"name,omitempty"`
+	Group    string         `json:"group,omitempty"` // of a user
 	Prefixes []netip.Prefix `json:"prefixes,omitempty"`
 	Scope    []string       `json:"scope,omitempty"`
 	Hosts    []string       `json:"hosts,omitempty"`
@@ -86,6 +94,7 @@ type Token struct {
 	ID          string         `json:"id"`
 	Role        string         `json:"role"`
 	Name        string         `json:"name,omitempty"`
+	Group       string         `json:"group,omitempty"`
 	State       string         `json:"state"`
 	Prefixes    []netip.Prefix `json:"prefixes,omitempty"`
 	Scope       []string       `json:"scope,omitempty"`

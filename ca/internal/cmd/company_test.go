@@ -31,6 +31,10 @@ import (
 const killEnv = "TWINKEY_CA_KILL_AT"
 
 func TestMain(m *testing.M) {
+	// A binary under the race detector would sleep for a second at each exit.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"twinkey-ca": func() {
 		at := func(what, step string) {
 			if os.Getenv(killEnv) == what+": "+step {

@@ -20,7 +20,7 @@ func userCommand() *cobra.Command {
 	return group("user", "Users: people who log in at a router",
 		userKeysCommand("add UID", "Give a user keys and a certificate", false),
 		userKeysCommand("renew UID", "Give a user new keys, a new certificate and, if you like, a new password", true),
-		userListCommand(), userShowCommand(), revokeCommand("user", "UID"))
+		userTokenCommand(), userListCommand(), userShowCommand(), revokeCommand("user", "UID"))
 }
 
 func userKeysCommand(use, short string, renew bool) *cobra.Command {
@@ -83,9 +83,27 @@ func printUsers(c *cobra.Command, rows []api.User, v any) error {
 	now := time.Now()
 	return cli.Print(c, v, func(t *cli.Table) {
 		for _, u := range rows {
-			t.Row(u.UID, u.Group, u.State, cli.Until(now, u.NotAfter), u.Serial, u.Reason)
+			t.Row(u.UID, u.Group, u.State, cli.Until(now, u.NotAfter), u.Keys, u.Serial, u.Reason)
 		}
-	}, "UID", "GROUP", "STATE", "EXPIRES", "SERIAL", "REASON")
+	}, "UID", "GROUP", "STATE", "EXPIRES", "KEYS", "SERIAL", "REASON")
+}
+
+func userTokenCommand() *cobra.Command {
+	c := &cobra.Command{Use: "token UID --group G", Short: "Make a one-time token with which a user gets keys of their own certified", Args: cobra.ExactArgs(1),
+		Long: `token lets a user enrol from a machine of their own, once. The two private keys are
+made there, sealed there under a password that the user chooses, and never leave
+it: neither the CA nor the directory has them. Such a user cannot log in at a
+router, which would need the keys; their own machine encrypts.`,
+		Example: `  twinkey-ca user token alice --group staff --ttl 1h`}
+	dir := addDir(c)
+	grp := c.Flags().String("group", "", "tunnel group, which decides what the user may do; their tunnel is their own")
+	ttl := c.Flags().Duration("ttl", time.Hour, "how long the token is good")
+	cli.AddJSON(c)
+	_ = c.MarkFlagRequired("group") // it is there
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return askToken(c, *dir, "making a token for user "+args[0], api.NewToken{Role: issue.RoleUser, Name: args[0], Group: *grp, TTL: ttl.String()}, "twinkey-router client enroll "+args[0])
+	}
+	return c
 }
 
 func userListCommand() *cobra.Command {
@@ -212,7 +230,7 @@ func askToken(c *cobra.Command, dir, what string, in api.NewToken, enroll string
 		}
 		_, err := fmt.Fprintf(c.OutOrStdout(), `%s
 
-It works once, until %s. On the box:
+It works once, until %s. On the machine that is to have the keys:
   %s --ca %s --fingerprint %s --token %s
 `, t.Secret, t.Expires.Local().Format(time.DateTime), enroll, t.CA, t.Fingerprint, t.Secret)
 		return err

@@ -1,6 +1,8 @@
 // Package enroll reads requests for certificates and checks that whoever asks holds the
 // keys: PKCS#10 for the TLS key, and for the two X25519 keys a shared secret with a key
-// that this CA made for one exchange (see ca/client for the formula).
+// that this CA made for one exchange (see ca/client for the formula). A user who makes the keys
+// on a machine of their own has those two and no other; to renew them the old two are proved in
+// the same exchange.
 //
 //	challenge   | public 32 |                      to the box
 //	cookie      | version 1 | nonce 24 | XChaCha20-Poly1305(private 32 | expiry 8) | tag 16 |

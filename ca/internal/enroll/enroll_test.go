@@ -233,7 +233,12 @@ func FuzzParse(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, seed := range [][]byte{good, plain, []byte("{}"), []byte(`{"csr":"MAA="}`), good[:len(good)/2]} {
+	old := newBox(f)
+	user, err := json.Marshal(b.userRequest(f, challenge(f, c, now), &old))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range [][]byte{good, plain, user, []byte("{}"), []byte(`{"csr":"MAA="}`), good[:len(good)/2]} {
 		f.Add(seed)
 	}
 	other := challenger(f)
@@ -250,7 +255,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(err)
 		}
 		again, err := Parse(out)
-		if err != nil || !bytes.Equal(again.Transcript(nil), r.Transcript(nil)) || !bytes.Equal(again.DataProof, r.DataProof) {
+		if err != nil || !bytes.Equal(again.Transcript(nil), r.Transcript(nil)) || !bytes.Equal(again.DataProof, r.DataProof) || !bytes.Equal(again.OldDataProof, r.OldDataProof) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		if _, err := other.Check(r, now); err == nil {

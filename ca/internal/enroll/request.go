@@ -46,10 +46,20 @@ func Parse(b []byte) (*client.Request, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return bad("body", errors.New("something follows it"))
 	}
-	router := len(r.Control) > 0 || len(r.Data) > 0
-	keys, proofs := 0, 0
-	if router {
+	user := r.Name != ""
+	if err := twincert.CheckName(r.Name); user && err != nil {
+		return bad("name", err)
+	}
+	keys, proofs, leastCSR, mostCSR := 0, 0, 1, client.MaxCSR
+	if user || len(r.Control) > 0 || len(r.Data) > 0 {
 		keys, proofs = keyLen, proofLen
+	}
+	mostOld, oldProofs := 0, 0
+	if user {
+		leastCSR, mostCSR, mostOld = 0, 0, client.MaxCSR
+	}
+	if len(r.Old) > 0 {
+		oldProofs = proofLen
 	}
 	for _, f := range []struct {
 		name     string
@@ -57,12 +67,15 @@ func Parse(b []byte) (*client.Request, error) {
 		min, max int
 	}{
 		{"token", len(r.Token), 0, maxToken},
-		{"csr", len(r.CSR), 1, client.MaxCSR},
+		{"csr", len(r.CSR), leastCSR, mostCSR},
 		{"cookie", len(r.Cookie), cookieLen, cookieLen},
 		{"control", len(r.Control), keys, keys},
 		{"data", len(r.Data), keys, keys},
 		{"control_proof", len(r.ControlProof), proofs, proofs},
 		{"data_proof", len(r.DataProof), proofs, proofs},
+		{"old", len(r.Old), 0, mostOld},
+		{"old_control_proof", len(r.OldControlProof), oldProofs, oldProofs},
+		{"old_data_proof", len(r.OldDataProof), oldProofs, oldProofs},
 	} {
 		if f.got < f.min || f.got > f.max {
 			return bad(f.name, fmt.Errorf("%d bytes", f.got))
@@ -73,22 +86,31 @@ func Parse(b []byte) (*client.Request, error) {
 
 // Proved are keys whose possession was proved.
 type Proved struct {
-	CSR  *x509.CertificateRequest
-	Twin twincert.Keys // zero unless the box named both
+	CSR  *x509.CertificateRequest // nil: a user's
+	Twin twincert.Keys            // zero unless both were named
+	User string                   // UserID; empty: a box's
+	Old  *twincert.Certificate    // of a user who renews: its keys are proved too. Whether it is good is not said
 }
 
 // Check verifies all proofs in r and uses its challenge up. Errors are ErrRequest,
 // ErrPossession, ErrChallenge or ErrBusy.
 func (c *Challenger) Check(r *client.Request, now time.Time) (Proved, error) {
-	csr, err := parseCSR(r.CSR)
-	if err != nil {
-		return Proved{}, err
+	p := Proved{User: r.Name}
+	var err error
+	if p.User == "" {
+		if p.CSR, err = parseCSR(r.CSR); err != nil {
+			return Proved{}, err
+		}
+	}
+	if len(r.Old) > 0 {
+		if p.Old, err = twincert.Parse(r.Old); err != nil {
+			return Proved{}, fmt.Errorf("%w: old: %w", ErrRequest, err)
+		}
 	}
 	own, err := c.Redeem(r.Cookie, now)
 	if err != nil {
 		return Proved{}, err
 	}
-	p := Proved{CSR: csr}
 	if len(r.Control) == 0 {
 		return p, nil
 	}
@@ -96,10 +118,15 @@ func (c *Challenger) Check(r *client.Request, now time.Time) (Proved, error) {
 		return Proved{}, fmt.Errorf("%w: control and data key are the same", ErrRequest)
 	}
 	transcript := r.Transcript(own.PublicKey().Bytes())
-	for _, k := range []struct {
+	type proved struct {
 		public, proof []byte
 		label         string
-	}{{r.Control, r.ControlProof, client.LabelControl}, {r.Data, r.DataProof, client.LabelData}} {
+	}
+	all := []proved{{r.Control, r.ControlProof, client.LabelControl}, {r.Data, r.DataProof, client.LabelData}}
+	if p.Old != nil {
+		all = append(all, proved{p.Old.Keys.Control[:], r.OldControlProof, client.LabelOldControl}, proved{p.Old.Keys.Data[:], r.OldDataProof, client.LabelOldData})
+	}
+	for _, k := range all {
 		public, err := ecdh.X25519().NewPublicKey(k.public)
 		if err != nil {
 			return Proved{}, fmt.Errorf("%w: %w", ErrRequest, err)

@@ -31,6 +31,12 @@
 // A revocation is never withdrawn. It stands in smallstep's database and in the CRL
 // before the directory is told, and stays in the journal until it has been.
 //
+// The same goes for the end of a session (Close), which routers ask for: it is a revocation of
+// certificates, not of users.
+//
+// What a user's password is checked against passes through an intent and stays at the directory
+// alone, where the user changes it: to close a login a Change names the user and nothing else.
+//
 // Intents form a queue. Nothing is issued while an older one is undecided.
 //
 // Clock: the ledger keeps the latest time at which it was written. If the clock is more

@@ -18,29 +18,43 @@ import (
 const (
 	RoleRouter    = "router"
 	RoleDirectory = "directory"
+	RoleUser      = "user" // on a machine of their own
 )
 
-// Keys are what a box has proved to hold.
+// Keys are what a box or a user has proved to hold.
 type Keys struct {
-	CSR  *x509.CertificateRequest
-	Twin twincert.Keys // zero unless the box is a router
+	CSR  *x509.CertificateRequest // nil: a user's
+	Twin twincert.Keys            // zero unless it is a router or a user
+	User string                   // UserID
+	Old  *twincert.Certificate    // of a user who renews
 }
 
 // digest tells one set of keys from another.
 func (k Keys) digest() []byte {
 	h := sha256.New()
-	h.Write(k.CSR.RawSubjectPublicKeyInfo)
+	if k.CSR != nil {
+		h.Write(k.CSR.RawSubjectPublicKeyInfo)
+	}
 	h.Write(k.Twin.Control[:])
 	h.Write(k.Twin.Data[:])
 	return h.Sum(nil)
 }
 
-func (k Keys) isRouter() bool { return k.Twin != twincert.Keys{} }
+// role is that which has such keys.
+func (k Keys) role() string {
+	switch {
+	case k.CSR == nil:
+		return RoleUser
+	case k.Twin != twincert.Keys{}:
+		return RoleRouter
+	}
+	return RoleDirectory
+}
 
-// Issued is what a box gets.
+// Issued is what a box or a user gets.
 type Issued struct {
-	TLS  []*x509.Certificate // leaf first
-	Twin []byte              // DER; nil unless the box is a router
+	TLS  []*x509.Certificate // leaf first; none for a user
+	Twin []byte              // DER; nil for a directory
 }
 
 // Enroll certifies the keys of a box that shows a token, and uses the token up. The same
@@ -56,8 +70,11 @@ func (d *Desk) Enroll(ctx context.Context, token string, k Keys) (Issued, error)
 	if err != nil || issued != nil {
 		return deref(issued), err
 	}
-	if (t.Role == RoleRouter) != k.isRouter() {
+	if t.Role != k.role() {
 		return Issued{}, fmt.Errorf("%w: the token is for a %s, which has %s", ErrInvalid, t.Role, keysOf(t.Role))
+	}
+	if t.Role == RoleUser && t.Name != k.User {
+		return Issued{}, fmt.Errorf("%w: the token is not for user %s", ErrInvalid, k.User)
 	}
 	if t.Role == RoleDirectory {
 		return d.enrollDirectory(ctx, t, k)
@@ -74,6 +91,9 @@ func (d *Desk) Enroll(ctx context.Context, token string, k Keys) (Issued, error)
 	if t.Intent != 0 {
 		return Issued{}, ErrToken
 	}
+	if t.Role == RoleUser {
+		return d.enrollUser(ctx, t, k)
+	}
 	profile, err := twincert.ParseProfile(t.Profile)
 	if err != nil {
 		return Issued{}, fmt.Errorf("token %s: %w: %w", t.ID, ledger.ErrDamaged, err)
@@ -84,8 +104,11 @@ func (d *Desk) Enroll(ctx context.Context, token string, k Keys) (Issued, error)
 }
 
 func keysOf(role string) string {
-	if role == RoleRouter {
-		return "a control and a data key"
+	switch role {
+	case RoleRouter:
+		return "a TLS, a control and a data key"
+	case RoleUser:
+		return "a control and a data key, and no TLS key"
 	}
 	return "neither control nor data key"
 }
@@ -98,15 +121,20 @@ func deref(i *Issued) Issued {
 }
 
 func (d *Desk) reissue(tx *ledger.Tx, u *ledger.Use) (*Issued, error) {
-	c, ok, err := tx.Cert(u.TLS)
-	if err != nil || !ok {
-		return nil, fmt.Errorf("certificate %s: %w", u.TLS, ledger.ErrDamaged)
+	i := &Issued{}
+	var c ledger.Cert
+	if u.TLS != "" {
+		var ok bool
+		var err error
+		if c, ok, err = tx.Cert(u.TLS); err != nil || !ok {
+			return nil, fmt.Errorf("certificate %s: %w", u.TLS, ledger.ErrDamaged)
+		}
+		leaf, err := x509.ParseCertificate(c.DER)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %s: %w", u.TLS, ledger.ErrDamaged)
+		}
+		i.TLS = []*x509.Certificate{leaf, d.cfg.Authority.Intermediate()}
 	}
-	leaf, err := x509.ParseCertificate(c.DER)
-	if err != nil {
-		return nil, fmt.Errorf("certificate %s: %w", u.TLS, ledger.ErrDamaged)
-	}
-	i := &Issued{TLS: []*x509.Certificate{leaf, d.cfg.Authority.Intermediate()}}
 	if u.Twin == "" {
 		return i, nil
 	}
@@ -184,7 +212,7 @@ func (d *Desk) Renew(ctx context.Context, role, name string, old *x509.Certifica
 	if err := d.renewable(role, name, old.SerialNumber, old.NotAfter); err != nil {
 		return Issued{}, err
 	}
-	if (role == RoleRouter) != k.isRouter() {
+	if role != k.role() {
 		return Issued{}, fmt.Errorf("%w: a %s has %s", ErrInvalid, role, keysOf(role))
 	}
 	hosts := slices.Clone(old.DNSNames)

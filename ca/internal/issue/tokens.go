@@ -31,6 +31,7 @@ const (
 // TokenRequest says what a token lets its bearer have.
 type TokenRequest struct {
 	Role, Name string
+	Group      string         // users: tunnel group
 	Prefixes   []netip.Prefix // routers: that it may announce
 	Scope      []string       // routers: whose keys it may ask for
 	Hosts      []string       // names and addresses in its TLS certificate
@@ -66,7 +67,21 @@ func (r *TokenRequest) check() error {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 	}
+	if r.Group != "" && r.Role != RoleUser {
+		return bad("a %s has no group", r.Role)
+	}
 	switch r.Role {
+	case RoleUser:
+		if len(r.Prefixes) > 0 || len(r.Scope) > 0 || len(r.Hosts) > 0 {
+			return bad("a user has neither prefixes nor scope nor hosts")
+		}
+		if err := twincert.CheckName(r.Name); err != nil {
+			return fmt.Errorf("user %q: %w: %w", r.Name, ErrInvalid, err)
+		}
+		if err := twincert.CheckName(r.Group); err != nil {
+			return fmt.Errorf("group %q: %w: %w", r.Group, ErrInvalid, err)
+		}
+		return nil
 	case RoleDirectory:
 		if len(r.Prefixes) > 0 || len(r.Scope) > 0 {
 			return bad("a directory has neither prefixes nor scope")
@@ -108,7 +123,7 @@ func (d *Desk) Token(r TokenRequest) (string, ledger.Token, error) {
 	id, sec := strings.ToLower(rand.Text()[:10]), strings.ToLower(encode.EncodeToString(raw))
 	hash := sha256.Sum256([]byte(sec))
 	now := d.now()
-	t := ledger.Token{ID: id, Hash: hash[:], Role: r.Role, Name: r.Name, Prefixes: r.Prefixes, Scope: r.Scope, Hosts: r.Hosts,
+	t := ledger.Token{ID: id, Hash: hash[:], Role: r.Role, Name: r.Name, Group: r.Group, Prefixes: r.Prefixes, Scope: r.Scope, Hosts: r.Hosts,
 		Profile: d.cfg.Profile.String(), Created: now, Expires: now.Add(r.TTL)}
 	err := d.cfg.Ledger.Update(func(tx *ledger.Tx) error {
 		if err := d.checkName(tx, r); err != nil {
@@ -128,8 +143,11 @@ func (d *Desk) Token(r TokenRequest) (string, ledger.Token, error) {
 	return caclient.TokenPrefix + r.Role + "." + id + "." + sec, t, nil
 }
 
-// checkName refuses a router that is there, and prefixes that another one has.
+// checkName refuses a user or router that is there, and prefixes that another router has.
 func (d *Desk) checkName(tx *ledger.Tx, r TokenRequest) error {
+	if r.Role == RoleUser {
+		return noUser(tx, r.Name)
+	}
 	routers, err := tx.Routers()
 	if err != nil || r.Role != RoleRouter {
 		return err
@@ -206,8 +224,20 @@ func (d *Desk) redeem(id, sec string, k Keys) (t ledger.Token, again *Issued, er
 	return t, again, err
 }
 
-// checkActive refuses a token for a router that has been enrolled by another one meanwhile.
+// noUser refuses a user who is there.
+func noUser(tx *ledger.Tx, uid string) error {
+	u, ok, err := tx.User(uid)
+	if err == nil && ok && u.Active() {
+		return fmt.Errorf("user %s %w", uid, ErrExists)
+	}
+	return err
+}
+
+// checkActive refuses a token for a router or a user that has been enrolled by another one, or added, meanwhile.
 func (d *Desk) checkActive(tx *ledger.Tx, t ledger.Token) error {
+	if t.Role == RoleUser {
+		return noUser(tx, t.Name)
+	}
 	if t.Role != RoleRouter {
 		return nil
 	}

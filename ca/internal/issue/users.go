@@ -68,6 +68,8 @@ func (d *Desk) RenewUser(ctx context.Context, actor string, r UserRequest) (ledg
 			return fmt.Errorf("user %s %w", r.UID, ErrUnknown)
 		case !old.Active():
 			return fmt.Errorf("user %s %w", r.UID, ErrRevoked)
+		case old.Own:
+			return fmt.Errorf("%w: user %s has keys of their own and renews them with twinkey-router client renew; for keys that this CA makes, revoke the user and add them again", ErrInvalid, r.UID)
 		case r.Group != old.Group:
 			return fmt.Errorf("%w: user %s is of group %s", ErrInvalid, r.UID, old.Group)
 		}
@@ -84,29 +86,20 @@ func (d *Desk) certifyUser(ctx context.Context, actor, what string, r UserReques
 		return ledger.Cert{}, err
 	}
 	defer cancel()
-	var group ledger.Group
-	var grouped bool
 	err = d.View(func(tx *ledger.Tx) error {
 		old, known, err := tx.User(r.UID)
 		if err != nil {
 			return err
 		}
-		if err := allow(old, known); err != nil {
-			return err
-		}
-		group, grouped, err = tx.Group(r.Group)
-		return err
+		return allow(old, known)
 	})
 	if err != nil {
 		return ledger.Cert{}, err
 	}
 	in := &ledger.Intent{Kind: ledger.KindIssue, What: what, Change: &client.Change{Actor: actor}}
-	if !grouped {
-		if group, err = d.newGroup(r.Group); err != nil {
-			return ledger.Cert{}, err
-		}
-		in.Effects.Groups = []ledger.Group{group}
-		in.Change.Groups = []client.GroupRecord{{Name: group.Name, Control: group.Control}}
+	group, err := d.groupOf(in, r.Group)
+	if err != nil {
+		return ledger.Cert{}, err
 	}
 	cert, sealed, err := d.userKeys(r, group)
 	if err != nil {
@@ -118,6 +111,24 @@ func (d *Desk) certifyUser(ctx context.Context, actor, what string, r UserReques
 	in.Change.Users = []client.UserRecord{{UID: r.UID, Group: r.Group, Params: r.Params, Verifier: r.Verifier}}
 	in.Change.Bundles = []client.BundleRecord{{UID: r.UID, ID: d.id(cert.Serial), Sealed: sealed}}
 	return cert, d.commit(ctx, in)
+}
+
+// groupOf is the tunnel group of that name, which in makes if it is not there.
+func (d *Desk) groupOf(in *ledger.Intent, name string) (g ledger.Group, err error) {
+	var known bool
+	err = d.View(func(tx *ledger.Tx) (err error) {
+		g, known, err = tx.Group(name)
+		return err
+	})
+	if err != nil || known {
+		return g, err
+	}
+	if g, err = d.newGroup(name); err != nil {
+		return g, err
+	}
+	in.Effects.Groups = []ledger.Group{g}
+	in.Change.Groups = []client.GroupRecord{{Name: g.Name, Control: g.Control}}
+	return g, nil
 }
 
 // userKeys makes a user's data key, certifies it beside the group's control key, and seals

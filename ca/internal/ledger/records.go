@@ -13,7 +13,8 @@ import (
 type User struct {
 	UID       string    `json:"uid"`
 	Group     string    `json:"group"`
-	Serial    string    `json:"serial"` // of the newest certificate
+	Own       bool      `json:"own,omitempty"` // the keys were made on the user's machine, and are nowhere else
+	Serial    string    `json:"serial"`        // of the newest certificate
 	Created   time.Time `json:"created"`
 	Revoked   time.Time `json:"revoked,omitzero"`
 	RevokedBy string    `json:"revoked_by,omitempty"`
@@ -70,12 +71,13 @@ func (c Cert) Number() *big.Int {
 	return n
 }
 
-// Token lets one box enrol, once.
+// Token lets one box, or one user on a machine of their own, enrol, once.
 type Token struct {
 	ID       string         `json:"id"`
 	Hash     []byte         `json:"hash"` // SHA-256 of the secret
-	Role     string         `json:"role"` // router or directory
+	Role     string         `json:"role"` // router, directory or user
 	Name     string         `json:"name"`
+	Group    string         `json:"group,omitempty"` // of a user
 	Prefixes []netip.Prefix `json:"prefixes,omitempty"`
 	Scope    []string       `json:"scope,omitempty"`
 	Hosts    []string       `json:"hosts,omitempty"`
@@ -89,7 +91,7 @@ type Token struct {
 // Use is what a token was used for. The same request again gets the same answer.
 type Use struct {
 	Request []byte    `json:"request"` // SHA-256 over the keys that were certified
-	TLS     string    `json:"tls"`     // serials
+	TLS     string    `json:"tls"`     // serials; a user has none
 	Twin    string    `json:"twin,omitempty"`
 	Time    time.Time `json:"time"`
 }

@@ -151,6 +151,9 @@ func TestEveryRefusalIsTheSame(t *testing.T) {
 			u.Disabled = true
 			d.apply(client.Change{ChangeID: "disable", Users: []client.UserRecord{u}})
 		}, "disabled"},
+		"keys of their own": {"erin", func(d *desk) {
+			d.apply(client.Change{ChangeID: "own", Users: []client.UserRecord{{UID: "erin", Group: "staff", Own: true}}})
+		}, "keys of their own"},
 		"revoked": {"alice", func(d *desk) { d.apply(d.company.Revoke("alice", twincert.User, d.users["alice"].Twin.ID())) }, "no keys, or they were revoked"},
 		"expired": {"dave", func(d *desk) {
 			d.users["dave"] = d.company.NewUserUntil("dave", "staff", "x", d.now.Add(time.Minute))
@@ -198,7 +201,11 @@ func TestParamsOfNobody(t *testing.T) {
 		}
 		return p
 	}
-	real, nobody, outOfScope := ask("alice"), ask("nobody"), ask("bob")
+	real, nobody, outOfScope, fake := ask("alice"), ask("nobody"), ask("bob"), ask("erin")
+	d.apply(client.Change{ChangeID: "own", Users: []client.UserRecord{{UID: "erin", Group: "staff", Own: true}}})
+	if own := ask("erin"); !slices.Equal(own.Salt, fake.Salt) || own.MemoryKiB != fake.MemoryKiB {
+		t.Error("somebody whose keys are not here can be told from nobody")
+	}
 	if !slices.Equal(real.Salt, d.users["alice"].Params.Salt) {
 		t.Error("alice has another salt")
 	}

@@ -12,7 +12,7 @@
 //
 // A login asks twice: for the password's parameters, then, with the proof, for the sealed
 // keys. To a router all users that it may not have look alike: unknown, out of scope,
-// disabled, without keys, expired, revoked, wrong password. They get a fake salt that never
+// disabled, without keys, with keys of their own, expired, revoked, wrong password. They get a fake salt that never
 // changes, the same refusal, and the same lock after the same number of tries. Failures
 // are counted in the store, in the transaction that answers, so that neither a restart nor
 // many tries at once give a guesser more:

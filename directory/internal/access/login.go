@@ -48,7 +48,7 @@ func (g *Guard) LoginParams(ctx context.Context, c Caller, uid string) (keybundl
 		if p, err = fakeParams(r.Secret(), uid); err != nil {
 			return err
 		}
-		if ok && twincert.InScope(router.Scope, uid, u.Group) {
+		if ok && !u.Own && twincert.InScope(router.Scope, uid, u.Group) {
 			p = u.Params
 		}
 		return nil
@@ -201,6 +201,7 @@ var (
 	errPassword = errors.New("wrong password")
 	errDisabled = errors.New("the user is disabled")
 	errNoKeys   = errors.New("the user has no keys, or they were revoked")
+	errOwn      = errors.New("the user has keys of their own: none are here, and no password is")
 )
 
 // prove returns the keys, or why not.
@@ -210,6 +211,8 @@ func (l *login) prove(auth secret.Key) (client.Release, error) {
 	switch {
 	case !l.mayAsk:
 		return client.Release{}, errUnknown
+	case l.user.Own:
+		return client.Release{}, errOwn
 	case !right:
 		return client.Release{}, errPassword
 	case l.user.Disabled:

@@ -121,6 +121,12 @@ func (w *Writer) applyUsers(k *checked) error {
 			return err
 		}
 		detail := "group " + u.Group
+		if u.Own { // what may be left of a time when the keys were here
+			if err := w.tx.Delete(Bundles, []byte(u.UID)); err != nil {
+				return err
+			}
+			detail += ", keys of their own"
+		}
 		if u.Disabled {
 			detail += ", disabled"
 		}
@@ -157,6 +163,9 @@ func (w *Writer) applyBundles(k *checked) error {
 		}
 		if !ok {
 			return conflict("bundle of user %s: the user is not known", b.UID)
+		}
+		if u.Own {
+			return conflict("bundle of user %s: the user has keys of their own", b.UID)
 		}
 		row, err := w.current(b.ID, twincert.User, b.UID)
 		if err != nil {

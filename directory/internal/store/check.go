@@ -119,6 +119,12 @@ func checkUsers(c client.Change) error {
 		if err := twincert.CheckName(u.UID); err != nil {
 			return invalid("user %q: %w", u.UID, err)
 		}
+		if u.Own {
+			if len(u.Verifier) > 0 || len(u.Params.Salt) > 0 {
+				return invalid("user %s: a password of somebody whose keys are not here", u.UID)
+			}
+			continue
+		}
 		if err := u.Params.Check(); err != nil {
 			return invalid("user %s: %w", u.UID, err)
 		}

@@ -181,6 +181,10 @@ func TestWhatIsNotStored(t *testing.T) {
 		{"cheap password", func(c *client.Change) { c.Users[0].Params.MemoryKiB = 1 }, client.ErrInvalid, "alice"},
 		{"dear password", func(c *client.Change) { c.Users[0].Params.MemoryKiB = 100 << 20 }, client.ErrInvalid, "alice"},
 		{"no verifier", func(c *client.Change) { c.Users[0].Verifier = nil }, client.ErrInvalid, "verifier"},
+		{"password of somebody whose keys are elsewhere", func(c *client.Change) { c.Users[0].Own = true }, client.ErrInvalid, "whose keys are not here"},
+		{"sealed keys of somebody whose keys are elsewhere", func(c *client.Change) {
+			c.Users[0] = client.UserRecord{UID: "alice", Group: "staff", Own: true}
+		}, client.ErrConflict, "keys of their own"},
 		{"no sealed keys", func(c *client.Change) { c.Bundles[0].Sealed = nil }, client.ErrInvalid, "bundle"},
 		{"endless sealed keys", func(c *client.Change) { c.Bundles[0].Sealed = make([]byte, 1<<20) }, client.ErrInvalid, "bundle"},
 		{"short group key", func(c *client.Change) { c.Groups[0].Control = []byte{1} }, client.ErrInvalid, "control key"},
@@ -200,6 +204,7 @@ func TestWhatIsNotStored(t *testing.T) {
 			c.Certificates = append(c.Certificates, other.Change().Certificates...)
 			c.Routers = []client.RouterRecord{{Name: "berlin", ID: other.Twin.ID()}}
 		}, client.ErrConflict, "no twin certificate of router berlin"},
+		{"a login closed of nobody", func(c *client.Change) { c.Disable = []string{"A b"} }, client.ErrInvalid, "user"},
 		{"revocation of nothing", func(c *client.Change) { c.Revocations = []client.Revocation{{Name: "x"}} }, client.ErrInvalid, "revocation"},
 		{"CRL that is none", func(c *client.Change) { c.CRL = []byte("x") }, client.ErrInvalid, "CRL"},
 	} {
@@ -211,6 +216,46 @@ func TestWhatIsNotStored(t *testing.T) {
 	}
 	if got := b.revision(); got != 0 {
 		t.Errorf("revision %d after nothing but refusals", got)
+	}
+}
+
+// Somebody who has keys of their own from now on leaves none here.
+func TestOwnKeysLeaveNoneHere(t *testing.T) {
+	b := newBook(t)
+	alice := b.company.NewUser("alice", "staff", "secret")
+	b.apply(alice.Change(), client.Change{ChangeID: "own", Users: []client.UserRecord{{UID: "alice", Group: "staff", Own: true}}})
+	b.read(func(r *store.Reader) error {
+		_, sealed, err := r.Bundle("alice")
+		u, ok, uerr := r.User("alice")
+		if err != nil || uerr != nil || sealed || !ok || !u.Own || len(u.Verifier) > 0 {
+			t.Errorf("sealed keys: %v, %+v, %v %v", sealed, u, err, uerr)
+		}
+		return nil
+	})
+}
+
+// A closed login keeps all else that is known of the user: the password above all, which only the directory knows.
+func TestDisable(t *testing.T) {
+	b := newBook(t)
+	alice := b.company.NewUser("alice", "staff", "secret")
+	b.apply(alice.Change(), client.Change{ChangeID: "close", Disable: []string{"alice", "nobody"}})
+	b.read(func(r *store.Reader) error {
+		was := alice.Change().Users[0]
+		u, ok, err := r.User("alice")
+		if err != nil || !ok || !u.Disabled || !bytes.Equal(u.Verifier, was.Verifier) || !bytes.Equal(u.Params.Salt, was.Params.Salt) || u.Group != "staff" {
+			t.Errorf("%+v, %v", u, err)
+		}
+		if _, ok, err := r.User("nobody"); ok || err != nil {
+			t.Errorf("nobody is known now: %v", err)
+		}
+		return nil
+	})
+	if got := b.audit(store.AuditQuery{Kind: store.AuditUser}); !slices.Equal(got, []string{"user alice", "user alice"}) {
+		t.Errorf("audit %q", got)
+	}
+	b.apply(client.Change{ChangeID: "close again", Disable: []string{"alice"}})
+	if got := b.audit(store.AuditQuery{Kind: store.AuditUser}); len(got) != 2 {
+		t.Errorf("closing twice: audit %q", got)
 	}
 }
 

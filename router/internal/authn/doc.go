@@ -16,4 +16,6 @@
 //	       params, verifier, sealed       user, keys and audit record in one change
 //
 // Neither the passwords nor the sealing keys leave the router.
+//
+// In voluntary mode the keys lie on the user's own machine (pkg/keyfile), and Own opens them there.
 package authn

@@ -33,9 +33,12 @@ its datagrams, and can read none of them. It works from behind NAT.`,
   # afterwards
   sudo twinkey-router client login alice
   sudo twinkey-router client status
-  sudo twinkey-router client logout`,
+  sudo twinkey-router client logout
+
+  # keys that are made here and never leave this machine
+  twinkey-router client enroll alice --ca https://hq.example:8700 --fingerprint 5f3a... --token-file token`,
 	}
-	c.AddCommand(clientLogin(), clientStatus(), clientLogout())
+	c.AddCommand(clientLogin(), clientStatus(), clientLogout(), clientEnroll(), clientRenew())
 	return c
 }
 
@@ -45,7 +48,7 @@ func homeFlag(c *cobra.Command) *string {
 	if d, err := os.UserConfigDir(); err == nil {
 		dir = filepath.Join(d, "twinkey")
 	}
-	return c.Flags().String("home", dir, "directory that keeps whom to trust, and the client's control socket")
+	return c.Flags().String("home", dir, "directory that keeps whom to trust, the client's control socket, and keys of the user's own")
 }
 
 func clientLogin() *cobra.Command {

@@ -14,6 +14,7 @@ import (
 	"twinkey/proto/handshake"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
+	"twinkey/router/internal/policy"
 	"twinkey/router/internal/trust"
 )
 
@@ -104,6 +105,52 @@ func TestUsersOfAGroupShareATunnelAndNoKeys(t *testing.T) {
 	w.pass(2 * time.Second)
 	if c := a.up(again.Key); c != nil || len(find[native.Refused](b)) == 0 {
 		t.Errorf("alice's call is up again: %v, %+v", c, b.events)
+	}
+}
+
+// A user who has made the keys on a machine of their own has a control key of their own: their tunnel is theirs alone.
+// What their group says, by its name in the certificate, goes for them as for the others.
+func TestUserWithKeysOfTheirOwn(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.router("ra", 1), w.router("rb", 2)
+	group := newPair()
+	bob := w.user("bob", "staff", group)
+	alice := w.user("alice", "staff", newPair())
+	cb := w.place(a, native.Wish{Key: links.Key{Peer: "rb", User: "bob"}, Cred: bob, Address: netip.MustParseAddr("10.1.1.4")})
+	ca := w.place(a, native.Wish{Key: links.Key{Peer: "rb", User: "alice"}, Cred: alice, Address: netip.MustParseAddr("10.1.1.3")})
+	if ca.LocalTunnel == cb.LocalTunnel {
+		t.Error("she shares a tunnel with users whose control key is another")
+	}
+	for _, tun := range b.e.Tunnels() {
+		if tun.Calls != 1 || tun.Group != "staff" {
+			t.Errorf("tunnel of %s, group %q, %d calls", tun.Certificate, tun.Group, tun.Calls)
+		}
+	}
+	// Policy and scope know her by her group.
+	b.policy = must(policy.New([]policy.Rule{{Groups: []string{"sales"}}}))
+	b.e.PolicyChanged(w.now)
+	w.settle()
+	if downs := find[native.CallDown](a); len(downs) != 2 {
+		t.Errorf("calls down when no rule is for staff: %+v", downs)
+	}
+	b.policy = must(policy.New([]policy.Rule{{Groups: []string{"staff"}}}))
+	w.place(a, native.Wish{Key: links.Key{Peer: "rb", User: "alice"}, Cred: alice, Address: netip.MustParseAddr("10.1.1.3")})
+	eve := native.Wish{Key: links.Key{Peer: "rb", User: "eve"}, Cred: w.user("eve", "sales", newPair()), Address: netip.MustParseAddr("10.1.1.9")}
+	if err := a.e.PlaceCall(w.now, eve); err == nil {
+		w.settle()
+		w.pass(5 * time.Second)
+	}
+	if a.up(eve.Key) != nil {
+		t.Error("a user of a group out of scope has a call with keys of their own")
+	}
+	// Hers is revoked: the tunnel goes with the only certificate that it stood on.
+	for _, x := range []*box{a, b} {
+		x.trust.Revoke(alice.Certificate.ID())
+		x.e.Revoked(w.now, alice.Certificate.ID())
+	}
+	w.settle()
+	if a.up(links.Key{Peer: "rb", User: "alice"}) != nil {
+		t.Error("her call is up after the revocation")
 	}
 }
 
