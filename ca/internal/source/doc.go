@@ -1,0 +1,2 @@
+// Package source asks somebody else whether a password is right.
+package source
