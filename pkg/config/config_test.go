@@ -27,6 +27,7 @@ type sample struct {
 	Quote  string            `yaml:"quote" doc:"Odd default." default:"yes: no"`
 	Tun    tun               `yaml:"tun" doc:"The interface."`
 	Users  []user            `yaml:"users" doc:"Local users."`
+	Doors  []door            `yaml:"doors" doc:"A section and a list below a list."`
 	Run    int               `yaml:"-"`
 }
 
@@ -35,6 +36,17 @@ type tun struct {
 	MTU  uint16  `yaml:"mtu" doc:"Bytes." default:"0"`
 	Up   bool    `yaml:"up" doc:"At start." default:"true"`
 	Part float64 `yaml:"part" doc:"Between 0 and 1." default:"0.66"`
+}
+
+type door struct {
+	Lock lock   `yaml:"lock" doc:"How it is locked."`
+	Keys []user `yaml:"keys" doc:"Who has a key."`
+	Open bool   `yaml:"open" doc:"At start." default:"false"`
+}
+
+type lock struct {
+	Kind  string `yaml:"kind" doc:"Whose make." example:"chubb"`
+	Bolts int    `yaml:"bolts" doc:"How many." default:"2"`
 }
 
 type user struct {
@@ -200,7 +212,8 @@ func TestDocument(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, uncommented(doc))
 	}
-	if got.Public != "198.51.100.1:1701" || len(got.Nets) != 1 || got.Labels["room"] != "cellar" || len(got.Users) != 1 || got.Users[0] != (user{"alice", time.Hour}) {
+	if got.Public != "198.51.100.1:1701" || len(got.Nets) != 1 || got.Labels["room"] != "cellar" || len(got.Users) != 1 || got.Users[0] != (user{"alice", time.Hour}) ||
+		len(got.Doors) != 1 || got.Doors[0].Lock != (lock{"chubb", 2}) || len(got.Doors[0].Keys) != 1 || got.Doors[0].Keys[0] != (user{"alice", time.Hour}) {
 		t.Errorf("the examples read as %+v", got)
 	}
 }

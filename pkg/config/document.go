@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"strings"
@@ -32,13 +33,18 @@ func document(b *strings.Builder, t reflect.Type, margin, off string) {
 		for _, line := range wrap(f.doc, docWidth-len(margin)-2) {
 			fmt.Fprintf(b, "%s%s# %s\n", margin, off, line)
 		}
+		inMargin, inOff := margin+"  ", off // of what is below; what is commented out is indented behind the sign
+		if off != "" {
+			inMargin, inOff = margin, off+"  "
+		}
 		switch {
 		case isSection(f.typ):
 			fmt.Fprintf(b, "%s%s%s:\n", margin, off, f.name)
-			document(b, f.typ, margin+"  ", off)
+			document(b, f.typ, inMargin, inOff)
 		case f.typ.Kind() == reflect.Slice && isSection(f.typ.Elem()):
-			fmt.Fprintf(b, "%s# %s:\n%s#   -\n", margin, f.name, margin)
-			document(b, f.typ.Elem(), margin, "#     ")
+			sign := cmp.Or(off, "# ")
+			fmt.Fprintf(b, "%s%s%s:\n%s%s  -\n", margin, sign, f.name, margin, sign)
+			document(b, f.typ.Elem(), margin, sign+"    ")
 		case f.hasDef:
 			fmt.Fprintf(b, "%s%s%s: %s\n", margin, off, f.name, scalarText(f.typ, f.def))
 			if f.example != "" && f.def == "" {
