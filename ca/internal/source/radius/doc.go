@@ -1,0 +1,66 @@
+// Package radius asks RADIUS servers whether a password is right (RFC 2865, PAP), tells them
+// of calls (RFC 2866), and obeys their Disconnect-Requests (RFC 5176).
+//
+//	CA                                             server
+//	Access-Request                   ->
+//	  Message-Authenticator, the first attribute
+//	  User-Name, User-Password, Service-Type Framed, NAS-Port-Type Virtual, NAS-Identifier
+//	                                 <-   Access-Accept
+//	                                        Message-Authenticator, Filter-Id (the group),
+//	                                        Session-Timeout, Class
+//	                                 <-   or Access-Reject; or Access-Challenge, which counts as one
+//	Accounting-Request               ->
+//	  Acct-Status-Type Start, Interim-Update or Stop, Acct-Session-Id, User-Name, Class,
+//	  octets, packets, seconds, Acct-Terminate-Cause, Event-Timestamp
+//	                                 <-   Accounting-Response
+//	                                 <-   Disconnect-Request
+//	                                        Message-Authenticator, Event-Timestamp,
+//	                                        User-Name or Acct-Session-Id
+//	Disconnect-ACK, or               ->
+//	Disconnect-NAK with Error-Cause
+//
+// Transport is RadSec (RFC 6614: TLS 1.2 or later, both sides with certificates, shared
+// secret "radsec") or UDP. Over UDP the password is hidden by MD5 under the shared secret
+// alone, and whoever listens learns who logs in: State warns of it.
+//
+// # What is believed
+//
+// A reply counts if all of this holds; otherwise it is dropped, counted, and the request
+// goes on waiting for the right one:
+//
+//   - it comes from the address and port that were asked (connected sockets, one for each
+//     request, each with a port of its own), or through the TLS connection;
+//   - its code answers the request, its Identifier is the request's;
+//   - its Response Authenticator is right (RFC 2865 3);
+//   - it carries one Message-Authenticator, and that is right (RFC 3579 3.2). Replies to
+//     Access-Requests must have it; without, whoever sits on the path can make an accept of a
+//     reject (Blast-RADIUS, CVE-2024-3596). Accounting-Responses may do without, since
+//     Accounting-Requests are signed as a whole;
+//   - it carries no Proxy-State: we sent none, and that is where that attack hides its
+//     collision.
+//
+// Each request to each server has a random Identifier and Authenticator. Over UDP it is
+// repeated as it is, after wait, twice wait and so on, a tenth more or less; then the next server is
+// asked. Over TLS it is sent once (RFC 6613 2.6.1); a connection that breaks is made anew
+// and the request sent again, and one on which an answer is overdue or wrong is closed.
+//
+// # Disconnect-Request
+//
+// Only from configured addresses, each with a secret of its own; Request Authenticator
+// and Message-Authenticator must be right and Event-Timestamp near our clock, or nothing is
+// answered. A repetition gets the answer that the first one got.
+//
+//	ends the user's calls, and what the user has is withdrawn        Disconnect-ACK
+//	neither User-Name nor Acct-Session-Id                             NAK 402 Missing Attribute
+//	another NAS-Identifier than ours                                  NAK 403 NAS Identification Mismatch
+//	an attribute that narrows it to less than a user                  NAK 401 Unsupported Attribute
+//	Service-Type (Authorize Only)                                     NAK 405 Unsupported Service
+//	nobody of that name, or no such session                           NAK 503 Session Context Not Found
+//	it could not be done now                                          NAK 506 Resources Unavailable
+//	CoA-Request: groups and times stand in certificates and policies  CoA-NAK 405 Unsupported Service
+//
+// An Acct-Session-Id stands for its user, not for one of the user's calls.
+//
+// Left out: CHAP, MS-CHAP and EAP (the CA has the password), a second factor by
+// Access-Challenge, RADIUS/1.1 (RFC 9765), DTLS, Status-Server, Disconnect-Requests through RadSec.
+package radius
