@@ -92,6 +92,8 @@ const anchor = "scripts/deps"
 var doors = []door{
 	{"github.com/smallstep/...", []string{"ca/internal/authority/..."}, "its types would be everywhere, and its errors know HTTP"},
 	{"go.step.sm/...", []string{"ca/internal/authority/..."}, "as smallstep"},
+	{"layeh.com/radius/...", []string{"ca/internal/source/radius/..."}, "what is believed of an answer is decided in one place, and not by the library"},
+	{"github.com/go-ldap/...", []string{"ca/internal/source/ldap/..."}, "TLS, bounds and the order of binds are kept in one place"},
 	{"go.etcd.io/bbolt/...", []string{"directory/internal/store/boltstore", "ca/internal/..."}, "a Store is replaced by another Store"},
 	{"charm.land/bubbletea/...", []string{"router/internal/top/..."}, "a screen is drawn in one place"},
 	{"github.com/songgao/water/...", []string{"pkg/tun/..."}, "one device interface, several back ends"},

@@ -329,6 +329,7 @@ func (s *Server) status(ctx context.Context) (Status, error) {
 			st.Directory.Error = err.Error()
 		}
 	}
+	st.Sources = s.sources()
 	st.Warnings = s.warnings(now)
 	err = ca.Desk.View(func(tx *ledger.Tx) error {
 		queue, err := tx.Intents()

@@ -17,6 +17,7 @@ import (
 	"twinkey/ca/internal/board"
 	"twinkey/ca/internal/enroll"
 	"twinkey/ca/internal/home"
+	"twinkey/ca/internal/source"
 	"twinkey/pkg/limit"
 )
 
@@ -231,6 +232,20 @@ func (s *Server) warnings(now time.Time) []string {
 		out = append(out, err.Error())
 	} else if now.After(crl.Next) {
 		out = append(out, fmt.Sprintf("the CRL is out of date since %s", crl.Next.UTC().Format(time.RFC3339)))
+	}
+	for _, st := range s.sources() {
+		out = append(out, st.Warnings...)
+	}
+	return out
+}
+
+// sources tells how the sources do.
+func (s *Server) sources() []source.State {
+	var out []source.State
+	for _, src := range s.cfg.CA.Sources {
+		if r, ok := src.(source.Reporter); ok {
+			out = append(out, r.State())
+		}
 	}
 	return out
 }

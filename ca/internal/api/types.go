@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"twinkey/ca/internal/source"
 	"twinkey/pkg/keybundle"
 )
 
@@ -139,6 +140,7 @@ type Status struct {
 	Routers      int            `json:"routers"`
 	Pending      []Pending      `json:"pending"`
 	Expiring     []Expiring     `json:"expiring"`
+	Sources      []source.State `json:"sources,omitempty"`
 	Warnings     []string       `json:"warnings"`
 }
 

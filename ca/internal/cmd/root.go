@@ -47,7 +47,7 @@ all of it or nothing.`,
   twinkey-ca router token berlin --prefix 10.1.0.0/24 --scope group:staff
   twinkey-ca user add alice --group staff`,
 	})
-	c.AddCommand(initCommand(), serveCommand(at), userCommand(), routerCommand(), directoryCommand(), tlsCommand(), certCommand(), crlCommand(), statusCommand())
+	c.AddCommand(initCommand(), serveCommand(at), userCommand(), routerCommand(), directoryCommand(), sourceCommand(), tlsCommand(), certCommand(), crlCommand(), statusCommand())
 	return c
 }
 
@@ -141,21 +141,9 @@ func asking(c *cobra.Command, dir, what string, f func(a *api.Admin) error) erro
 // readPassword reads the password of uid from a file, of which a last line end does not
 // count, or asks for it twice.
 func readPassword(c *cobra.Command, uid, file string) ([]byte, error) {
-	var b []byte
-	var err error
-	switch {
-	case file == "-":
-		b, err = io.ReadAll(io.LimitReader(c.InOrStdin(), 4096))
-	case file != "":
-		b, err = os.ReadFile(file) //nolint:gosec // the operator names it
-	default:
-		b, err = prompt(c)
-	}
+	b, err := readSecret(c, file, promptTwice)
 	if err != nil {
 		return nil, err
-	}
-	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
-		b = b[:len(b)-1]
 	}
 	if err := keybundle.CheckPassword(uid, b); err != nil {
 		clear(b)
@@ -164,24 +152,37 @@ func readPassword(c *cobra.Command, uid, file string) ([]byte, error) {
 	return b, nil
 }
 
-func prompt(c *cobra.Command) ([]byte, error) {
-	fd := int(os.Stdin.Fd())
-	if !term.IsTerminal(fd) {
-		return nil, errors.New("there is no terminal to ask for a password: use --password-file")
+// readSecret reads a file, - being standard input, without its last line end, or asks.
+func readSecret(c *cobra.Command, file string, ask func(*cobra.Command) ([]byte, error)) ([]byte, error) {
+	var b []byte
+	var err error
+	switch {
+	case file == "-":
+		b, err = io.ReadAll(io.LimitReader(c.InOrStdin(), 4096))
+	case file != "":
+		b, err = os.ReadFile(file) //nolint:gosec // the operator names it
+	default:
+		b, err = ask(c)
 	}
-	ask := func(text string) ([]byte, error) {
-		if _, err := fmt.Fprint(c.ErrOrStderr(), text); err != nil {
-			return nil, err
-		}
-		b, err := term.ReadPassword(fd)
-		_, _ = fmt.Fprintln(c.ErrOrStderr())
-		return b, err
-	}
-	first, err := ask("password: ")
 	if err != nil {
 		return nil, err
 	}
-	second, err := ask("again: ")
+	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
+		b = b[:len(b)-1]
+	}
+	return b, nil
+}
+
+// prompt asks for a password.
+func prompt(c *cobra.Command) ([]byte, error) { return promptFor(c, "password: ") }
+
+// promptTwice asks for a new one, which nobody could look up if it were mistyped.
+func promptTwice(c *cobra.Command) ([]byte, error) {
+	first, err := promptFor(c, "password: ")
+	if err != nil {
+		return nil, err
+	}
+	second, err := promptFor(c, "again: ")
 	defer clear(second)
 	if err != nil {
 		return nil, err
@@ -191,6 +192,19 @@ func prompt(c *cobra.Command) ([]byte, error) {
 		return nil, errors.New("the two are not the same")
 	}
 	return first, nil
+}
+
+func promptFor(c *cobra.Command, text string) ([]byte, error) {
+	fd := int(os.Stdin.Fd())
+	if !term.IsTerminal(fd) {
+		return nil, errors.New("there is no terminal to ask for a password: use --password-file")
+	}
+	if _, err := fmt.Fprint(c.ErrOrStderr(), text); err != nil {
+		return nil, err
+	}
+	b, err := term.ReadPassword(fd)
+	_, _ = fmt.Fprintln(c.ErrOrStderr())
+	return b, err
 }
 
 // passphrase reads the passphrase of the CA's keys; none without a file.

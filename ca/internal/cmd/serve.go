@@ -198,6 +198,9 @@ func statusRows(t *cli.Table, s api.Status, now time.Time) {
 		directory += "  answers"
 	}
 	t.Row("directory", directory)
+	for _, src := range s.Sources {
+		t.Row("source "+src.Name, describeSource(src))
+	}
 	t.Row("active users", s.Users)
 	t.Row("active routers", s.Routers)
 	for _, p := range s.Pending {

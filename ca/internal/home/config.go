@@ -25,6 +25,7 @@ type Config struct {
 	Profile   string            `yaml:"profile" doc:"Form of the twin certificates: paper (two keys in SubjectPublicKeyInfo) or compat (readable for standard tools)." default:"paper"`
 	Patience  time.Duration     `yaml:"patience" doc:"How long a command waits for the directory before it gives up." default:"10s"`
 	Validity  Validity          `yaml:"validity" doc:"How long things live."`
+	Sources   []SourceConfig    `yaml:"sources" doc:"Who else knows users and their passwords: RADIUS and LDAP servers, asked in this order. Try one with: twinkey-ca source test NAME UID."`
 }
 
 // Validity is how long things live.
@@ -93,7 +94,7 @@ func (c *Config) check() error {
 	if c.Patience < time.Second || c.Patience > mostWait {
 		return wrong("patience", "%s is not within 1s and %s", c.Patience, mostWait)
 	}
-	return nil
+	return checkSources(c.Sources)
 }
 
 // CRLURL is where the CRL lies.

@@ -11,6 +11,9 @@
 //	issued.db                       smallstep's database
 //	admin.sock                      while the CA runs: its operator's commands
 //
+// Files that sources of ca.yaml name (secrets, certificates) lie here too, or where their
+// paths say.
+//
 // Init builds all of it beside the place where it belongs and renames it there: a home is
 // whole or not there. Files are 0600, the directory 0700. root.key, intermediate.key and
 // provisioner.key are encrypted if there is a passphrase.

@@ -18,6 +18,7 @@ import (
 	"twinkey/ca/internal/authority"
 	"twinkey/ca/internal/issue"
 	"twinkey/ca/internal/ledger"
+	"twinkey/ca/internal/source"
 	"twinkey/directory/client"
 	"twinkey/pkg/identity"
 	"twinkey/pkg/twincert"
@@ -38,7 +39,8 @@ type CA struct {
 	Ledger    *ledger.Ledger
 	Desk      *issue.Desk
 	Identity  *identity.Identity
-	Directory *client.Client // nil if the configuration names none
+	Directory *client.Client  // nil if the configuration names none
+	Sources   []source.Source // in the order of the configuration
 }
 
 // Options of Open.
@@ -115,6 +117,9 @@ func (ca *CA) unlock(o Options, whole bool) (err error) {
 		if ca.Identity, err = identity.Load(ca.path(dirIdentity)); err != nil {
 			return err
 		}
+		if ca.Sources, err = OpenSources(ca.Dir, ca.Config.Sources, o.Log); err != nil {
+			return err
+		}
 	}
 	if ca.Authority, err = authority.Open(a); err != nil {
 		return err
@@ -135,9 +140,9 @@ func (ca *CA) reserved(name string) (bool, error) {
 	return issue.Reserved(ca.Ledger, ca.Config.Domain, name)
 }
 
-// Close lets both databases go.
+// Close lets both databases and the sources go.
 func (ca *CA) Close() error {
-	var errs []error
+	errs := []error{CloseSources(ca.Sources)}
 	if ca.Authority != nil {
 		errs = append(errs, ca.Authority.Close())
 	}

@@ -108,15 +108,19 @@ func New(name, key, dir string, c Config, log *slog.Logger) (*Source, error) {
 }
 
 func clientTLS(key, dir string, c Config) (*tls.Config, error) {
-	pair, err := source.KeyPair(dir, c.Certificate, c.Key)
-	if err != nil {
+	if _, err := source.KeyPair(dir, c.Certificate, c.Key); err != nil {
 		return nil, config.Wrong(key+".key", err)
 	}
 	roots, err := source.Roots(dir, c.Root)
 	if err != nil {
 		return nil, config.Wrong(key+".root", err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, ServerName: c.ServerName, MinVersion: tls.VersionTLS12}, nil
+	// Read for each connection: certificates are renewed while we run.
+	own := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		pair, err := source.KeyPair(dir, c.Certificate, c.Key)
+		return &pair, err
+	}
+	return &tls.Config{GetClientCertificate: own, RootCAs: roots, ServerName: c.ServerName, MinVersion: tls.VersionTLS12}, nil
 }
 
 // Name is what the operator calls it.

@@ -224,3 +224,21 @@ func TestNoTLSNoPassword(t *testing.T) {
 		t.Errorf("the first byte sent is %d", b)
 	}
 }
+
+// Our certificate is replaced while we run: the next connection shows the new one.
+func TestCertificateRenewed(t *testing.T) {
+	pki, other := newPKI(t), newPKI(t)
+	addr, _ := serveTLS(t, pki, func(_, _ int, req []byte) [][]byte { return tlsReply(t, req, nil) })
+	s := overTLS(t, pki, func(c *Config) { c.Certificate, c.Key = other.Cert("ca"), other.Key("ca") }, addr)
+	if _, err := check(t, s); !errors.Is(err, source.ErrUnavailable) {
+		t.Fatalf("with another's certificate: %v", err)
+	}
+	for from, to := range map[string]string{pki.Cert("ca"): other.Cert("ca"), pki.Key("ca"): other.Key("ca")} {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := check(t, s); err != nil {
+		t.Error(err)
+	}
+}
