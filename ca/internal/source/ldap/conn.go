@@ -129,7 +129,10 @@ func (s *Source) search(c *conn, base string, scope, limit int, filter string, a
 		return nil, err
 	}
 	r, err := c.Search(ldap.NewSearchRequest(base, scope, ldap.NeverDerefAliases, limit+1, int((s.cfg.Timeout+time.Second-1)/time.Second), false, filter, attributes, nil))
-	if err != nil && !(ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded) && r != nil && len(r.Entries) > limit) {
+	if ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded) && r != nil && len(r.Entries) > limit {
+		return r.Entries, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	return r.Entries, nil

@@ -280,7 +280,7 @@ func TestUnavailable(t *testing.T) {
 		"another name":               func(c *Config) { c.ServerName = "other.example" },
 		"another root, StartTLS":     func(c *Config) { c.Servers, c.Root = []string{"ldap://" + w.Plain.String()}, other.Root() },
 		"TLS where there is none":    func(c *Config) { c.Servers = []string{"ldaps://" + w.Plain.String()} },
-		"nobody there":               func(c *Config) { c.Servers = []string{"ldaps://" + sourcetest.FreeUDP(t).String()} },
+		"nobody there":               func(c *Config) { c.Servers = []string{"ldaps://" + sourcetest.FreePort(t).String()} },
 		"our account is not known":   func(c *Config) { c.SecretFile = "wrong" },
 		"anybody may search nothing": func(c *Config) { c.BindDN, c.SecretFile = "", "" },
 		"the base is not there":      func(c *Config) { c.Base = "ou=gone,dc=example" },
@@ -292,7 +292,7 @@ func TestUnavailable(t *testing.T) {
 	}
 	// The next one is asked, and stays the first until the other is well again.
 	s := w.asking(t, func(c *Config) {
-		c.Servers = []string{"ldaps://" + sourcetest.FreeUDP(t).String(), "ldap://" + w.Plain.String()}
+		c.Servers = []string{"ldaps://" + sourcetest.FreePort(t).String(), "ldap://" + w.Plain.String()}
 	})
 	for range 2 {
 		if _, err := s.Check(t.Context(), "alice", []byte(password)); err != nil {

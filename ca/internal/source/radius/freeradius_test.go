@@ -216,7 +216,7 @@ type watched struct {
 
 func watch(t *testing.T, change func(*Config)) *watched {
 	t.Helper()
-	w := &watched{addr: sourcetest.FreeUDP(t), ended: make(chan string, 10), fails: make(chan error, 1)}
+	w := &watched{addr: sourcetest.FreePort(t), ended: make(chan string, 10), fails: make(chan error, 1)}
 	dir := t.TempDir()
 	sourcetest.WriteFile(t, dir, "secret", secretText)
 	w.Source = opened(t, dir, defaults(t, func(c *Config) {

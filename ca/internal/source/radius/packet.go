@@ -142,8 +142,7 @@ type request struct {
 	secret []byte
 }
 
-// newRequest makes one of a code. Whether or not fill adds a Message-Authenticator, it is the first attribute
-// of an Access-Request.
+// newRequest makes one of a code; fill adds its attributes, behind the Message-Authenticator of an Access-Request.
 func newRequest(code radius.Code, id byte, secret []byte, fill func(*radius.Packet) error) (*request, error) {
 	p := &radius.Packet{Code: code, Identifier: id, Secret: secret}
 	if code == radius.CodeAccessRequest {

@@ -334,7 +334,7 @@ func (s *Source) receive(ctx context.Context, conn net.Conn, server string, r *r
 			return p, nil
 		}
 		s.count.dropped(err)
-		if worst == errSilent { // once: whoever sends many must not fill the log //nolint:errorlint // it is not wrapped
+		if errors.Is(worst, errSilent) { // once: whoever sends many must not fill the log
 			s.log.Warn("an answer is not believed", "server", server, "why", err)
 		}
 		worst = err

@@ -363,7 +363,7 @@ func TestSilence(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	// Nobody listens there: the next one is asked at once.
-	s = overUDP(t, func(c *Config) { c.Wait = 5 * time.Second }, sourcetest.FreeUDP(t).String(), hears.addr)
+	s = overUDP(t, func(c *Config) { c.Wait = 5 * time.Second }, sourcetest.FreePort(t).String(), hears.addr)
 	began = time.Now()
 	if _, err := check(t, s); err != nil || time.Since(began) > 4*time.Second {
 		t.Errorf("%v after %s", err, time.Since(began))

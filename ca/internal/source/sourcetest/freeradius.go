@@ -24,11 +24,11 @@ func StartFreeRADIUS(tb testing.TB, users string, pki *PKI, tls string) *FreeRAD
 	tb.Helper()
 	program := Program(tb, "freeradius", "freeradius")
 	dir := tb.TempDir()
-	f := &FreeRADIUS{Auth: FreeUDP(tb), Acct: FreeUDP(tb), detail: filepath.Join(dir, "detail")}
+	f := &FreeRADIUS{Auth: FreePort(tb), Acct: FreePort(tb), detail: filepath.Join(dir, "detail")}
 	WriteFile(tb, dir, "users", users)
 	radsec := ""
 	if pki != nil {
-		f.TLS = FreeUDP(tb)
+		f.TLS = FreePort(tb)
 		radsec = fmt.Sprintf(`
 listen {
 	ipaddr = 127.0.0.1

@@ -20,7 +20,8 @@ func Program(tb testing.TB, name, debian string) string {
 	tb.Helper()
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin", "/sbin") {
 		path := filepath.Join(dir, name)
-		if info, err := os.Stat(path); err == nil && !info.IsDir() && info.Mode()&0o111 != 0 {
+		info, err := os.Stat(path) //nolint:gosec // a test
+		if err == nil && !info.IsDir() && info.Mode()&0o111 != 0 {
 			return path
 		}
 	}
@@ -114,8 +115,8 @@ func (p *Process) Log() string { return p.out.String() }
 
 func (p *Process) says(s string) bool { return strings.Contains(p.out.String(), s) }
 
-// FreeUDP is an address on loopback whose UDP and TCP ports nobody uses now.
-func FreeUDP(tb testing.TB) netip.AddrPort {
+// FreePort is an address on loopback whose UDP and TCP ports nobody uses now.
+func FreePort(tb testing.TB) netip.AddrPort {
 	tb.Helper()
 	for range 20 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

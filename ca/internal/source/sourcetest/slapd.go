@@ -35,7 +35,7 @@ type Slapd struct {
 // cn=twinkey,dc=example, whose password is LDAPSecret, and by nobody else but cn=admin,dc=example.
 func StartSlapd(tb testing.TB, ldif string, pki *PKI) *Slapd {
 	tb.Helper()
-	s := &Slapd{Plain: FreeUDP(tb), TLS: FreeUDP(tb), dir: tb.TempDir(), program: Program(tb, "slapd", "slapd ldap-utils")}
+	s := &Slapd{Plain: FreePort(tb), TLS: FreePort(tb), dir: tb.TempDir(), program: Program(tb, "slapd", "slapd ldap-utils")}
 	s.Socket = filepath.Join(s.dir, "s")
 	db := filepath.Join(s.dir, "db")
 	if err := os.Mkdir(db, 0o700); err != nil {
