@@ -190,6 +190,10 @@ func TestFreeRADIUSOverRadSec(t *testing.T) {
 			if _, err := quick.Check(t.Context(), "alice", []byte(password)); !errors.Is(err, source.ErrUnavailable) {
 				t.Errorf("nobody there: %v", err)
 			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			sourcetest.Ended(t, "radius.(*link).read")
 		})
 	}
 }

@@ -141,7 +141,7 @@ func TestConnections(t *testing.T) {
 		}
 		return tlsReply(t, req, nil)
 	})
-	s := overTLS(t, pki, func(c *Config) { c.Wait, c.Tries = 100*time.Millisecond, 2 }, addr)
+	s := overTLS(t, pki, func(c *Config) { c.Wait, c.Tries = 2*time.Second, 1 }, addr)
 	for i, want := range []struct {
 		connections int
 		err         error

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -133,6 +134,20 @@ func FreePort(tb testing.TB) netip.AddrPort {
 	}
 	tb.Fatal("no free port")
 	return netip.AddrPort{}
+}
+
+// Ended fails if goroutines are left whose stack names what; they may take a moment to end.
+func Ended(tb testing.TB, what string) {
+	tb.Helper()
+	var stacks string
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		b := make([]byte, 1<<20)
+		stacks = string(b[:runtime.Stack(b, true)])
+		if !strings.Contains(stacks, what) {
+			return
+		}
+	}
+	tb.Errorf("goroutines of %s are left:\n%s", what, stacks)
 }
 
 // WriteFile writes a file that only its owner may read.
