@@ -171,6 +171,28 @@ func HTTP(caURL string, id *identity.Identity) *http.Client {
 	return newSession(caURL, id.ClientTLS(caURI)).http
 }
 
+// AskLogin asks the CA whether the password of uid is right: for users whom a source of the
+// company authenticates, and who get their keys on the way. The router that asks is known by
+// id. Besides ErrUnavailable there are ErrDenied for whatever concerns the user, ErrLocked, ErrTooMany and
+// ErrSource. The password stays the caller's to wipe.
+func AskLogin(ctx context.Context, caURL string, id *identity.Identity, uid string, password []byte) (Admission, error) {
+	const op = "asking the CA about a password"
+	s := newSession(caURL, id.ClientTLS(caURI))
+	defer s.close()
+	var a Admission
+	err := s.call(ctx, op, http.MethodPost, PathLogin, Login{uid, password}, &a)
+	if e, ok := errors.AsType[*Error](err); ok && e.Err != nil && e.Code == CodeDenied {
+		e.Code = CodeUnavailable // somebody else answers at the CA's address: that speaks against nobody's password
+	}
+	if err != nil {
+		return Admission{}, err
+	}
+	if err := a.Params.Check(); err != nil || a.SessionMS < 0 {
+		return Admission{}, &Error{Op: op, Code: CodeUnavailable, Err: fmt.Errorf("%w: parameters or session out of bounds", ErrAnswer)}
+	}
+	return a, nil
+}
+
 // tokenRole reads the role that a token is for.
 func tokenRole(token string) (string, bool) {
 	rest, ok := strings.CutPrefix(token, TokenPrefix)
@@ -338,6 +360,7 @@ func (s *session) call(ctx context.Context, op, method, path string, in, out any
 		if body, err = json.Marshal(in); err != nil {
 			return &Error{Op: op, Code: CodeInvalid, Err: err}
 		}
+		defer clear(body) // a login holds a password
 	}
 	req, err := http.NewRequestWithContext(ctx, method, s.base+path, bytes.NewReader(body))
 	if err != nil {

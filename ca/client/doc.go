@@ -1,4 +1,5 @@
-// Package client speaks to the CA: it enrols a box and renews its certificates.
+// Package client speaks to the CA: it enrols a box, renews its certificates, and asks about
+// users whom somebody else authenticates.
 //
 //	method  path                     who                     what
 //	GET     /roots                   anybody                 roots; trusted only if the pinned fingerprint matches
@@ -10,6 +11,7 @@
 //	POST    /acme/portal/...         router                  ACME (RFC 8555, RFC 8738), http-01 by the answers that were put
 //	GET     /twinkey/v1/trust        anybody                 Trust: roots, intermediates, endpoints
 //	POST    /twinkey/v1/close        router                  CloseRequest: sessions of users that have ended
+//	POST    /twinkey/v1/login        router, not expired     Login in, Admission out
 //
 // All keys are made here and stay here. The P-256 key signs the PKCS#10 request, which
 // proves its possession. An X25519 key cannot sign, so each of the two proves itself by a
@@ -28,6 +30,9 @@
 // The connection is TLS 1.3 and ends at whoever bears twinkey://ca under the pinned root;
 // host names do not count. What the CA answers is checked as a peer would check it
 // before it is returned.
+//
+// A login is refused in the same words and after the same time whatever it is that speaks
+// against the user.
 //
 // A refusal is {"error":{"code","message"}}. An enrolment whose answer was lost may be
 // asked for again with the same keys and token: the answer is the same.

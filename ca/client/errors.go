@@ -13,6 +13,8 @@ var (
 	ErrInvalid     = errors.New("invalid request")             // the same request can never succeed
 	ErrConflict    = errors.New("contradicts what the CA has") // such as a name that is taken
 	ErrTooMany     = errors.New("too many requests")
+	ErrLocked      = errors.New("locked after too many tries")                   // see Error.RetryAfter
+	ErrSource      = errors.New("the CA cannot ask the source that knows users") // trying again may help
 	ErrUnavailable = errors.New("the CA cannot be reached, or cannot do it now") // trying again may help
 	ErrFingerprint = errors.New("no root of this CA has the fingerprint")
 	ErrAnswer      = errors.New("the CA's answer is wrong")
@@ -27,6 +29,8 @@ const (
 	CodeTooMany     = "too-many"
 	CodeStorage     = "storage"
 	CodeUnavailable = "unavailable"
+	CodeLocked      = "locked"
+	CodeSource      = "source-unavailable"
 )
 
 // Error is a call that failed. It unwraps to one of the errors above and to the cause.
@@ -70,6 +74,10 @@ func sentinel(code string) error {
 		return ErrConflict
 	case CodeTooMany:
 		return ErrTooMany
+	case CodeLocked:
+		return ErrLocked
+	case CodeSource:
+		return ErrSource
 	}
 	return ErrUnavailable
 }

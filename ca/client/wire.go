@@ -1,6 +1,10 @@
 package client
 
-import "time"
+import (
+	"time"
+
+	"twinkey/pkg/keybundle"
+)
 
 // The paths of the API.
 const (
@@ -11,6 +15,7 @@ const (
 	PathRenewUser = "/twinkey/v1/renew-user"
 	PathTrust     = "/twinkey/v1/trust"
 	PathClose     = "/twinkey/v1/close"
+	PathLogin     = "/twinkey/v1/login"
 	PathAnswer    = "/twinkey/v1/http-01"
 	// PathACME is the ACME directory for the certificates of routers' portals.
 	PathACME = "/acme/portal/directory"
@@ -98,6 +103,22 @@ type CloseRequest struct {
 type CloseAnswer struct {
 	Refused []string `json:"refused,omitempty"` // serials
 }
+
+// Login asks whether the password of a user is right whom a source authenticates.
+type Login struct {
+	UID      string `json:"uid"`
+	Password []byte `json:"password"`
+}
+
+// Admission says that it is: the directory releases the user's keys to the router that asked, for client.VouchLife of
+// directory/client.
+type Admission struct {
+	Params    keybundle.Params `json:"params"`               // under which the keys are sealed now
+	SessionMS int64            `json:"session_ms,omitempty"` // how long the login may last; 0: as the policy says
+}
+
+// Session is how long the login may last; 0: as the policy says.
+func (a Admission) Session() time.Duration { return time.Duration(a.SessionMS) * time.Millisecond }
 
 // ErrorBody is a refusal.
 type ErrorBody struct {

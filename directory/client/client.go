@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"twinkey/pkg/keybundle"
 	"twinkey/proto/secret"
 )
 
@@ -98,14 +97,14 @@ func (c *Client) Revoked(ctx context.Context) ([]Revocation, error) {
 
 // LoginParams says how uid's password is to be stretched. Unknown users get parameters
 // that look alike and stay the same.
-func (c *Client) LoginParams(ctx context.Context, uid string) (keybundle.Params, error) {
-	var out keybundle.Params
+func (c *Client) LoginParams(ctx context.Context, uid string) (LoginParams, error) {
+	var out LoginParams
 	const op = "asking how to check a password"
 	if err := c.call(ctx, op, http.MethodPost, PathParams, ParamsBody{uid}, &out); err != nil {
-		return keybundle.Params{}, err
+		return LoginParams{}, err
 	}
 	if err := out.Check(); err != nil {
-		return keybundle.Params{}, &Error{Op: op, Code: CodeUnavailable, Err: err}
+		return LoginParams{}, &Error{Op: op, Code: CodeUnavailable, Err: err}
 	}
 	return out, nil
 }
@@ -130,6 +129,25 @@ func (c *Client) Reseal(ctx context.Context, r Reseal) error {
 // nothing is noted again.
 func (c *Client) ReportCalls(ctx context.Context, run string, records []CallRecord) error {
 	return c.call(ctx, "accounting for calls", http.MethodPost, PathCalls, CallsBody{run, records}, nil)
+}
+
+// Vouch has sealed keys of a user of a source released to one router for a short while. It fails with ErrConflict if the
+// directory has no such user, source, router or certificate. CA only.
+func (c *Client) Vouch(ctx context.Context, v Vouch) error {
+	return c.call(ctx, "vouching for a user", http.MethodPost, PathVouches, v, nil)
+}
+
+// Refused has it noted that a login was refused before the directory was asked for keys. CA only.
+func (c *Client) Refused(ctx context.Context, r Refusal) error {
+	return c.call(ctx, "noting a refusal", http.MethodPost, PathRefusals, r, nil)
+}
+
+// UserCalls returns what routers have told of calls of a source's users after record number after, oldest first and MaxCalls at
+// the most, and lets the directory forget what came up to there. CA only.
+func (c *Client) UserCalls(ctx context.Context, source string, after uint64) (UserCalls, error) {
+	var out UserCalls
+	err := c.call(ctx, "asking for the calls of users", http.MethodPost, PathUserCalls, UserCallsBody{source, after}, &out)
+	return out, err
 }
 
 // Health returns nil if the directory answers.

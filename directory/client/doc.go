@@ -17,6 +17,9 @@
 //	POST    /v1/login/release           router       proof in, sealed keys out
 //	POST    /v1/login/reseal            router       proof of the old password, what the new one yields
 //	POST    /v1/calls                   router       what became of its calls
+//	POST    /v1/vouches                 ca           Vouch: release a user's keys to a router now
+//	POST    /v1/refusals                ca           Refusal: for the audit records
+//	POST    /v1/user-calls              ca           what routers told of calls of a source's users
 //
 // A refusal is {"error":{"code","message","retry_after_ms"}}; the code alone decides what
 // the caller sees (see Error). Refusals that concern a user are all alike: whether the

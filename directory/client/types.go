@@ -86,6 +86,9 @@ type Change struct {
 	Disable      []string       `json:"disable,omitempty"` // UIDs who may not log in any more; what is kept of them stays as it is. Unknown ones are no failure
 	Revocations  []Revocation   `json:"revocations,omitempty"`
 	CRL          []byte         `json:"crl,omitempty"` // DER; left alone if older than the one stored
+	// Sources, if it is there, says whether the CA has sources that may know users whom the directory does not: see
+	// LoginParams.
+	Sources *bool `json:"sources,omitempty"`
 }
 
 // The kinds of a CertRecord.
@@ -115,6 +118,7 @@ type UserRecord struct {
 	Params   keybundle.Params `json:"params"`
 	Verifier []byte           `json:"verifier"` // keybundle.Verifier of the user's proof
 	Disabled bool             `json:"disabled,omitempty"`
+	Source   string           `json:"source,omitempty"` // who says whether the password is right; empty: the verifier alone
 	// Own says that the keys were made on the user's machine: there is no password here, neither Params nor Verifier nor
 	// sealed keys, and no login at a router.
 	Own bool `json:"own,omitempty"`
@@ -134,6 +138,32 @@ type RouterRecord struct {
 	Name string      `json:"name"`
 	ID   twincert.ID `json:"id"`
 }
+
+// LoginParams say how a password is to be stretched, and whether the CA has to be asked about it first: it is the one that
+// can ask the user's source, and after that the parameters may be others.
+type LoginParams struct {
+	keybundle.Params
+	AskCA bool `json:"ask_ca,omitempty"`
+}
+
+// Vouch is the CA's word that a source has just accepted a user's password at a router. For VouchLife the sealed keys that
+// belong to ID may be released to that router.
+type Vouch struct {
+	UID    string      `json:"uid"`
+	Router string      `json:"router"`
+	Source string      `json:"source"`
+	ID     twincert.ID `json:"id"`
+}
+
+// Refusal is a login that the CA has refused, for the audit records.
+type Refusal struct {
+	UID    string `json:"uid"`
+	Router string `json:"router"`
+	Cause  string `json:"cause"`
+}
+
+// VouchLife is how long a Vouch holds: what a router needs to derive a proof and to ask, several times over.
+const VouchLife = time.Minute
 
 // Release is what a router gets for a user who proved the password.
 type Release struct {
@@ -155,16 +185,17 @@ type Reseal struct {
 
 // What a CallRecord tells.
 const (
-	CallUp    = "up"
-	CallDown  = "down"
-	CallsLost = "lost" // so many records could not be kept
+	CallUp      = "up"
+	CallInterim = "interim" // it is still up; only what it carried so far is new
+	CallDown    = "down"
+	CallsLost   = "lost" // so many records could not be kept
 )
 
 // CallRecord is what a router tells of one of its calls.
 type CallRecord struct {
 	Seq       uint64      `json:"seq"`   // greater than that of the record before, in a run of the router
 	Time      time.Time   `json:"time"`  // by the router's clock
-	Event     string      `json:"event"` // CallUp, CallDown or CallsLost
+	Event     string      `json:"event"` // CallUp, CallInterim, CallDown or CallsLost
 	Call      uint64      `json:"call,omitempty"`
 	User      string      `json:"user,omitempty"` // empty: a site link
 	Peer      string      `json:"peer,omitempty"`
@@ -172,14 +203,34 @@ type CallRecord struct {
 	Address   netip.Addr  `json:"address,omitzero"` // the user's
 	ID        twincert.ID `json:"id,omitzero"`      // certificate that the call stands on
 	Suite     string      `json:"suite,omitempty"`
-	// Of CallDown: since when it was up, what it carried, seen from this router, and why it ended.
+	// Of CallInterim and CallDown: since when it was up, what it carried, seen from this router. Of CallDown: why it ended, for
+	// people and as one of the Cause constants.
 	Since     time.Time `json:"since,omitzero"`
 	RxBytes   uint64    `json:"rx_bytes,omitempty"`
 	TxBytes   uint64    `json:"tx_bytes,omitempty"`
 	RxPackets uint64    `json:"rx_packets,omitempty"`
 	TxPackets uint64    `json:"tx_packets,omitempty"`
 	Reason    string    `json:"reason,omitempty"`
+	Cause     string    `json:"cause,omitempty"`
 	Lost      uint64    `json:"lost,omitempty"` // of CallsLost
+}
+
+// Why a call ended, as far as it is told apart. Empty: none of these.
+const (
+	CauseLogout   = "logout"
+	CauseLost     = "lost" // the network or the peer went away
+	CauseIdle     = "idle"
+	CauseSession  = "session" // its time was over, or that of the certificate
+	CauseRevoked  = "revoked"
+	CauseShutdown = "shutdown" // of this router
+)
+
+// UserCall is what a router told of the call of a user of a source who is logged in there.
+type UserCall struct {
+	Seq    uint64     `json:"seq"` // of the source, from 1
+	Router string     `json:"router"`
+	Run    string     `json:"run"` // of the router
+	Record CallRecord `json:"record"`
 }
 
 // maxReason bounds the Reason of a CallRecord, in bytes.

@@ -37,6 +37,16 @@ type (
 		Run     string       `json:"run"` // of the router: numbers of records begin anew with it
 		Records []CallRecord `json:"records"`
 	}
+	// UserCallsBody is sent to POST /v1/user-calls: whatever came up to After has been dealt with and may be forgotten.
+	UserCallsBody struct {
+		Source string `json:"source"`
+		After  uint64 `json:"after"`
+	}
+	// UserCalls answers it.
+	UserCalls struct {
+		Newest uint64     `json:"newest"` // less than After: this directory was restored from an older copy
+		Calls  []UserCall `json:"calls"`
+	}
 	// ReleaseBody is sent to POST /v1/login/release.
 	ReleaseBody struct {
 		UID  string `json:"uid"`
@@ -57,6 +67,9 @@ const (
 	PathRelease     = "/v1/login/release"
 	PathReseal      = "/v1/login/reseal"
 	PathCalls       = "/v1/calls"
+	PathVouches     = "/v1/vouches"
+	PathRefusals    = "/v1/refusals"
+	PathUserCalls   = "/v1/user-calls"
 )
 
 const (
@@ -64,7 +77,7 @@ const (
 	MaxChange = 16 << 20
 	// MaxBody bounds every other request.
 	MaxBody = 1 << 20
-	// MaxCalls bounds the records of one CallsBody.
+	// MaxCalls bounds the records of one CallsBody, and of one UserCalls.
 	MaxCalls = 200
 	// MaxEvent bounds one line of the watch.
 	MaxEvent = 256 << 10

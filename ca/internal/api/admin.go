@@ -67,7 +67,8 @@ func (s *Server) admin() http.Handler {
 		"GET /v1/users":                  func(*http.Request) (any, error) { return s.users() },
 		"GET /v1/users/{name}":           s.user,
 		"POST /v1/users":                 s.addUser,
-		"POST /v1/users/{name}/revoke":   s.revoker(s.cfg.CA.Desk.RevokeUser),
+		"POST /v1/users/{name}/revoke":   s.revoker(s.revokeUser),
+		"POST /v1/users/{name}/allow":    s.allowUser,
 		"GET /v1/routers":                func(*http.Request) (any, error) { return s.routers() },
 		"GET /v1/routers/{name}":         s.router,
 		"POST /v1/routers/{name}/revoke": s.revoker(s.cfg.CA.Desk.RevokeRouter),
@@ -146,6 +147,21 @@ func (s *Server) revoker(do func(ctx context.Context, actor, name, reason string
 	}
 }
 
+func (s *Server) revokeUser(ctx context.Context, actor, uid, reason string) (issue.Revoked, error) {
+	r, err := s.cfg.CA.Desk.RevokeUser(ctx, actor, uid, reason)
+	if err == nil {
+		s.door.Gone(uid)
+	}
+	return r, err
+}
+
+func (s *Server) allowUser(r *http.Request) (any, error) {
+	if err := s.cfg.CA.Desk.AllowUser(actor(r), r.PathValue("name")); err != nil {
+		return nil, err
+	}
+	return s.userNamed(r.PathValue("name"))
+}
+
 func (s *Server) newToken(r *http.Request) (any, error) {
 	in, err := read[NewToken](r)
 	if err != nil {
@@ -204,7 +220,7 @@ func (s *Server) users() ([]User, error) {
 	err := s.cfg.CA.Desk.View(func(tx *ledger.Tx) error {
 		all, err := tx.Users()
 		for _, u := range all {
-			v := User{UID: u.UID, Group: u.Group, Keys: KeysSealed, Serial: u.Serial, Created: u.Created, Revoked: u.Revoked, Reason: u.Reason}
+			v := User{UID: u.UID, Group: u.Group, Source: u.Source, Barred: u.Barred, Keys: KeysSealed, Serial: u.Serial, Created: u.Created, Revoked: u.Revoked, Reason: u.Reason}
 			if u.Own {
 				v.Keys = KeysOwn
 			}

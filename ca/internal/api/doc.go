@@ -3,7 +3,7 @@
 // The TLS port takes connections without a client certificate, and with one that has
 // expired: a renewal within the grace needs that. So crypto/tls proves only that the
 // client holds the certificate's key; chain, term and bearer are checked per request.
-// What ca/client documents is answered here, all else by smallstep's handlers.
+// A login needs one that has not. What ca/client documents is answered here, all else by smallstep's handlers.
 //
 // The Unix socket is the operator's: whoever may open it (0600) may issue and revoke. The
 // kernel says who that is (SO_PEERCRED), and it stands in the audit record.
@@ -12,6 +12,7 @@
 //	GET  /v1/users  /v1/users/{uid}  User
 //	POST /v1/users                   AddUser     -> User
 //	POST /v1/users/{uid}/revoke      Reason      -> Revoked
+//	POST /v1/users/{uid}/allow       {}          -> User
 //	GET  /v1/routers  .../{name}     Router
 //	POST /v1/routers/{name}/revoke   Reason      -> Revoked
 //	GET  /v1/tokens                  []Token

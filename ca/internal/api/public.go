@@ -17,6 +17,7 @@ import (
 	"twinkey/ca/internal/enroll"
 	"twinkey/ca/internal/issue"
 	"twinkey/pkg/identity"
+	"twinkey/pkg/limit"
 )
 
 var (
@@ -49,6 +50,7 @@ func (s *Server) public() (http.Handler, error) {
 	mux.HandleFunc(authority.PortalACME, s.routersOnly(plain))
 	mux.HandleFunc("POST "+caclient.PathClose, s.limited(s.close))
 	mux.HandleFunc("GET "+caclient.PathTrust, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.trust()) })
+	mux.HandleFunc("POST "+caclient.PathLogin, s.answering(s.plain, s.login))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if !s.plain.Allow(r.RemoteAddr, time.Now()) {
 			writeError(w, http.StatusTooManyRequests, caclient.CodeTooMany, errTooMany.Error(), time.Second)
@@ -61,8 +63,13 @@ func (s *Server) public() (http.Handler, error) {
 
 // limited wraps an operation that costs us something.
 func (s *Server) limited(f func(*http.Request) (any, error)) http.HandlerFunc {
+	return s.answering(s.costly, f)
+}
+
+// answering wraps an operation that an address may ask for as often as l allows.
+func (s *Server) answering(l *limit.Rates, f func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !s.costly.Allow(r.RemoteAddr, time.Now()) {
+		if !l.Allow(r.RemoteAddr, time.Now()) {
 			writeError(w, http.StatusTooManyRequests, caclient.CodeTooMany, errTooMany.Error(), time.Second)
 			return
 		}
@@ -70,11 +77,39 @@ func (s *Server) limited(f func(*http.Request) (any, error)) http.HandlerFunc {
 		if err != nil {
 			code, status := codeOf(err)
 			s.cfg.Log.Warn("request refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", code, "error", err)
-			writeError(w, status, code, public(code, err), 0)
+			writeError(w, status, code, public(code, err), after(code, err))
 			return
 		}
 		writeJSON(w, http.StatusOK, v)
 	}
+}
+
+// login lets in a user whom a source authenticates. Only a router in good standing may ask; the door has limits of its
+// own for each.
+func (s *Server) login(r *http.Request) (any, error) {
+	name, leaf, err := s.routerOf(r)
+	if err != nil {
+		return nil, err
+	}
+	router, err := s.cfg.CA.Desk.Router(name, leaf)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(r.Body, caclient.MaxRequest+1))
+	defer clear(b)
+	if err != nil || len(b) > caclient.MaxRequest {
+		return nil, fmt.Errorf("%w: %w", errBody, errors.Join(err, errors.New("it broke off or is too long")))
+	}
+	var in caclient.Login
+	if err := json.Unmarshal(b, &in); err != nil {
+		return nil, fmt.Errorf("%w: it is no login", errBody) // what JSON finds wrong may be a part of the password
+	}
+	defer clear(in.Password)
+	a, err := s.door.Login(r.Context(), router, in.UID, in.Password)
+	if err != nil {
+		return nil, err
+	}
+	return caclient.Admission{Params: a.Params, SessionMS: a.Session.Milliseconds()}, nil
 }
 
 func (s *Server) challenge(*http.Request) (any, error) { return s.challenger.New(s.cfg.Now()) }

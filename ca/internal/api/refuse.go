@@ -13,6 +13,7 @@ import (
 	"twinkey/ca/internal/enroll"
 	"twinkey/ca/internal/issue"
 	"twinkey/ca/internal/ledger"
+	"twinkey/ca/internal/login"
 	dirclient "twinkey/directory/client"
 )
 
@@ -27,6 +28,10 @@ var refusals = []struct {
 }{
 	{errTooMany, caclient.CodeTooMany, http.StatusTooManyRequests},
 	{enroll.ErrBusy, caclient.CodeTooMany, http.StatusTooManyRequests},
+	{login.ErrTooMany, caclient.CodeTooMany, http.StatusTooManyRequests},
+	{login.ErrLocked, caclient.CodeLocked, http.StatusTooManyRequests},
+	{login.ErrDenied, caclient.CodeDenied, http.StatusForbidden},
+	{login.ErrSource, caclient.CodeSource, http.StatusServiceUnavailable},
 	{issue.ErrToken, caclient.CodeDenied, http.StatusForbidden},
 	{issue.ErrRevoked, caclient.CodeDenied, http.StatusForbidden},
 	{enroll.ErrPossession, caclient.CodeDenied, http.StatusForbidden},
@@ -55,10 +60,25 @@ func codeOf(err error) (code string, status int) {
 	return caclient.CodeUnavailable, http.StatusServiceUnavailable
 }
 
+// after is how long whoever was refused should wait.
+func after(code string, err error) time.Duration {
+	if l, ok := errors.AsType[*login.LockedError](err); ok {
+		return max(l.RetryAfter, time.Second)
+	}
+	if code == caclient.CodeTooMany {
+		return time.Second
+	}
+	return 0
+}
+
 // public is what a stranger may read of err: our own words for what is wrong with the
 // request, nothing of paths, databases and addresses of ours.
 func public(code string, err error) string {
 	switch code {
+	case caclient.CodeSource:
+		if s, ok := errors.AsType[*login.SourceError](err); ok {
+			return s.Name // the name alone: what the source said is for the log
+		}
 	case caclient.CodeStorage, caclient.CodeUnavailable:
 		for _, known := range []error{enroll.ErrChallenge, issue.ErrClock, issue.ErrNoDirectory, dirclient.ErrUnavailable, issue.ErrUndecided, issue.ErrUnrecorded} {
 			if errors.Is(err, known) {

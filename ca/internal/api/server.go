@@ -14,11 +14,14 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"twinkey/ca/internal/accounts"
 	"twinkey/ca/internal/board"
 	"twinkey/ca/internal/enroll"
 	"twinkey/ca/internal/home"
+	"twinkey/ca/internal/login"
 	"twinkey/ca/internal/source"
 	"twinkey/pkg/limit"
+	"twinkey/pkg/lockout"
 )
 
 // Bounds of the servers.
@@ -54,6 +57,7 @@ type Server struct {
 	cfg           Config
 	challenger    *enroll.Challenger
 	board         *board.Board
+	door          *login.Door
 	costly, plain *limit.Rates
 	closeKey      []byte // X25519, public
 }
@@ -74,7 +78,11 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: c, challenger: ch, board: board.New(c.Now), costly: limit.NewRates(ratePerAddress, burstPerAddress, hostBits), plain: limit.NewRates(plainRate, plainBurst, hostBits), closeKey: k.Bytes()}, nil
+	d := login.Config{Desk: c.CA.Desk, Ledger: c.CA.Ledger, Sources: c.CA.Sources, Lockout: lockout.Default(), Now: c.Now, Log: c.Log}
+	if c.CA.Directory != nil {
+		d.Vouch, d.Refused = c.CA.Directory.Vouch, c.CA.Directory.Refused
+	}
+	return &Server{cfg: c, challenger: ch, door: login.New(d), board: board.New(c.Now), costly: limit.NewRates(ratePerAddress, burstPerAddress, hostBits), plain: limit.NewRates(plainRate, plainBurst, hostBits), closeKey: k.Bytes()}, nil
 }
 
 // ListenAdmin opens the operator's socket of a home that this process has open. What a
@@ -122,6 +130,10 @@ func (s *Server) Serve(ctx context.Context, public, admin net.Listener) error {
 		})
 	}
 	wg.Go(func() { s.keep(ctx) })
+	wg.Go(func() { s.door.Run(ctx) })
+	for _, c := range s.clerks() {
+		wg.Go(func() { c.Run(ctx) })
+	}
 	<-ctx.Done()
 	var errs []error
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
@@ -134,6 +146,18 @@ func (s *Server) Serve(ctx context.Context, public, admin net.Listener) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// clerks tell those sources of calls that want to know.
+func (s *Server) clerks() (out []*accounts.Clerk) {
+	for _, src := range s.cfg.CA.Sources {
+		to, ok := src.(source.Accountant)
+		if !ok || s.cfg.CA.Directory == nil {
+			continue
+		}
+		out = append(out, accounts.New(accounts.Config{Source: src.Name(), To: to, Read: s.cfg.CA.Directory.UserCalls, Ledger: s.cfg.CA.Ledger, Now: s.cfg.Now, Log: s.cfg.Log}))
+	}
+	return out
 }
 
 // How often things are looked after.
@@ -220,6 +244,7 @@ func (s *Server) warnings(now time.Time) []string {
 			out = append(out, fmt.Sprintf("the CA's %s certificate ends at %s", c.What, c.NotAfter.UTC().Format(time.RFC3339)))
 		}
 	}
+	out = append(out, s.door.Problems()...)
 	if err := s.cfg.CA.Desk.CheckClock(); err != nil {
 		out = append(out, err.Error())
 	}

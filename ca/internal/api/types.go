@@ -29,8 +29,10 @@ const (
 type User struct {
 	UID      string    `json:"uid"`
 	Group    string    `json:"group"`
-	Keys     string    `json:"keys"` // KeysSealed or KeysOwn
+	Keys     string    `json:"keys"`             // KeysSealed or KeysOwn
+	Source   string    `json:"source,omitempty"` // who says whether the password is right; empty: the CA's operator gave it
 	State    string    `json:"state"`
+	Barred   bool      `json:"barred,omitempty"` // revoked by the operator, whatever the source says
 	Serial   string    `json:"serial"`
 	NotAfter time.Time `json:"not_after"`
 	Created  time.Time `json:"created"`

@@ -265,7 +265,7 @@ func (c *company) login(ctx context.Context, d *client.Client, uid string) error
 	if err != nil {
 		return err
 	}
-	proof, err := keybundle.Derive([]byte("password of "+uid), params)
+	proof, err := keybundle.Derive([]byte("password of "+uid), params.Params)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -20,12 +21,35 @@ func userCommand() *cobra.Command {
 	return group("user", "Users: people who log in at a router",
 		userKeysCommand("add UID", "Give a user keys and a certificate", false),
 		userKeysCommand("renew UID", "Give a user new keys, a new certificate and, if you like, a new password", true),
-		userTokenCommand(), userListCommand(), userShowCommand(), revokeCommand("user", "UID"))
+		userTokenCommand(), userListCommand(), userShowCommand(), revokeCommand("user", "UID"), userAllowCommand())
+}
+
+func userAllowCommand() *cobra.Command {
+	c := &cobra.Command{Use: "allow UID", Short: "Let a user of a source in again who was revoked", Args: cobra.ExactArgs(1),
+		Long: `allow ends what revoke did to a user whom a source authenticates (RADIUS, LDAP): from
+now on the source decides again. The user gets new keys and a new certificate with
+the next login that it accepts. A local user is let in again with user add.`,
+		Example: "  twinkey-ca user allow alice"}
+	dir := addDir(c)
+	cli.AddJSON(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return asking(c, *dir, "allowing user "+args[0], func(a *api.Admin) error {
+			var u api.User
+			if err := a.Post(c.Context(), struct{}{}, &u, "users", args[0], "allow"); err != nil {
+				return err
+			}
+			return printUsers(c, []api.User{u}, u)
+		})
+	}
+	return c
 }
 
 func userKeysCommand(use, short string, renew bool) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1),
 		Long: short + `.
+
+This is for local users, whose password you set. Users of a source (RADIUS, LDAP) are
+added and renewed by logging in.
 
 The private keys are sealed under the password before they leave the CA; neither
 the CA nor the directory keeps the password. Certificate, user and sealed keys
@@ -79,13 +103,20 @@ func certifyUser(c *cobra.Command, a *api.Admin, in api.AddUser, password []byte
 	return u, a.Post(c.Context(), in, &u, "users")
 }
 
+// local is the source of users whose password the operator gave.
+const local = "local"
+
 func printUsers(c *cobra.Command, rows []api.User, v any) error {
 	now := time.Now()
 	return cli.Print(c, v, func(t *cli.Table) {
 		for _, u := range rows {
-			t.Row(u.UID, u.Group, u.State, cli.Until(now, u.NotAfter), u.Keys, u.Serial, u.Reason)
+			state := u.State
+			if u.Barred {
+				state += ", barred"
+			}
+			t.Row(u.UID, u.Group, cmp.Or(u.Source, local), state, cli.Until(now, u.NotAfter), u.Keys, u.Serial, u.Reason)
 		}
-	}, "UID", "GROUP", "STATE", "EXPIRES", "KEYS", "SERIAL", "REASON")
+	}, "UID", "GROUP", "SOURCE", "STATE", "EXPIRES", "KEYS", "SERIAL", "REASON")
 }
 
 func userTokenCommand() *cobra.Command {
@@ -140,11 +171,19 @@ func userShowCommand() *cobra.Command {
 
 // revokeCommand withdraws all certificates of a user or a router.
 func revokeCommand(role, arg string) *cobra.Command {
+	sourced := ""
+	if role == "user" {
+		sourced = `
+
+A user of a source (RADIUS, LDAP) is barred as well: whatever the source says, no login
+brings a new certificate until twinkey-ca user allow. Somebody who has never logged
+in is not known here, and has to be disabled at the source.`
+	}
 	c := &cobra.Command{Use: "revoke " + arg, Short: "Withdraw all certificates of a " + role + ", for good", Args: cobra.ExactArgs(1),
 		Long: "revoke withdraws all certificates of a " + role + `. The CRL says so at once; the
 directory is told in the same operation and tells every router, which ends the
 calls. If the directory cannot be reached the CA goes on trying, and the exit code
-is 9: until then the routers go on with the calls that are up.`,
+is 9: until then the routers go on with the calls that are up.` + sourced,
 		Example: "  twinkey-ca " + role + " revoke NAME --reason \"left the company\""}
 	dir := addDir(c)
 	reason := c.Flags().String("reason", "", "for the audit record")

@@ -28,7 +28,7 @@ func (c *company) released(d *client.Client, uid string) (*twincert.Certificate,
 	if err != nil {
 		c.Fatal(err)
 	}
-	proof, err := keybundle.Derive([]byte("password of "+uid), params)
+	proof, err := keybundle.Derive([]byte("password of "+uid), params.Params)
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestKeysOfAUsersOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proof, err := keybundle.Derive([]byte("password of alice"), params)
+	proof, err := keybundle.Derive([]byte("password of alice"), params.Params)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func (d *Desk) Close(ctx context.Context, router string, leaf *x509.Certificate,
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r, err := d.showing(router, leaf)
+	r, err := d.Router(router, leaf)
 	if err != nil {
 		return nil, err
 	}
@@ -84,25 +84,6 @@ func (d *Desk) Close(ctx context.Context, router string, leaf *x509.Certificate,
 
 func refusal(err error) bool {
 	return errors.Is(err, errNoUser) || errors.Is(err, errScope) || errors.Is(err, enroll.ErrPossession)
-}
-
-// showing is the router that shows leaf, if it may ask for anything now. Unlike for a renewal an expired certificate is no
-// good.
-func (d *Desk) showing(name string, leaf *x509.Certificate) (r ledger.Router, err error) {
-	if now := d.now(); now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
-		return r, fmt.Errorf("certificate %s of router %s %w: it is not valid now", leaf.SerialNumber, name, ErrRevoked)
-	}
-	if err := d.renewable(RoleRouter, name, leaf.SerialNumber, leaf.NotAfter); err != nil {
-		return r, err
-	}
-	err = d.View(func(tx *ledger.Tx) (err error) {
-		var ok bool
-		if r, ok, err = tx.Router(name); err == nil && (!ok || !r.Active()) {
-			err = fmt.Errorf("router %s %w", name, ErrRevoked)
-		}
-		return err
-	})
-	return r, err
 }
 
 // closable is the certificate that c names, if router r may have it revoked.

@@ -49,6 +49,7 @@ type Config struct {
 	Authority *authority.Authority
 	Ledger    *ledger.Ledger
 	Directory Directory // nil: only the directory itself can be enrolled
+	Sources   bool      // there are sources, which may know users whom we do not
 	GroupKey  secret.Key
 	Terms     Terms
 	Profile   twincert.Profile

@@ -13,7 +13,7 @@ import (
 // PortalName says whether the router that shows leaf may have a web certificate for identifier, a DNS name or an address. The
 // caller has seen the chain verified and the key proved. It fails with ErrForeign, and with ErrRevoked if leaf is no good any more.
 func (d *Desk) PortalName(router string, leaf *x509.Certificate, identifier string) error {
-	r, err := d.showing(router, leaf)
+	r, err := d.Router(router, leaf)
 	if err != nil {
 		return err
 	}

@@ -23,8 +23,58 @@ type Revoked struct {
 	Err          error `json:"-"`            // why it was not told yet
 }
 
-// RevokeUser withdraws all certificates of a user and closes the login.
+// RevokeUser withdraws all certificates of a user and closes the login. A user of a source
+// is barred: the source's word lets nobody in again until AllowUser.
 func (d *Desk) RevokeUser(ctx context.Context, actor, uid, reason string) (Revoked, error) {
+	return d.revokeUser(ctx, actor, uid, reason, func(u *ledger.User) error {
+		if !u.Active() && (u.Source == "" || u.Barred) {
+			return fmt.Errorf("user %s %w", uid, ErrRevoked)
+		}
+		u.Barred = u.Source != ""
+		return nil
+	})
+}
+
+// EndUser withdraws all certificates of a user because the user's source says so, or has
+// said something else than before. The next login that it accepts brings new ones. The
+// error is ErrUnknown if the source has no such user with a certificate.
+func (d *Desk) EndUser(ctx context.Context, source, uid, reason string) (Revoked, error) {
+	return d.revokeUser(ctx, "source:"+source, uid, reason, func(u *ledger.User) error {
+		if u.Source != source || !u.Active() {
+			return fmt.Errorf("user %s of source %s %w", uid, source, ErrUnknown)
+		}
+		return nil
+	})
+}
+
+// AllowUser lets a user of a source in again whom RevokeUser has barred. What the user gets
+// is issued when the source next accepts a login.
+func (d *Desk) AllowUser(actor, uid string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.cfg.Ledger.Update(func(tx *ledger.Tx) error {
+		u, ok, err := tx.User(uid)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			return fmt.Errorf("user %s %w", uid, ErrUnknown)
+		case u.Source == "":
+			return fmt.Errorf("%w: user %s is of no source; a local user is let in again by adding them", ErrInvalid, uid)
+		case !u.Barred:
+			return fmt.Errorf("%w: user %s is not barred", ErrInvalid, uid)
+		}
+		u.Barred = false
+		return tx.Take(ledger.Effects{Users: []ledger.User{u}})
+	})
+	if err == nil {
+		d.cfg.Log.Info("user allowed", "uid", uid, "actor", actor)
+	}
+	return err
+}
+
+// revokeUser does it, if may says nil; what may alters is kept.
+func (d *Desk) revokeUser(ctx context.Context, actor, uid, reason string, may func(*ledger.User) error) (Revoked, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	in := &ledger.Intent{Kind: ledger.KindRevoke, What: "revoking user " + uid, Change: &client.Change{Actor: actor}}
@@ -36,8 +86,9 @@ func (d *Desk) RevokeUser(ctx context.Context, actor, uid, reason string) (Revok
 			return err
 		case !ok:
 			return fmt.Errorf("user %s %w", uid, ErrUnknown)
-		case !u.Active():
-			return fmt.Errorf("user %s %w", uid, ErrRevoked)
+		}
+		if err := may(&u); err != nil {
+			return err
 		}
 		u.Revoked, u.RevokedBy, u.Reason = d.now(), actor, reason
 		in.Effects.Users = []ledger.User{u}
@@ -182,11 +233,29 @@ func (d *Desk) publishHere(in *ledger.Intent) error {
 		return err
 	}
 	in.Change.CRL, in.CRLSigned, in.Change.ChangeID = crl.DER, d.now(), rand.Text()
+	if in.Change.Sources, err = d.sources(); err != nil {
+		return err
+	}
 	if err := d.keep(in); err != nil {
 		return err
 	}
 	d.cfg.At(in.What, StepPrepared)
 	return nil
+}
+
+// sources is what the directory is told of our sources, with every CRL: so it knows soon
+// after a start, and also if it was restored from an older copy. A company that never had
+// any says nothing, and its directory may be of a version that has not heard of them.
+func (d *Desk) sources() (there *bool, err error) {
+	told := false
+	err = d.cfg.Ledger.View(func(tx *ledger.Tx) (err error) {
+		told, err = tx.ToldSources()
+		return err
+	})
+	if err != nil || !told && !d.cfg.Sources {
+		return nil, err
+	}
+	return &d.cfg.Sources, nil
 }
 
 // forwardRevocation tells the directory, with a CRL that is still fresh.

@@ -267,6 +267,27 @@ func (d *Desk) renewable(role, name string, serial *big.Int, end time.Time) erro
 	return nil
 }
 
+// Router returns the router that shows a TLS certificate of ours, whose chain and key the
+// caller has seen verified, if it may ask for anything now: the certificate is valid and
+// neither it nor the router is revoked.
+func (d *Desk) Router(name string, shown *x509.Certificate) (ledger.Router, error) {
+	if now := d.now(); now.After(shown.NotAfter) || now.Before(shown.NotBefore) {
+		return ledger.Router{}, fmt.Errorf("%w: the certificate of router %s is valid from %s to %s", ErrRevoked, name, shown.NotBefore.Format(time.RFC3339), shown.NotAfter.Format(time.RFC3339))
+	}
+	if err := d.renewable(RoleRouter, name, shown.SerialNumber, shown.NotAfter); err != nil {
+		return ledger.Router{}, err
+	}
+	var r ledger.Router
+	err := d.View(func(tx *ledger.Tx) (err error) {
+		var ok bool
+		if r, ok, err = tx.Router(name); err == nil && (!ok || !r.Active()) {
+			err = fmt.Errorf("router %s %w", name, ErrRevoked)
+		}
+		return err
+	})
+	return r, err
+}
+
 func (d *Desk) renewDirectory(ctx context.Context, hosts []string, k Keys) (Issued, error) {
 	if err := d.CheckClock(); err != nil {
 		return Issued{}, err

@@ -76,5 +76,10 @@ func (d *Desk) told(tx *ledger.Tx, in *ledger.Intent) error {
 	if in.Change == nil || d.cfg.Directory == nil {
 		return nil
 	}
+	if in.Change.Sources != nil {
+		if err := tx.SetToldSources(*in.Change.Sources); err != nil {
+			return err
+		}
+	}
 	return tx.SetTold(ledger.Told{ChangeID: in.Change.ChangeID, What: in.What, Time: d.now()})
 }

@@ -21,6 +21,7 @@ import (
 // whoever asks: neither it nor Auth comes here.
 type UserRequest struct {
 	UID, Group string
+	Source     string // that has just accepted the password; empty: a local user
 	Params     keybundle.Params
 	Verifier   []byte     // keybundle.Verifier of the proof
 	Seal       secret.Key // the caller's to wipe
@@ -35,6 +36,9 @@ func (r *UserRequest) check() error {
 	if err := twincert.CheckName(r.Group); err != nil {
 		return fmt.Errorf("group %q: %w: %w", r.Group, ErrInvalid, err)
 	}
+	if err := twincert.CheckName(r.Source); r.Source != "" && err != nil {
+		return fmt.Errorf("source %q: %w: %w", r.Source, ErrInvalid, err)
+	}
 	if err := r.Params.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -45,13 +49,19 @@ func (r *UserRequest) check() error {
 }
 
 // AddUser gives a new or formerly revoked user keys and a certificate. The first user of a
-// group makes the group.
+// group makes the group. A source adds no user whom the operator has barred, nor one of
+// another source.
 func (d *Desk) AddUser(ctx context.Context, actor string, r UserRequest) (ledger.Cert, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.certifyUser(ctx, actor, "adding user "+r.UID, r, func(old ledger.User, known bool) error {
-		if known && old.Active() {
+		switch {
+		case known && old.Active():
 			return fmt.Errorf("user %s %w", r.UID, ErrExists)
+		case known && r.Source != "" && old.Source != r.Source:
+			return fmt.Errorf("user %s %w, not of source %s", r.UID, ErrExists, r.Source)
+		case known && r.Source != "" && old.Barred:
+			return fmt.Errorf("user %s %w", r.UID, ErrRevoked)
 		}
 		return nil
 	})
@@ -70,6 +80,8 @@ func (d *Desk) RenewUser(ctx context.Context, actor string, r UserRequest) (ledg
 			return fmt.Errorf("user %s %w", r.UID, ErrRevoked)
 		case old.Own:
 			return fmt.Errorf("%w: user %s has keys of their own and renews them with twinkey-router client renew; for keys that this CA makes, revoke the user and add them again", ErrInvalid, r.UID)
+		case r.Source != old.Source:
+			return fmt.Errorf("%w: user %s is of source %s and renewed by logging in", ErrInvalid, r.UID, old.Source)
 		case r.Group != old.Group:
 			return fmt.Errorf("%w: user %s is of group %s", ErrInvalid, r.UID, old.Group)
 		}
@@ -105,10 +117,14 @@ func (d *Desk) certifyUser(ctx context.Context, actor, what string, r UserReques
 	if err != nil {
 		return ledger.Cert{}, fmt.Errorf("%s: %w", what, err)
 	}
-	in.Effects.Users = []ledger.User{{UID: r.UID, Group: r.Group, Serial: cert.Serial, Created: d.now()}}
+	u := ledger.User{UID: r.UID, Group: r.Group, Serial: cert.Serial, Source: r.Source, Created: d.now()}
+	if r.Source != "" {
+		u.Accepted = &ledger.Accepted{Params: r.Params, Verifier: r.Verifier}
+	}
+	in.Effects.Users = []ledger.User{u}
 	in.Effects.Certs = []ledger.Cert{cert}
 	in.Change.Certificates = d.certRecords(cert)
-	in.Change.Users = []client.UserRecord{{UID: r.UID, Group: r.Group, Params: r.Params, Verifier: r.Verifier}}
+	in.Change.Users = []client.UserRecord{{UID: r.UID, Group: r.Group, Params: r.Params, Verifier: r.Verifier, Source: r.Source}}
 	in.Change.Bundles = []client.BundleRecord{{UID: r.UID, ID: d.id(cert.Serial), Sealed: sealed}}
 	return cert, d.commit(ctx, in)
 }

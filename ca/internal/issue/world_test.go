@@ -170,6 +170,7 @@ type world struct {
 	group    secret.Key
 	remote   *directory
 	patience time.Duration
+	sources  bool // there are some
 	killAt   string
 	atStep   func(what, step string)
 
@@ -203,7 +204,7 @@ func (w *world) open() {
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.desk = issue.New(issue.Config{Authority: w.auth, Ledger: w.led, Directory: w.remote, GroupKey: w.group, Profile: twincert.Paper,
+	w.desk = issue.New(issue.Config{Authority: w.auth, Ledger: w.led, Directory: w.remote, Sources: w.sources, GroupKey: w.group, Profile: twincert.Paper,
 		CRLURL: "https://ca.example/crl", Patience: w.patience, Now: func() time.Time { return w.now },
 		Terms: issue.Terms{Router: 90 * day, User: 30 * day, TLS: 90 * day, Grace: 30 * day, CRL: time.Hour},
 		At: func(what, step string) {

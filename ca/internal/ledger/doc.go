@@ -6,12 +6,17 @@
 //	meta      clock         latest time at which something was written
 //	          told          Told: the last change that the directory acknowledged
 //	          setback       Setback: it no longer knew that one
+//	          sources       whether the directory was told that there are sources
+//	          calls/source  how far a source has been told of calls
 //	tokens    token ID      Token: hash of the secret, what it is for, who used it
 //	users     UID           User
 //	groups    name          Group: control key pair, the private one sealed
 //	routers   name          Router
 //	certs     serial        Cert
 //	intents   number        Intent: what is to be done in several databases, or not at all
+//	throttles user, router  failed logins of users whom a source knows, and locks
+//	calls     source, name  OpenCall: of which a source was told that it began, and not that it ended
+//	logins    UID, router   Login: what the source said when the user logged in there last
 //
 // An Intent carries all its effects on this book (Effects). They become visible in the
 // transaction that deletes the intent, and not before.

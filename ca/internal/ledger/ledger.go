@@ -31,12 +31,17 @@ var (
 	bucketRouters = []byte("routers")
 	bucketCerts   = []byte("certs")
 	bucketIntents = []byte("intents")
+	bucketLocks   = []byte("throttles")
+	bucketCalls   = []byte("calls")
+	bucketLogins  = []byte("logins")
 	keyClock      = []byte("clock")
 )
 
 const (
 	keyTold    = "told"
 	keySetback = "setback"
+	keySources = "sources"
+	keyCalls   = "calls/"
 )
 
 // Ledger is an open book. Safe for concurrent use.
@@ -64,7 +69,7 @@ func Open(path string) (*Ledger, error) {
 }
 
 func (l *Ledger) addBuckets() error {
-	all := [][]byte{bucketMeta, bucketTokens, bucketUsers, bucketGroups, bucketRouters, bucketCerts, bucketIntents}
+	all := [][]byte{bucketMeta, bucketTokens, bucketUsers, bucketGroups, bucketRouters, bucketCerts, bucketIntents, bucketLocks, bucketCalls, bucketLogins}
 	missing := false
 	err := l.db.View(func(tx *bolt.Tx) error {
 		for _, b := range all {

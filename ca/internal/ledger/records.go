@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"twinkey/directory/client"
+	"twinkey/pkg/keybundle"
 )
 
 // User is a person who logs in at a router. What the password is checked against is not here: users change it at a
@@ -13,12 +14,22 @@ import (
 type User struct {
 	UID       string    `json:"uid"`
 	Group     string    `json:"group"`
-	Own       bool      `json:"own,omitempty"` // the keys were made on the user's machine, and are nowhere else
-	Serial    string    `json:"serial"`        // of the newest certificate
+	Own       bool      `json:"own,omitempty"`      // the keys were made on the user's machine, and are nowhere else
+	Serial    string    `json:"serial"`             // of the newest certificate
+	Source    string    `json:"source,omitempty"`   // that says whether the password is right; empty: a local user
+	Accepted  *Accepted `json:"accepted,omitempty"` // of a user of a source
+	Barred    bool      `json:"barred,omitempty"`   // whatever the source says: the operator revoked a user of a source
 	Created   time.Time `json:"created"`
 	Revoked   time.Time `json:"revoked,omitzero"`
 	RevokedBy string    `json:"revoked_by,omitempty"`
 	Reason    string    `json:"reason,omitempty"`
+}
+
+// Accepted is what the password is known by that a source accepted when keys were sealed under it: whether it is another
+// one now shows by that.
+type Accepted struct {
+	Params   keybundle.Params `json:"params"`
+	Verifier []byte           `json:"verifier"`
 }
 
 // Active says whether the user may log in as far as the CA is concerned.
@@ -94,6 +105,33 @@ type Use struct {
 	TLS     string    `json:"tls"`     // serials; a user has none
 	Twin    string    `json:"twin,omitempty"`
 	Time    time.Time `json:"time"`
+}
+
+// Login is what a source said of a user who logged in at a router.
+type Login struct {
+	UID    string    `json:"uid"`
+	Router string    `json:"router"`
+	Source string    `json:"source"`
+	State  []byte    `json:"state,omitempty"` // what it wants back when it is told of calls
+	Time   time.Time `json:"time"`
+}
+
+// OpenCall is a call of which a source was told that it began, and not yet that it ended.
+type OpenCall struct {
+	Source  string     `json:"source"`
+	Name    string     `json:"name"` // among all calls of all routers and days
+	UID     string     `json:"uid"`
+	Router  string     `json:"router"`
+	Run     string     `json:"run"` // of the router
+	Address netip.Addr `json:"address,omitzero"`
+	State   []byte     `json:"state,omitempty"`
+	Since   time.Time  `json:"since"`
+	Heard   time.Time  `json:"heard"` // when it was last told of, by the router's clock
+
+	BytesIn    uint64 `json:"bytes_in,omitempty"`
+	BytesOut   uint64 `json:"bytes_out,omitempty"`
+	PacketsIn  uint64 `json:"packets_in,omitempty"`
+	PacketsOut uint64 `json:"packets_out,omitempty"`
 }
 
 // The kinds of intents.

@@ -11,6 +11,7 @@ import (
 	"twinkey/directory/internal/store"
 	"twinkey/pkg/identity"
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/lockout"
 	"twinkey/pkg/twincert"
 )
 
@@ -66,16 +67,17 @@ func Who(cs *tls.ConnectionState) (Caller, error) {
 
 // Policy is what an operator can set.
 type Policy struct {
-	Lockout store.Lockout
+	Lockout lockout.Policy
 	// Least is what a password that a user chooses must cost a guesser; the salt does not count.
 	Least keybundle.Params
 }
 
 // Guard answers for a register. Safe for concurrent use.
 type Guard struct {
-	reg    *store.Register
-	trust  func() (roots, intermediates []*x509.Certificate)
-	policy Policy
+	reg     *store.Register
+	trust   func() (roots, intermediates []*x509.Certificate)
+	policy  Policy
+	vouches vouches
 }
 
 // New returns a guard; trust yields the anchors of the moment.

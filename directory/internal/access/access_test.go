@@ -19,6 +19,7 @@ import (
 	"twinkey/directory/internal/store/boltstore"
 	"twinkey/directory/internal/store/storetest"
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/lockout"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 )
@@ -64,7 +65,7 @@ func (d *desk) start() {
 	if d.reg, err = store.Open(d.t.Context(), d.db, func() time.Time { return d.now }); err != nil {
 		d.t.Fatal(err)
 	}
-	d.Guard = access.New(d.reg, d.company.Anchors, access.Policy{Lockout: store.DefaultLockout()})
+	d.Guard = access.New(d.reg, d.company.Anchors, access.Policy{Lockout: lockout.Default()})
 }
 
 func (d *desk) stop() {
@@ -122,7 +123,7 @@ func TestReleaseOpensWithThePassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proof, err := keybundle.Derive([]byte("password of alice"), p)
+	proof, err := keybundle.Derive([]byte("password of alice"), p.Params)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +200,10 @@ func TestParamsOfNobody(t *testing.T) {
 		if err := p.Check(); err != nil {
 			t.Errorf("params of %s: %v", uid, err)
 		}
-		return p
+		if p.AskCA {
+			t.Errorf("the CA is to be asked about %s, and has no sources", uid)
+		}
+		return p.Params
 	}
 	real, nobody, outOfScope, fake := ask("alice"), ask("nobody"), ask("bob"), ask("erin")
 	d.apply(client.Change{ChangeID: "own", Users: []client.UserRecord{{UID: "erin", Group: "staff", Own: true}}})

@@ -27,4 +27,14 @@
 // A user who changes the password proves the old one in the same way, with the same counts and
 // locks. That the new sealed keys open with the new password only the router can tell, to whom
 // the user gave both.
+//
+// Whether the password of a user of a source is right, only the source can say, and only
+// the CA can ask it. So the keys of such a user are released to a router for which the CA
+// has vouched within the last minute (client.Vouch), and to no other: what a router knows
+// of a password from yesterday opens nothing today. Vouches are kept in memory. A
+// directory that was restarted has forgotten them, and the user logs in again.
+//
+// LoginParams tells a router whether the CA is to be asked first: for a user of a source,
+// and, if the CA has sources at all, for everybody whom the router may not have. So a
+// router sees who is a local user in its scope, and nothing of others.
 package access

@@ -28,13 +28,13 @@ func (e *LockedError) Unwrap() error { return client.ErrLocked }
 // errUser is the one refusal for whatever concerns the user.
 var errUser = fmt.Errorf("%w: no such user, or a wrong password", client.ErrDenied)
 
-// LoginParams returns how uid's password is stretched; to a router that may not ask for
-// uid, how it might be.
-func (g *Guard) LoginParams(ctx context.Context, c Caller, uid string) (keybundle.Params, error) {
+// LoginParams returns how uid's password is stretched and whether the CA is to be asked
+// first; to a router that may not ask for uid, how it might be.
+func (g *Guard) LoginParams(ctx context.Context, c Caller, uid string) (client.LoginParams, error) {
 	if err := twincert.CheckName(uid); err != nil {
-		return keybundle.Params{}, fmt.Errorf("%w: uid: %w", client.ErrInvalid, err)
+		return client.LoginParams{}, fmt.Errorf("%w: uid: %w", client.ErrInvalid, err)
 	}
-	var p keybundle.Params
+	var p client.LoginParams
 	err := g.reg.Read(ctx, func(r *store.Reader) error {
 		router, err := r.TrustedRouter(c.Router, g.Verify)
 		if err != nil {
@@ -45,11 +45,12 @@ func (g *Guard) LoginParams(ctx context.Context, c Caller, uid string) (keybundl
 			return err
 		}
 		// Both are computed whichever is used, so that they take the same time.
-		if p, err = fakeParams(r.Secret(), uid); err != nil {
+		if p.Params, err = fakeParams(r.Secret(), uid); err != nil {
 			return err
 		}
+		p.AskCA = r.Sources()
 		if ok && !u.Own && twincert.InScope(router.Scope, uid, u.Group) {
-			p = u.Params
+			p = client.LoginParams{Params: u.Params, AskCA: u.Source != ""}
 		}
 		return nil
 	})
@@ -65,7 +66,8 @@ func fakeParams(key []byte, uid string) (keybundle.Params, error) {
 }
 
 // Release hands out uid's sealed keys if the router may ask for uid, auth proves the
-// password, the user is not disabled and the certificate is valid. Every failure that
+// password, the user is not disabled, the certificate is valid, and the CA has just vouched
+// for a user of a source. Every failure that
 // concerns the user is the same client.ErrDenied and counts; too many are client.ErrLocked
 // (LockedError). Nothing is handed out unless that it was could be written down.
 func (g *Guard) Release(ctx context.Context, c Caller, uid string, auth secret.Key) (out client.Release, err error) {
@@ -87,6 +89,9 @@ func (g *Guard) Reseal(ctx context.Context, c Caller, r client.Reseal, auth secr
 		return err
 	}
 	return g.proved(ctx, c, r.UID, auth, func(l *login, _ client.Release) error {
+		if l.user.Source != "" { // the source alone changes it
+			return errUser
+		}
 		if err := l.w.Reseal(r); err != nil {
 			return err
 		}
@@ -202,6 +207,7 @@ var (
 	errDisabled = errors.New("the user is disabled")
 	errNoKeys   = errors.New("the user has no keys, or they were revoked")
 	errOwn      = errors.New("the user has keys of their own: none are here, and no password is")
+	errNoVouch  = errors.New("the user is of a source, and the CA has not just vouched for them at this router")
 )
 
 // prove returns the keys, or why not.
@@ -219,6 +225,8 @@ func (l *login) prove(auth secret.Key) (client.Release, error) {
 		return client.Release{}, errDisabled
 	case l.bundle.Sealed == nil:
 		return client.Release{}, errNoKeys
+	case l.user.Source != "" && !l.guard.vouches.stands(l.uid, l.router.Name, l.bundle.ID, l.w.Now()):
+		return client.Release{}, errNoVouch
 	}
 	row, ok, err := l.w.Certificate(l.bundle.ID)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"twinkey/directory/internal/access"
 	"twinkey/directory/internal/store"
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/lockout"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 )
@@ -53,7 +54,7 @@ func (d *desk) login(router, uid, password string) error {
 	if err != nil {
 		return err
 	}
-	proof, err := keybundle.Derive([]byte(password), p)
+	proof, err := keybundle.Derive([]byte(password), p.Params)
 	if err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func TestResealRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t)
-			d.Guard = access.New(d.reg, d.company.Anchors, access.Policy{Lockout: store.DefaultLockout(), Least: least})
+			d.Guard = access.New(d.reg, d.company.Anchors, access.Policy{Lockout: lockout.Default(), Least: least})
 			r, auth := d.another("alice", "a new password"), d.users["alice"].Auth
 			c.spoil(d, &r, &auth)
 			denied := len(d.audit(store.AuditDenied))
@@ -221,7 +222,7 @@ func TestResealNoWeakerThanConfigured(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Guard = access.New(d.reg, d.company.Anchors, access.Policy{Lockout: store.DefaultLockout(), Least: usual})
+	d.Guard = access.New(d.reg, d.company.Anchors, access.Policy{Lockout: lockout.Default(), Least: usual})
 	r := d.another("alice", "a new password")
 	if err := d.Reseal(t.Context(), caller("berlin"), r, d.users["alice"].Auth); !errors.Is(err, client.ErrInvalid) || !strings.Contains(err.Error(), "less than the 3 over 65536 KiB") {
 		t.Errorf("got %v", err)

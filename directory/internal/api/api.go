@@ -122,6 +122,9 @@ func (s *Server) Handler() http.Handler {
 		"POST " + client.PathRelease:          {access.Own, s.release},
 		"POST " + client.PathReseal:           {access.Own, s.reseal},
 		"POST " + client.PathCalls:            {access.Own, s.calls},
+		"POST " + client.PathVouches:          {access.Change, s.vouch},
+		"POST " + client.PathRefusals:         {access.Change, s.refused},
+		"POST " + client.PathUserCalls:        {access.Change, s.userCalls},
 		"GET " + client.PathWatch:             {access.Read, s.watch},
 	} {
 		mux.HandleFunc(pattern, s.as(route.right, route.handle))

@@ -30,6 +30,7 @@ import (
 	"twinkey/directory/internal/watch"
 	"twinkey/pkg/identity"
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/lockout"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 )
@@ -76,7 +77,7 @@ func newDirectory(t testing.TB, dir string) *directory {
 	}
 	d.reg = reg
 	hub := watch.New(reg, 100*time.Millisecond, 0)
-	d.srv = api.New(reg, access.New(reg, d.company.Anchors, access.Policy{Lockout: store.DefaultLockout()}), hub, slog.New(slog.NewTextHandler(&d.log, nil)))
+	d.srv = api.New(reg, access.New(reg, d.company.Anchors, access.Policy{Lockout: lockout.Default()}), hub, slog.New(slog.NewTextHandler(&d.log, nil)))
 	d.srv.ReadTimeout = time.Second
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -157,7 +158,7 @@ func TestADayOfTheDirectory(t *testing.T) {
 
 	p, err := r.LoginParams(ctx, "alice")
 	must(t, err)
-	proof, err := keybundle.Derive([]byte("secret of alice"), p)
+	proof, err := keybundle.Derive([]byte("secret of alice"), p.Params)
 	must(t, err)
 	rel, err := r.Release(ctx, "alice", proof.Auth)
 	must(t, err)

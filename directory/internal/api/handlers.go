@@ -73,6 +73,34 @@ func (s *Server) calls(r *request) (any, error) {
 	return nil, s.reg.RecordCalls(r.ctx(), r.who.URI, r.who.Router, in, s.guard.Verify)
 }
 
+func (s *Server) vouch(r *request) (any, error) {
+	var in client.Vouch
+	if err := r.decode(client.MaxBody, &in); err != nil {
+		return nil, err
+	}
+	if err := s.guard.Vouch(r.ctx(), r.who, in); err != nil {
+		return nil, err
+	}
+	s.log.Info("user-vouched-for", "uid", in.UID, "router", in.Router, "source", in.Source)
+	return nil, nil //nolint:nilnil // no answer, no error
+}
+
+func (s *Server) refused(r *request) (any, error) {
+	var in client.Refusal
+	if err := r.decode(client.MaxBody, &in); err != nil {
+		return nil, err
+	}
+	return nil, s.guard.Refused(r.ctx(), r.who, in)
+}
+
+func (s *Server) userCalls(r *request) (any, error) {
+	var in client.UserCallsBody
+	if err := r.decode(client.MaxBody, &in); err != nil {
+		return nil, err
+	}
+	return s.reg.UserCalls(r.ctx(), r.who.URI, in.Source, in.After)
+}
+
 func (s *Server) crl(r *request) (any, error) {
 	var der []byte
 	err := s.reg.Read(r.ctx(), func(rd *store.Reader) error {

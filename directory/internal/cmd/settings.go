@@ -6,9 +6,9 @@ import (
 	"os"
 	"time"
 
-	"twinkey/directory/internal/store"
 	"twinkey/pkg/config"
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/lockout"
 )
 
 // Settings is the file directory.yaml.
@@ -74,8 +74,8 @@ func (s Settings) check() error {
 	return nil
 }
 
-func (l Lockout) policy() store.Lockout {
-	p := store.DefaultLockout()
+func (l Lockout) policy() lockout.Policy {
+	p := lockout.Default()
 	p.UserFailures, p.RouterFailures, p.Window, p.Lock, p.MaxLock = l.UserFailures, l.RouterFailures, l.Window, l.Lock, l.MaxLock
 	return p
 }

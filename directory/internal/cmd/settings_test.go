@@ -3,9 +3,9 @@ package cmd
 import (
 	"testing"
 
-	"twinkey/directory/internal/store"
 	"twinkey/pkg/config"
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/lockout"
 )
 
 func TestSettingsAreDocumented(t *testing.T) {
@@ -19,7 +19,7 @@ func TestSettingsAreDocumented(t *testing.T) {
 	if got, want := s.Password.least(), (keybundle.Params{Time: keybundle.DefaultTime, MemoryKiB: keybundle.DefaultMemoryKiB}); got.Weaker(want) || want.Weaker(got) {
 		t.Errorf("passwords must cost %+v, routers take %+v", got, want)
 	}
-	if got, want := s.Lockout.policy(), store.DefaultLockout(); got != want {
+	if got, want := s.Lockout.policy(), lockout.Default(); got != want {
 		t.Errorf("defaults %+v, the store's are %+v", got, want)
 	}
 }

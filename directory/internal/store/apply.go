@@ -64,7 +64,7 @@ func (r *Register) Applied(ctx context.Context, changeID string) (rev client.Rev
 func (w *Writer) apply(k *checked) error {
 	// Certificates and groups first, the rest refers to them; revocations last, so that
 	// nothing of this change outlives them.
-	for _, step := range []func(*checked) error{w.applyCertificates, w.applyGroups, w.applyUsers, w.applyBundles, w.applyRouters, w.applyDisable, w.applyRevocations, w.applyCRL} {
+	for _, step := range []func(*checked) error{w.applyCertificates, w.applyGroups, w.applyUsers, w.applyBundles, w.applyRouters, w.applyDisable, w.applyRevocations, w.applyCRL, w.applySources} {
 		if err := step(k); err != nil {
 			return err
 		}
@@ -126,6 +126,9 @@ func (w *Writer) applyUsers(k *checked) error {
 				return err
 			}
 			detail += ", keys of their own"
+		}
+		if u.Source != "" {
+			detail += ", of source " + u.Source
 		}
 		if u.Disabled {
 			detail += ", disabled"
@@ -328,3 +331,19 @@ func (w *Writer) applyCRL(k *checked) error {
 	w.publish(client.Event{Kind: client.KindCRL})
 	return nil
 }
+
+// applySources notes whether the CA has sources.
+func (w *Writer) applySources(k *checked) error {
+	if k.Sources == nil || *k.Sources == w.Sources() {
+		return nil
+	}
+	if !*k.Sources {
+		w.Audit(AuditVouch, everybody, "the CA has no sources any more")
+		return w.tx.Delete(Meta, []byte(metaSources))
+	}
+	w.Audit(AuditVouch, everybody, "the CA has sources: about users who are not known here it is asked first")
+	return w.tx.Put(Meta, []byte(metaSources), []byte{1})
+}
+
+// everybody is the subject of an audit record that concerns no one user.
+const everybody = "*"

@@ -43,7 +43,12 @@ func (r *Register) RecordCalls(ctx context.Context, actor, name string, b client
 				continue
 			}
 			mark.Seq = c.Seq
-			w.Audit(AuditCall, callSubject(name, c), callDetail(c))
+			if c.Event != client.CallInterim { // in the audit records, which stay for ever, beginning and end will do
+				w.Audit(AuditCall, callSubject(name, c), callDetail(c))
+			}
+			if err := w.tellSource(name, b.Run, c); err != nil {
+				return err
+			}
 		}
 		return put(w.tx, Meta, metaCalls+name, mark)
 	})
@@ -65,7 +70,7 @@ func checkCalls(b client.CallsBody) error {
 		if c.Event == client.CallsLost {
 			continue
 		}
-		if c.Event != client.CallUp && c.Event != client.CallDown {
+		if c.Event != client.CallUp && c.Event != client.CallInterim && c.Event != client.CallDown {
 			return invalid("record %d: event %q", c.Seq, c.Event)
 		}
 		if err := twincert.CheckName(c.Peer); err != nil {
@@ -74,8 +79,8 @@ func checkCalls(b client.CallsBody) error {
 		if err := twincert.CheckName(c.User); c.User != "" && err != nil {
 			return invalid("record %d: user %q: %w", c.Seq, c.User, err)
 		}
-		if len(c.ID.String()) > maxID || !printable(c.Suite, 0, maxText) {
-			return invalid("record %d: certificate or suite too long or not printable", c.Seq)
+		if len(c.ID.String()) > maxID || !printable(c.Suite, 0, maxText) || !printable(c.Cause, 0, maxText) {
+			return invalid("record %d: certificate, suite or cause too long or not printable", c.Seq)
 		}
 	}
 	return nil

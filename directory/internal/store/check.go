@@ -128,6 +128,9 @@ func checkUsers(c client.Change) error {
 		if err := u.Params.Check(); err != nil {
 			return invalid("user %s: %w", u.UID, err)
 		}
+		if err := twincert.CheckName(u.Source); u.Source != "" && err != nil {
+			return invalid("user %s: source %q: %w", u.UID, u.Source, err)
+		}
 		if len(u.Verifier) != verifierLen() {
 			return invalid("user %s: verifier of %d bytes", u.UID, len(u.Verifier))
 		}

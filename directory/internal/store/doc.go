@@ -10,12 +10,13 @@
 //	meta          schema revision floor   what the file is, newest revision, oldest one that
 //	              secret audit-head       events can be replayed from; secret of the fake salts;
 //	              calls/router            newest audit record and its sum; the last record of calls
-//	                                      that the router has told
+//	              sources                 that the router has told; the CA has sources;
+//	              user-calls/source       the newest of the source's user-calls
 //	crl           crl                     newest CRL, DER
 //	changes       change id               digest and revision: a change happens once
 //	certificates  serial@issuer           DER and what the other tables ask of it
 //	groups        group                   public control key of the tunnel group
-//	users         uid                     group, password parameters, verifier
+//	users         uid                     group, password parameters, verifier, source
 //	bundles       uid                     sealed keys and the certificate that they belong to
 //	routers       name                    current twin certificate, endpoint, prefixes
 //	revoked       serial@issuer           who, when, why
@@ -23,6 +24,8 @@
 //	audit         sequence                who did what when; never trimmed; each with a sum over
 //	                                      itself and all before it (chain.go)
 //	throttles     user, pair or router    failed logins and locks
+//	user-calls    source, sequence        what routers told of calls of the source's users, until
+//	                                      the CA has taken it
 //
 // A revision is a change that watchers can see. Logins and changed passwords leave audit
 // records and throttles but make no revision: certificates stay what they are.

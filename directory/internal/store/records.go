@@ -61,11 +61,12 @@ const (
 	AuditLocked      = "locked"
 	AuditRestore     = "restore"
 	AuditCall        = "call"
+	AuditVouch       = "vouch"
 )
 
 // AuditKinds are all of them.
 func AuditKinds() []string {
-	return []string{AuditCertificate, AuditUser, AuditBundle, AuditGroup, AuditRouter, AuditRevoked, AuditCRL, AuditSite, AuditRelease, AuditPassword, AuditDenied, AuditLocked, AuditRestore, AuditCall}
+	return []string{AuditCertificate, AuditUser, AuditBundle, AuditGroup, AuditRouter, AuditRevoked, AuditCRL, AuditSite, AuditRelease, AuditPassword, AuditDenied, AuditLocked, AuditRestore, AuditCall, AuditVouch}
 }
 
 // change is what remains of an applied Change.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"twinkey/directory/client"
+	"twinkey/pkg/lockout"
 	"twinkey/pkg/twincert"
 )
 
@@ -26,6 +27,7 @@ const (
 	metaRevision = "revision"
 	metaFloor    = "floor"
 	metaSecret   = "secret"
+	metaSources  = "sources"
 )
 
 // Register is the directory's book over a Store. Safe for concurrent use.
@@ -144,6 +146,9 @@ func (r *Reader) Floor() (client.Revision, error) { return number(r.tx, metaFloo
 // Secret is the key of the fake salts.
 func (r *Reader) Secret() []byte { return r.tx.Get(Meta, []byte(metaSecret)) }
 
+// Sources says whether the CA has sources.
+func (r *Reader) Sources() bool { return r.tx.Get(Meta, []byte(metaSources)) != nil }
+
 // Certificate returns the row of id.
 func (r *Reader) Certificate(id twincert.ID) (CertRow, bool, error) {
 	return get[CertRow](r.tx, Certificates, id.String())
@@ -176,8 +181,8 @@ func (r *Reader) Revoked(id twincert.ID) bool { return r.tx.Get(Revoked, []byte(
 func (r *Reader) CRL() []byte { return append([]byte(nil), r.tx.Get(CRL, []byte(crlKey))...) }
 
 // Throttle returns the throttle at key.
-func (r *Reader) Throttle(key string) (Throttle, bool, error) {
-	return get[Throttle](r.tx, Throttles, key)
+func (r *Reader) Throttle(key string) (lockout.Throttle, bool, error) {
+	return get[lockout.Throttle](r.tx, Throttles, key)
 }
 
 // Writer is a Reader that can change things.
@@ -211,7 +216,9 @@ func (w *Writer) publish(e client.Event) {
 }
 
 // PutThrottle stores a throttle.
-func (w *Writer) PutThrottle(key string, t Throttle) error { return put(w.tx, Throttles, key, t) }
+func (w *Writer) PutThrottle(key string, t lockout.Throttle) error {
+	return put(w.tx, Throttles, key, t)
+}
 
 // DeleteThrottle forgets one.
 func (w *Writer) DeleteThrottle(key string) error { return w.tx.Delete(Throttles, []byte(key)) }

@@ -25,12 +25,13 @@ const (
 	Events
 	Audit
 	Throttles
+	UserCalls
 	nTables
 )
 
 var tableNames = [nTables]string{
 	Meta: "meta", CRL: "crl", Changes: "changes", Certificates: "certificates", Groups: "groups", Users: "users",
-	Bundles: "bundles", Routers: "routers", Revoked: "revoked", Events: "events", Audit: "audit", Throttles: "throttles",
+	Bundles: "bundles", Routers: "routers", Revoked: "revoked", Events: "events", Audit: "audit", Throttles: "throttles", UserCalls: "user-calls",
 }
 
 func (t Table) String() string {
@@ -50,6 +51,9 @@ func Tables() iter.Seq[Table] {
 		}
 	}
 }
+
+// Later says that databases of earlier versions are without the table.
+func (t Table) Later() bool { return t >= UserCalls }
 
 // What an engine can fail with besides the errors of the function it was handed.
 var (

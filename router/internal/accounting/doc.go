@@ -5,6 +5,9 @@
 //	                   |          again and again until it has them, 1 s to 1 min apart
 //	                   +-- full: what comes is not taken, and counted; a record says how many
 //
+// Of the users who logged in here it also tells, every few minutes, what their calls have carried so far: the directory
+// keeps that for the source that authenticates a user, if there is one, and forgets it otherwise.
+//
 // Adding never waits: calls come up and go whether or not the directory answers. What has not been delivered when the
 // process is killed is lost; when it is stopped it tries once more.
 //

@@ -16,9 +16,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	caclient "twinkey/ca/client"
 	"twinkey/directory/client"
 	"twinkey/pkg/identity"
+	"twinkey/pkg/keybundle"
 	"twinkey/pkg/netcfg"
 	"twinkey/pkg/tun"
 	"twinkey/proto/esp"
@@ -26,7 +29,6 @@ import (
 	"twinkey/proto/secret"
 	"twinkey/router/internal/accounting"
 	"twinkey/router/internal/admin"
-	"twinkey/router/internal/authn"
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/closing"
 	"twinkey/router/internal/engine"
@@ -61,7 +63,8 @@ type Appliance struct {
 	id    *identity.Identity
 	ends  Endpoints
 	trust *trust.Store
-	gate  *authn.Gate
+	gate  *keybundle.Gate
+	asks  *semaphore.Weighted // of the CA, about passwords
 	dir   *client.Client
 	dev   tun.Device
 	ports []engine.Port
@@ -97,7 +100,7 @@ func New(s *settings.Settings, o Options, log *slog.Logger) (a *Appliance, err e
 	if err != nil {
 		return nil, err
 	}
-	a = &Appliance{o: o, log: log, id: id, ends: ends, gate: authn.NewGate(), lull: time.AfterFunc(lullAfter, debug.FreeOSMemory), since: time.Now()}
+	a = &Appliance{o: o, log: log, id: id, ends: ends, gate: keybundle.NewGate(), asks: semaphore.NewWeighted(maxAsks), lull: time.AfterFunc(lullAfter, debug.FreeOSMemory), since: time.Now()}
 	a.set.Store(s)
 	if err := a.covered(s); err != nil {
 		return nil, err
@@ -372,6 +375,7 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 			}
 		})
 	}
+	wg.Go(func() { a.keepInterim(ctx) })
 	wg.Go(func() {
 		if err := admin.Serve(ctx, l, a); err != nil {
 			cancel(err)

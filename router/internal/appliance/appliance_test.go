@@ -21,6 +21,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
+	caclient "twinkey/ca/client"
 	"twinkey/directory/client"
 	"twinkey/pkg/identity"
 	"twinkey/pkg/keybundle"
@@ -224,6 +227,9 @@ func TestLoginErrors(t *testing.T) {
 	refusal := func(code, message string) error {
 		return fmt.Errorf("asking for the keys of alice: %w", &client.Error{Op: "asking for a user's keys", Code: code, Message: message})
 	}
+	said := func(code, message string) error {
+		return fmt.Errorf("asking whether the password of alice is right: %w", &caclient.Error{Op: "asking the CA", Code: code, Message: message})
+	}
 	for name, tt := range map[string]struct {
 		err  error
 		kind admin.Kind
@@ -240,6 +246,11 @@ func TestLoginErrors(t *testing.T) {
 		"a site's address": {fmt.Errorf("logging in: %w", engine.ErrBridged), admin.KindDenied, "", "site.prefixes"},
 		"nobody there":     {fmt.Errorf("logging in: %w", native.ErrUnknownPeer), admin.KindNotFound, "", "Wanted calls"},
 		"logged in":        {fmt.Errorf("logging in: %w", engine.ErrBusy), admin.KindConflict, "", "twinkey-router logout alice"},
+		"denied by the CA": {said(caclient.CodeDenied, "no such user"), admin.KindDenied, "login of alice refused", "audit"},
+		"locked at the CA": {said(caclient.CodeLocked, ""), admin.KindDenied, "", "wait"},
+		"the CA is busy":   {said(caclient.CodeTooMany, ""), admin.KindUnavailable, "", "try again"},
+		"the CA is away":   {said(caclient.CodeUnavailable, ""), admin.KindUnavailable, "", "is the CA running"},
+		"a source is away": {said(caclient.CodeSource, "corp"), admin.KindUnavailable, "what the company's CA asks about users does not answer: corp", "local users can"},
 		"anything else":    {context.DeadlineExceeded, "", "", ""},
 	} {
 		e, ok := errors.AsType[*admin.Error](loginError("alice", tt.err))
@@ -276,6 +287,24 @@ func TestPasswdErrors(t *testing.T) {
 		if !ok || e.Kind != tt.kind || !strings.Contains(e.Hint, tt.hint) {
 			t.Errorf("%s: %+v", name, e)
 		}
+	}
+}
+
+// More logins than the CA would answer at a time are told so here, before they cost a handshake.
+func TestTooManyAskTheCA(t *testing.T) {
+	dir := t.TempDir()
+	enrolled(dir, "twinkey://router/ra", netip.MustParsePrefix("10.1.0.0/16"))
+	a := &Appliance{asks: semaphore.NewWeighted(1), id: must(identity.Load(filepath.Join(dir, "identity"))), ends: Endpoints{CA: "https://127.0.0.1:1"}}
+	for range 2 { // the room is given back
+		if _, err := a.askCA(t.Context(), "alice", []byte("x")); !errors.Is(err, caclient.ErrUnavailable) {
+			t.Fatalf("nobody there: %v", err)
+		}
+	}
+	if !a.asks.TryAcquire(1) {
+		t.Fatal("no room")
+	}
+	if _, err := a.askCA(t.Context(), "alice", []byte("x")); !errors.Is(err, keybundle.ErrBusy) {
+		t.Errorf("one too many: %v", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	caclient "twinkey/ca/client"
 	"twinkey/directory/client"
 	"twinkey/pkg/keybundle"
 	"twinkey/pkg/twincert"
@@ -140,8 +141,11 @@ func (a *Appliance) Login(ctx context.Context, l admin.Login) (admin.Call, error
 	defer cancel()
 	password := []byte(l.Password)
 	defer clear(password)
-	call, err := a.login(ctx, links.Key{Peer: l.Peer, User: l.User}, password, l.Address.Unmap())
+	began := time.Now()
+	call, err := a.login(ctx, links.Key{Peer: l.Peer, User: l.User}, password, l.Address.Unmap(), func(f func() error) error { return f() })
 	if err != nil {
+		authn.Hold(ctx, began, err)
+		a.log.Warn("login failed", "user", l.User, "error", err) // more than whoever logs in is told
 		return admin.Call{}, loginError(l.User, err)
 	}
 	st, err := a.Status(ctx)
@@ -153,19 +157,39 @@ func (a *Appliance) Login(ctx context.Context, l admin.Login) (admin.Call, error
 	return admin.Call{}, errors.Join(err, &admin.Error{What: "the call of " + l.User + " came up and went down at once", Hint: "see this router's log"})
 }
 
-// login is the one way to a user's call, whoever asks for it: an operator, the portal. Its errors are those of authn and engine; engine's
-// come only when the password was right.
-func (a *Appliance) login(ctx context.Context, k links.Key, password []byte, address netip.Addr) (*calls.Call, error) {
-	cred, err := authn.Login(ctx, a.dir, a.gate, a.trust, k.User, password)
+// login is the one way to a user's call, whoever asks for it: an operator, the portal. What takes the router's cores it does in turn. Its errors
+// are those of authn and engine; engine's come only when the password was right.
+func (a *Appliance) login(ctx context.Context, k links.Key, password []byte, address netip.Addr, turn func(func() error) error) (call *calls.Call, err error) {
+	params, session, err := authn.Ask(ctx, a.dir, a.askCA, k.User, password)
 	if err != nil {
 		return nil, err
 	}
-	call, err := a.eng.Login(ctx, native.Wish{Key: k, Cred: cred, Address: address})
-	if err != nil {
-		cred.Control.Private.Wipe()
-		cred.Data.Private.Wipe()
-	}
+	err = turn(func() error {
+		cred, err := authn.Fetch(ctx, a.dir, a.gate, a.trust, k.User, password, params)
+		if err != nil {
+			return err
+		}
+		call, err = a.eng.Login(ctx, native.Wish{Key: k, Cred: cred, Address: address, Session: session})
+		if err != nil {
+			cred.Control.Private.Wipe()
+			cred.Data.Private.Wipe()
+		}
+		return err
+	})
 	return call, err
+}
+
+// maxAsks is how many logins may ask the CA at a time: as many as it lets one router have. Each is a TLS handshake, and
+// somebody who tries passwords at a thousand connections must not take the router's cores for packets.
+const maxAsks = 64
+
+// askCA asks about a user whom a source of the company authenticates. Besides caclient's errors there is keybundle.ErrBusy.
+func (a *Appliance) askCA(ctx context.Context, uid string, password []byte) (caclient.Admission, error) {
+	if !a.asks.TryAcquire(1) {
+		return caclient.Admission{}, keybundle.ErrBusy
+	}
+	defer a.asks.Release(1)
+	return caclient.AskLogin(ctx, a.ends.CA, a.id, uid, password)
 }
 
 // loginError says what a person can do about it. What concerns the password is said in
@@ -173,15 +197,23 @@ func (a *Appliance) login(ctx context.Context, k links.Key, password []byte, add
 func loginError(uid string, err error) error {
 	e := &admin.Error{What: err.Error()}
 	switch {
-	case errors.Is(err, authn.ErrBusy):
+	case errors.Is(err, keybundle.ErrBusy), errors.Is(err, caclient.ErrTooMany):
 		e.Kind, e.Hint = admin.KindUnavailable, "try again in a few seconds"
-	case errors.Is(err, client.ErrLocked):
+	case errors.Is(err, caclient.ErrSource):
+		e.Kind, e.What = admin.KindUnavailable, "what the company's CA asks about users does not answer"
+		if s := saidBy(err); s != "" {
+			e.What += ": " + s
+		}
+		e.Hint = "users of it cannot log in until it does, local users can; the CA's log and `twinkey-ca status` say what is wrong"
+	case errors.Is(err, caclient.ErrUnavailable):
+		e.Kind, e.Hint = admin.KindUnavailable, "users whom the CA has to ask about cannot log in without it, local users can: is the CA running, and may this router reach its port?"
+	case errors.Is(err, client.ErrLocked), errors.Is(err, caclient.ErrLocked):
 		e.Kind, e.Hint = admin.KindDenied, "wait, or ask the operator"
 	case errors.Is(err, client.ErrUnavailable):
 		e.Kind, e.Hint = admin.KindUnavailable, "is the directory running, and may this router reach its port? `twinkey-router status` says when it was heard last"
-	case errors.Is(err, client.ErrInvalid):
+	case errors.Is(err, client.ErrInvalid), errors.Is(err, caclient.ErrInvalid):
 		e.Kind, e.What, e.Hint = admin.KindNotFound, fmt.Sprintf("%q is no UserID", uid), "check UserID and password"
-	case errors.Is(err, client.ErrDenied):
+	case errors.Is(err, client.ErrDenied), errors.Is(err, caclient.ErrDenied):
 		e.Kind, e.What = admin.KindDenied, "login of "+uid+" refused"
 		e.Hint = "check UserID and password; the operator sees the reason in `twinkey-directory audit`"
 	case errors.Is(err, engine.ErrNotOurs):
@@ -231,6 +263,14 @@ func passwdError(uid string, err error) error {
 		return loginError(uid, err)
 	}
 	return e
+}
+
+// saidBy is the CA's words for a refusal.
+func saidBy(err error) string {
+	if e, ok := errors.AsType[*caclient.Error](err); ok {
+		return e.Message
+	}
+	return ""
 }
 
 // Hangup implements admin.Router.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"twinkey/router/internal/admin"
+	"twinkey/router/internal/authn"
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/portal"
@@ -43,7 +44,7 @@ func (a *Appliance) openPortal(ctx context.Context, s *settings.Settings) error 
 	p, err := portal.New(ctx, portal.Config{
 		Listen: s.PortalListen, HTTP: s.PortalHTTP, DNSName: s.Portal.Name, Name: a.id.Name(), Company: s.Portal.Company, Captive: s.Portal.Captive,
 		Router: visitors{a}, Certificate: cert.Certificate, Root: func() *x509.Certificate { return a.id.Bundle().Roots[0] },
-		Warn: func() time.Duration { return a.set.Load().Renewal.Warn }, Log: a.log,
+		Warn: func() time.Duration { return a.set.Load().Renewal.Warn }, Hold: authn.Hold, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -103,7 +104,7 @@ func (v visitors) Login(ctx context.Context, l portal.Login) error {
 	ctx, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
 	k := links.Key{Peer: l.Peer, User: l.User}
-	_, err := v.a.login(ctx, k, l.Password, l.Address)
+	_, err := v.a.login(ctx, k, l.Password, l.Address, l.Turn)
 	if !errors.Is(err, engine.ErrBusy) {
 		return err
 	}

@@ -2,9 +2,11 @@ package authn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	caclient "twinkey/ca/client"
 	"twinkey/directory/client"
 	"twinkey/pkg/keybundle"
 	"twinkey/pkg/twincert"
@@ -14,24 +16,56 @@ import (
 	"twinkey/router/internal/trust"
 )
 
-// Login fetches and opens the sealed keys of uid. The password is read, never kept; the
-// keys in the credentials are the caller's to wipe. What the directory refuses comes as
-// client.ErrDenied or client.ErrLocked; ErrBusy says that too many others are at it.
-func Login(ctx context.Context, dir *client.Client, g *Gate, t *trust.Store, uid string, password []byte) (native.Credentials, error) {
-	proof, err := prove(ctx, dir, g, uid, password)
+// AskCA asks the CA about a user whom a source may know, as the router that it is bound to: caclient.AskLogin.
+type AskCA func(ctx context.Context, uid string, password []byte) (caclient.Admission, error)
+
+// refuseAfter is between the moments at which refusals go out: more than the CA takes to refuse, and a directory.
+const refuseAfter = 2 * time.Second
+
+// Hold waits, if a login that began then was refused for who the user is, for the next moment at which such refusals go out: how long it
+// took to find out would tell who is known, and to whom. Whoever answers people calls it, when nothing of the router's is taken up any more.
+func Hold(ctx context.Context, began time.Time, err error) {
+	if !errors.Is(err, client.ErrDenied) && !errors.Is(err, caclient.ErrDenied) {
+		return
+	}
+	select {
+	case <-time.After(refuseAfter - time.Since(began)%refuseAfter):
+	case <-ctx.Done():
+	}
+}
+
+// Ask finds out how a password is to be stretched, and has the CA ask the user's source about it, if there may be one. session is how
+// long the login may last whatever the policy says, 0: as it says. What the directory or the CA refuses comes as ErrDenied
+// or ErrLocked of its client; caclient.ErrSource and ErrUnavailable say that who must be asked is away. The password is read, never kept.
+func Ask(ctx context.Context, dir *client.Client, ask AskCA, uid string, password []byte) (p keybundle.Params, session time.Duration, err error) {
+	params, err := dir.LoginParams(ctx, uid)
 	if err != nil {
-		return native.Credentials{}, err
+		return p, 0, fmt.Errorf("asking how to prove the password of %s: %w", uid, err)
+	}
+	if !params.AskCA {
+		return params.Params, 0, nil
+	}
+	a, err := ask(ctx, uid, password)
+	if err != nil {
+		return p, 0, fmt.Errorf("asking whether the password of %s is right: %w", uid, err)
+	}
+	return a.Params, a.Session(), nil // the keys may have been sealed anew
+}
+
+// Fetch proves the password to the directory and opens what it releases. The password is read, never kept; the keys in the credentials are
+// the caller's to wipe. What the directory refuses comes as client.ErrDenied or client.ErrLocked; keybundle.ErrBusy says that too many
+// others are at it.
+func Fetch(ctx context.Context, dir *client.Client, g *keybundle.Gate, t *trust.Store, uid string, password []byte, params keybundle.Params) (c native.Credentials, err error) {
+	proof, err := derive(ctx, g, uid, password, params)
+	if err != nil {
+		return c, err
 	}
 	defer proof.Wipe()
 	return unseal(ctx, dir, t, uid, proof)
 }
 
-// prove derives from a password what the directory and the sealed keys want to see. It is the caller's to wipe.
-func prove(ctx context.Context, dir *client.Client, g *Gate, uid string, password []byte) (keybundle.Proof, error) {
-	params, err := dir.LoginParams(ctx, uid)
-	if err != nil {
-		return keybundle.Proof{}, fmt.Errorf("asking how to prove the password of %s: %w", uid, err)
-	}
+// derive makes of a password what the directory and the sealed keys want to see. It is the caller's to wipe.
+func derive(ctx context.Context, g *keybundle.Gate, uid string, password []byte, params keybundle.Params) (keybundle.Proof, error) {
 	proof, err := g.Derive(ctx, password, params)
 	if err != nil {
 		return keybundle.Proof{}, fmt.Errorf("deriving the proof of %s: %w", uid, err)

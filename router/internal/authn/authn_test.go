@@ -2,6 +2,7 @@ package authn_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -11,17 +12,21 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	caclient "twinkey/ca/client"
 	"twinkey/directory/client"
 	"twinkey/pkg/keybundle"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 	"twinkey/router/internal/authn"
+	"twinkey/router/internal/native"
 	"twinkey/router/internal/trust"
 )
 
@@ -38,6 +43,11 @@ type world struct {
 	key *ecdsa.PrivateKey
 
 	params   keybundle.Params
+	askCA    bool
+	told     keybundle.Params // what the CA says of params
+	caSays   error
+	asked    int
+	released int    // how often keys were asked for
 	auth     []byte // that proves her password
 	verifier []byte // of what proves it
 	release  client.Release
@@ -104,8 +114,9 @@ func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	}
 	switch r.URL.Path {
 	case client.PathParams:
-		_ = json.NewEncoder(out).Encode(w.params)
+		_ = json.NewEncoder(out).Encode(client.LoginParams{Params: w.params, AskCA: w.askCA})
 	case client.PathRelease:
+		w.released++
 		var in client.ReleaseBody
 		_ = json.NewDecoder(r.Body).Decode(&in)
 		switch {
@@ -132,6 +143,26 @@ func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	default:
 		refuse(client.CodeNotFound)
 	}
+}
+
+// ask is the CA.
+func (w *world) ask(_ context.Context, uid string, pass []byte) (caclient.Admission, error) {
+	w.asked++
+	if uid != "alice" || string(pass) == "" {
+		panic("asked about " + uid)
+	}
+	return caclient.Admission{Params: w.told, SessionMS: 3_600_000}, w.caSays
+}
+
+// login is what a router does.
+func (w *world) login(t *testing.T, dir *client.Client, pass string) (native.Credentials, time.Duration, error) {
+	t.Helper()
+	params, session, err := authn.Ask(t.Context(), dir, w.ask, "alice", []byte(pass))
+	if err != nil {
+		return native.Credentials{}, 0, err
+	}
+	c, err := authn.Fetch(t.Context(), dir, keybundle.NewGate(), w.trust, "alice", []byte(pass), params)
+	return c, session, err
 }
 
 // What a directory answers is believed as far as certificate and password bear it out, whatever directory it is.
@@ -176,6 +207,10 @@ func TestLogin(t *testing.T) {
 			w.release = client.Release{Certificate: k.der, Sealed: must(keybundle.Seal(rand.Reader, k.private, proof.Seal, k.der))}
 		}, password, keybundle.ErrOpen},
 		"params without bound": {func(w *world) { w.params.MemoryKiB = 1 << 30 }, password, client.ErrUnavailable},
+		"params of the CA without bound": {func(w *world) {
+			w.askCA, w.told = true, w.params
+			w.told.MemoryKiB = 1 << 30
+		}, password, keybundle.ErrParams},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
@@ -186,7 +221,7 @@ func TestLogin(t *testing.T) {
 			defer s.Close()
 			dir := client.New(s.URL, nil)
 			defer dir.CloseIdle()
-			cred, err := authn.Login(t.Context(), dir, authn.NewGate(), w.trust, "alice", []byte(tt.password))
+			cred, session, err := w.login(t, dir, tt.password)
 			if tt.want != nil {
 				if err == nil || tt.want != anyError && !errors.Is(err, tt.want) {
 					t.Errorf("err = %v, want %v", err, tt.want)
@@ -199,9 +234,74 @@ func TestLogin(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if session != 0 || w.asked != 0 {
+				t.Errorf("the CA was asked %d times, session %s", w.asked, session)
+			}
 			if cred.Certificate.Name != "alice" || cred.Control.Public != cred.Certificate.Keys.Control || cred.Data.Public != cred.Certificate.Keys.Data {
 				t.Errorf("credentials of %s do not fit", cred.Certificate.Name)
 			}
 		})
 	}
+}
+
+// Where the directory says so the CA is asked first. What it refuses goes no further; what it says of the password's parameters
+// counts, since the keys may just have been sealed anew.
+func TestLoginAsksTheCA(t *testing.T) {
+	login := func(w *world, pass string) (time.Duration, error) {
+		s := httptest.NewServer(w)
+		defer s.Close()
+		dir := client.New(s.URL, nil)
+		defer dir.CloseIdle()
+		_, session, err := w.login(t, dir, pass)
+		return session, err
+	}
+	w := newWorld()
+	w.askCA, w.told = true, w.params
+	w.params.Salt = bytes.Repeat([]byte("stale"), 4) // of yesterday's password
+	if session, err := login(w, password); err != nil || session != time.Hour || w.asked != 1 {
+		t.Errorf("session %s, asked %d times: %v", session, w.asked, err)
+	}
+	for name, says := range map[string]error{
+		"denied":      &caclient.Error{Code: caclient.CodeDenied},
+		"locked":      &caclient.Error{Code: caclient.CodeLocked},
+		"CA away":     &caclient.Error{Code: caclient.CodeUnavailable},
+		"source away": &caclient.Error{Code: caclient.CodeSource},
+	} {
+		w.caSays = says
+		if _, err := login(w, password); !errors.Is(err, says) || w.released != 1 {
+			t.Errorf("%s: %v; the directory was asked for keys %d times", name, err, w.released-1)
+		}
+	}
+}
+
+// How long a refusal takes tells nothing: not whether the directory or the CA refused, nor how soon. Nothing else is held.
+func TestHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, tt := range map[string]struct {
+			err  error
+			took time.Duration
+			want time.Duration // in all
+		}{
+			"by the directory": {fmt.Errorf("x: %w", &client.Error{Code: client.CodeDenied}), 300 * time.Millisecond, 2 * time.Second},
+			"by the CA":        {fmt.Errorf("x: %w", &caclient.Error{Code: caclient.CodeDenied}), 1100 * time.Millisecond, 2 * time.Second},
+			"late":             {&caclient.Error{Code: caclient.CodeDenied}, 2500 * time.Millisecond, 4 * time.Second},
+			"locked":           {&client.Error{Code: client.CodeLocked}, 300 * time.Millisecond, 300 * time.Millisecond},
+			"source away":      {&caclient.Error{Code: caclient.CodeSource}, time.Second, time.Second},
+			"it worked":        {nil, time.Second, time.Second},
+		} {
+			began := time.Now()
+			time.Sleep(tt.took)
+			authn.Hold(t.Context(), began, tt.err)
+			if got := time.Since(began); got != tt.want {
+				t.Errorf("%s: after %s, want %s", name, got, tt.want)
+			}
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		began := time.Now()
+		authn.Hold(gone, began, &client.Error{Code: client.CodeDenied})
+		if time.Since(began) != 0 {
+			t.Error("held for somebody who has gone")
+		}
+	})
 }

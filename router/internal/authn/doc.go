@@ -2,9 +2,13 @@
 // section 2 step 3, compulsory mode):
 //
 //	router                                directory
-//	LoginParams uid               ─────►  salt and cost (a stable fake for unknown users)
-//	master = Argon2id(password, salt)     when its turn has come: see Gate
-//	Release uid, HKDF(master, "auth") ──► in scope? proof right? certificate valid?
+//	LoginParams uid               ─────►  salt and cost (a stable fake for unknown users), ask the CA?
+//	                                      CA
+//	if so: uid, password          ─────►  asks the user's source; issues, vouches
+//	                              ◄─────  salt and cost as they are now
+//	                                      directory
+//	master = Argon2id(password, salt)     when its turn has come: see keybundle.Gate
+//	Release uid, HKDF(master, "auth") ──► in scope? proof right? certificate valid? vouched for?
 //	                              ◄─────  certificate, sealed keys
 //	open with HKDF(master, "seal"), compare with the certificate
 //
@@ -15,7 +19,11 @@
 //	Reseal uid, proof of the old, ──────► all of the above once more; no weaker than configured?
 //	       params, verifier, sealed       user, keys and audit record in one change
 //
-// Neither the passwords nor the sealing keys leave the router.
+// The sealing key never leaves the router. The password leaves it for the CA alone, and only
+// for names of which the directory says so: the company's users whom a source authenticates, and those whom nobody knows.
+//
+// Whoever is refused hears it two seconds after they asked, or four: how long it took to find
+// out would tell a stranger who is known, and to whom.
 //
 // In voluntary mode the keys lie on the user's own machine (pkg/keyfile), and Own opens them there.
 package authn

@@ -45,7 +45,7 @@ func TestOwn(t *testing.T) {
 			if tt.change != nil {
 				tt.change(w, f)
 			}
-			c, err := authn.Own(t.Context(), authn.NewGate(), w.trust, f, []byte(tt.password))
+			c, err := authn.Own(t.Context(), keybundle.NewGate(), w.trust, f, []byte(tt.password))
 			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
 				t.Fatalf("err = %v, want %v", err, tt.want)
 			}

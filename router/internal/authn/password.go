@@ -19,17 +19,22 @@ var (
 )
 
 // ChangePassword proves the old password as a login does, opens the sealed keys and has the directory keep them sealed
-// under the new one. Both passwords are read, never kept. Besides what Login fails with there are keybundle.ErrWeak and
+// under the new one. Both passwords are read, never kept. Besides what a login fails with there are keybundle.ErrWeak and
 // ErrSame, before anybody is asked; client.ErrConflict: the user has got other keys meanwhile; and ErrUncertain: the
 // directory fell silent over the change itself.
-func ChangePassword(ctx context.Context, dir *client.Client, g *Gate, t *trust.Store, uid string, old, chosen []byte) error {
+func ChangePassword(ctx context.Context, dir *client.Client, g *keybundle.Gate, t *trust.Store, uid string, old, chosen []byte) error {
 	if err := keybundle.CheckPassword(uid, chosen); err != nil {
 		return err
 	}
 	if bytes.Equal(old, chosen) {
 		return ErrSame
 	}
-	was, err := prove(ctx, dir, g, uid, old)
+	// The password of a user of a source is not for the directory to change, which refuses that as it refuses a wrong one.
+	known, err := dir.LoginParams(ctx, uid)
+	if err != nil {
+		return fmt.Errorf("asking how to prove the password of %s: %w", uid, err)
+	}
+	was, err := derive(ctx, g, uid, old, known.Params)
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func TestChangePassword(t *testing.T) {
 			dir := client.New(s.URL, nil)
 			defer dir.CloseIdle()
 			before := w.release
-			err := authn.ChangePassword(t.Context(), dir, authn.NewGate(), w.trust, "alice", []byte(tt.old), []byte(tt.chosen))
+			err := authn.ChangePassword(t.Context(), dir, keybundle.NewGate(), w.trust, "alice", []byte(tt.old), []byte(tt.chosen))
 			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
 				t.Fatalf("err = %v, want %v", err, tt.want)
 			}
@@ -64,11 +64,11 @@ func TestChangePassword(t *testing.T) {
 			if w.params.Weaker(keybundle.Params{Time: keybundle.DefaultTime, MemoryKiB: keybundle.DefaultMemoryKiB}) {
 				t.Errorf("the new password costs %+v", w.params)
 			}
-			c, err := authn.Login(t.Context(), dir, authn.NewGate(), w.trust, "alice", []byte(tt.chosen))
+			c, _, err := w.login(t, dir, tt.chosen)
 			if err != nil || c.Control.Public != c.Certificate.Keys.Control || c.Data.Public != c.Certificate.Keys.Data {
 				t.Errorf("login with the new password: %v", err)
 			}
-			if _, err := authn.Login(t.Context(), dir, authn.NewGate(), w.trust, "alice", []byte(tt.old)); !errors.Is(err, client.ErrDenied) {
+			if _, _, err := w.login(t, dir, tt.old); !errors.Is(err, client.ErrDenied) {
 				t.Errorf("login with the old one: %v", err)
 			}
 		})

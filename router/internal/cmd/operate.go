@@ -233,7 +233,9 @@ func login() *cobra.Command {
 		Short: "place a user's own call to another site",
 		Long: `login proves a user's password to the directory, opens the user's sealed keys and
 places a call that carries what comes from one address of this LAN, secured by
-the user's own keys. The password is asked for, or read from a file.`,
+the user's own keys. The password is asked for, or read from a file. If the company
+has sources of users (RADIUS, LDAP), the CA asks them first: the first login of
+somebody whom they know brings the certificate.`,
 		Example: `  twinkey-router login alice --address 10.1.1.3 --peer rb`,
 		Args:    cobra.ExactArgs(1),
 	}

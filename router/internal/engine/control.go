@@ -55,7 +55,7 @@ func (e *Engine) loop(ctx context.Context, failed <-chan error) error {
 				err = errSilenced
 			}
 			for _, a := range e.state.active {
-				e.record(CallEvent{Active: a, At: time.Now(), Reason: "the router failed: " + err.Error()})
+				e.record(CallEvent{Active: a, At: time.Now(), Reason: "the router failed: " + err.Error(), Cause: calls.Shutdown})
 			}
 			return err
 		case <-ctx.Done():
@@ -228,7 +228,7 @@ func (e *Engine) callDown(now time.Time, v native.CallDown) {
 	if c := v.Call; c != nil {
 		e.table.SetRoutes(e.table.Routes().Without(c, v.Initiator))
 		if a, ok := e.state.active[c.ID]; ok {
-			e.record(CallEvent{Active: a, At: now, Reason: v.Reason})
+			e.record(CallEvent{Active: a, At: now, Reason: v.Reason, Cause: v.Cause})
 		}
 		delete(e.state.active, c.ID)
 		delete(e.state.retiring, c.ID)

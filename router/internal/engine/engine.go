@@ -105,13 +105,15 @@ type Active struct {
 	Since     time.Time
 }
 
-// CallEvent is the beginning or the end of a call.
+// CallEvent is the beginning or the end of a call, or what it has carried in between.
 type CallEvent struct {
 	Active
 	At     time.Time
 	Up     bool
+	Still  bool      // it goes on: see Interim
 	Suite  esp.Suite // of one that came up
 	Reason string    // of one that ended
+	Cause  calls.Cause
 }
 
 // New returns an engine that is ready to Run.

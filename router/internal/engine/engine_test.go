@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net/netip"
 	"net/url"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,6 +61,9 @@ type site struct {
 	host  netip.Addr
 	done  chan error
 	stop  context.CancelFunc
+
+	mu     sync.Mutex
+	events []CallEvent
 }
 
 func must[T any](v T, err error) T {
@@ -144,7 +148,7 @@ func (c *company) site(name string, n int) *site {
 	s.peer = native.Peer{Name: name, Endpoint: addr, Announced: []netip.Prefix{announced}, Certified: certified, Scope: []string{"group:staff"}, ID: s.self.Certificate.ID()}
 	s.Engine = must(New(Config{
 		Device: s.dev, Ports: []Port{port(s.dev, conn)}, Trust: s.trust, Log: slog.New(slog.DiscardHandler), Name: name,
-		Install: func([]netip.Prefix) error { return nil }, Policy: cmp.Or(c.policy, must(policy.New([]policy.Rule{{Groups: []string{policy.Everybody}}}))),
+		Install: func([]netip.Prefix) error { return nil }, Record: s.note, Policy: cmp.Or(c.policy, must(policy.New([]policy.Rule{{Groups: []string{policy.Everybody}}}))),
 		Closed: func(cr native.Credentials) {
 			if c.closed != nil {
 				c.closed(name, cr)
@@ -168,6 +172,25 @@ func (c *company) site(name string, n int) *site {
 		c.t.Fatal(err)
 	}
 	return s
+}
+
+// note keeps what the engine records of calls.
+func (s *site) note(v CallEvent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = append(s.events, v)
+}
+
+// noted are the records of users' calls.
+func (s *site) noted() (out []CallEvent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.events {
+		if v.Call.Kind == calls.User {
+			out = append(out, v)
+		}
+	}
+	return out
 }
 
 // setMap tells a site of all others.
@@ -349,6 +372,37 @@ func TestLoginAndLogout(t *testing.T) {
 	c.rb.nothingArrives(t)
 	if !bytes.Equal(alice.Cred.Data.Private.Bytes(), make([]byte, 32)) {
 		t.Error("her private key was not wiped")
+	}
+}
+
+// What the calls of the users who logged in here have carried is recorded between their beginning and their end, and
+// nothing of other calls.
+func TestInterim(t *testing.T) {
+	c := newCompany(t)
+	c.linked()
+	alice := native.Wish{Key: links.Key{Peer: "rb", User: "alice"}, Cred: c.credentials(twincert.Template{Role: twincert.User, Name: "alice", Group: "staff"}), Address: netip.MustParseAddr("10.1.1.3")}
+	call, err := c.ra.Login(t.Context(), alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "alice's call at rb", func() bool { return len(c.rb.noted()) == 1 })
+	for _, s := range []*site{c.ra, c.rb} {
+		if err := s.Interim(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.ra.Hangup(t.Context(), 0, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.ra.Interim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.ra.noted(); len(got) != 3 || !got[0].Up || got[0].Still || !got[1].Still || got[1].Up || got[2].Up || got[2].Still || got[2].Cause != calls.Logout || got[1].Call != call {
+		t.Errorf("at ra: %+v", got)
+	}
+	until(t, "the end of alice's call at rb", func() bool { return len(c.rb.noted()) == 2 })
+	if got := c.rb.noted(); got[1].Still {
+		t.Errorf("at rb, where she did not log in: %+v", got)
 	}
 }
 

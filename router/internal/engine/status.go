@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
 )
@@ -48,4 +49,15 @@ func (e *Engine) Status(ctx context.Context) (s Status, err error) {
 		return cmp.Or(cmp.Compare(a.Peer, b.Peer), cmp.Compare(a.User, b.User))
 	})
 	return s, err
+}
+
+// Interim records what the calls of the users who logged in here have carried so far, each between its beginning and its end.
+func (e *Engine) Interim(ctx context.Context) error {
+	return e.Do(ctx, func(now time.Time) {
+		for _, a := range e.state.active {
+			if a.Initiator && a.Call.Kind == calls.User {
+				e.record(CallEvent{Active: a, At: now, Still: true})
+			}
+		}
+	})
 }

@@ -159,7 +159,7 @@ func (e *Engine) Hangup(ctx context.Context, id uint64, user string) (ended []ui
 		}
 		slices.Sort(ended)
 		for _, i := range ended {
-			e.native.Hangup(now, i, byOperator)
+			e.native.Logout(now, i, byOperator)
 		}
 	})
 	return ended, err

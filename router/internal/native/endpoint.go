@@ -102,6 +102,8 @@ type Wish struct {
 	Cred    Credentials
 	Address netip.Addr // the user's; invalid for a site link
 	Since   time.Time  // when the user logged in; zero: the session begins with the call
+	// Session is how long the login may last, whatever the policy says; 0: as it says.
+	Session time.Duration
 }
 
 // Output is one thing to send, or one event.
@@ -148,6 +150,7 @@ type (
 		Key       links.Key
 		Initiator bool
 		Reason    string
+		Cause     calls.Cause
 		// Final says that somebody ended it; otherwise it was lost, or never came up.
 		Final bool
 	}
@@ -412,16 +415,26 @@ func (e *Endpoint) Hangup(now time.Time, id uint64, reason string) bool {
 	return true
 }
 
+// Logout is Hangup because the user wants it, or the operator for them.
+func (e *Endpoint) Logout(now time.Time, id uint64, reason string) bool {
+	if s := e.byCall[id]; s != nil {
+		s.cause = calls.Logout
+	}
+	return e.Hangup(now, id, reason)
+}
+
 // Revoked ends, at once, every call and tunnel that stands on the certificate.
 func (e *Endpoint) Revoked(now time.Time, id twincert.ID) {
 	const reason = "certificate revoked"
 	for _, t := range e.tunnels {
 		if t.standsOn(id) {
+			t.because(calls.Revoked)
 			t.close(now, resultTunnelAuth, reason)
 			continue
 		}
 		for _, s := range t.sessions {
 			if s.standsOn(id) {
+				s.cause = calls.Revoked
 				s.hangup(now, resultAdmin, reason)
 			}
 		}
@@ -462,6 +475,7 @@ func (e *Endpoint) Expire(now time.Time) {
 		}
 		for _, s := range t.sessions {
 			if now.After(s.notAfter()) {
+				s.cause = calls.SessionOver
 				s.hangup(now, resultAdmin, reason)
 			}
 		}
@@ -472,6 +486,7 @@ func (e *Endpoint) Expire(now time.Time) {
 func (e *Endpoint) Close(now time.Time, reason string) {
 	e.closing = true
 	for _, t := range e.tunnels {
+		t.because(calls.Shutdown)
 		t.close(now, resultShutdown, reason)
 	}
 }

@@ -38,8 +38,8 @@ func (s *session) restrict(beside int) error {
 	if err != nil {
 		return fmt.Errorf("user %s: %w", s.cert.Name, err)
 	}
-	s.terms = t
-	s.call.SetFilter(t.Filter(s.initiator))
+	s.terms = t.Within(s.longest)
+	s.call.SetFilter(s.terms.Filter(s.initiator))
 	return nil
 }
 
@@ -77,8 +77,10 @@ func (s *session) overtime(now time.Time) string {
 	case !s.up:
 		return ""
 	case s.terms.Session > 0 && now.Sub(s.since) >= s.terms.Session:
+		s.cause = calls.SessionOver
 		return fmt.Sprintf("the session time of %s is over", s.terms.Session)
 	case s.terms.Idle > 0 && now.Sub(s.movedAt) >= s.terms.Idle:
+		s.cause = calls.Idle
 		return fmt.Sprintf("nothing was sent or received for %s", s.terms.Idle)
 	}
 	return ""

@@ -185,3 +185,67 @@ func (w *world) inbound(b *box) (all []*calls.Call) {
 	}
 	return all
 }
+
+// Of what the policy and the login say of a session's length the smaller counts, also after the policy was changed.
+func TestSessionWithinTheLogin(t *testing.T) {
+	for name, tt := range map[string]struct {
+		policy, login, want time.Duration
+	}{
+		"the login's":   {8 * time.Hour, time.Hour, time.Hour},
+		"the policy's":  {time.Hour, 8 * time.Hour, time.Hour},
+		"no policy's":   {0, time.Hour, time.Hour},
+		"no login's":    {time.Hour, 0, time.Hour},
+		"either's, hit": {time.Hour, time.Hour, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			a, _ := w.router("ra", 1), w.router("rb", 2)
+			a.policy = rules(policy.Rule{Groups: []string{"staff"}, Session: tt.policy})
+			alice := w.wish("alice", "staff", 1)
+			alice.Session, alice.Since = tt.login, w.now.Add(10*time.Minute-tt.want)
+			call := w.place(a, alice)
+			a.e.PolicyChanged(w.now)
+			w.pass(8 * time.Minute)
+			if call.Out() == nil {
+				t.Fatal("the session ended too soon")
+			}
+			w.pass(3 * time.Minute)
+			if call.Out() != nil {
+				t.Error("the session goes on")
+			}
+			if downs := find[native.CallDown](a); len(downs) != 1 || downs[0].Cause != calls.SessionOver {
+				t.Errorf("%+v", downs)
+			}
+		})
+	}
+}
+
+// Why a call ended is told apart, as far as it can be.
+func TestCauses(t *testing.T) {
+	for name, tt := range map[string]struct {
+		policy policy.Rule
+		end    func(w *world, a *box, c *calls.Call)
+		want   calls.Cause
+	}{
+		"logged out":       {policy.Rule{}, func(w *world, a *box, c *calls.Call) { a.e.Logout(w.now, c.ID, "bye") }, calls.Logout},
+		"hung up for else": {policy.Rule{}, func(w *world, a *box, c *calls.Call) { a.e.Hangup(w.now, c.ID, "replaced") }, calls.OtherCause},
+		"revoked":          {policy.Rule{}, func(w *world, a *box, c *calls.Call) { a.e.Revoked(w.now, c.Cert) }, calls.Revoked},
+		"idle":             {policy.Rule{Idle: 10 * time.Minute}, func(w *world, _ *box, _ *calls.Call) { w.pass(11 * time.Minute) }, calls.Idle},
+		"shut down":        {policy.Rule{}, func(w *world, a *box, _ *calls.Call) { a.e.Close(w.now, "stops") }, calls.Shutdown},
+		"expired":          {policy.Rule{}, func(w *world, a *box, _ *calls.Call) { a.e.Expire(w.now.Add(10_000 * time.Hour)) }, calls.SessionOver},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			a, _ := w.router("ra", 1), w.router("rb", 2)
+			tt.policy.Groups = []string{"staff"}
+			a.policy = rules(tt.policy)
+			call := w.place(a, w.wish("alice", "staff", 1))
+			tt.end(w, a, call)
+			w.settle()
+			downs := find[native.CallDown](a)
+			if len(downs) != 1 || downs[0].Call != call || downs[0].Cause != tt.want {
+				t.Errorf("%+v, want cause %d", downs, tt.want)
+			}
+		})
+	}
+}

@@ -45,6 +45,8 @@ type session struct {
 	moved   uint64        // packets in both directions when they were looked at last
 	movedAt time.Time     // when that was not what it had been
 	since   time.Time     // of the user's session: the login, where we know of it
+	longest time.Duration // that it may last, whatever the policy says; 0: no such limit
+	cause   calls.Cause   // of the end that is coming
 	tickAt  time.Time     // when lifetimes are looked at next
 	heard   time.Duration // what the link was told of data that came
 	rekey   rekeyHead
@@ -92,6 +94,7 @@ func (t *tunnelState) open(now time.Time, w Wish) {
 	if !w.Since.IsZero() {
 		s.since = w.Since
 	}
+	s.longest = w.Session
 	s.peerData = t.far.Keys.Data
 	if err := s.admit(); err != nil {
 		s.end(now, err.Error(), true)
@@ -597,6 +600,9 @@ func (s *session) hangup(now time.Time, r l2tp.Result, reason string) {
 		return
 	}
 	r.Message = reason
+	if s.cause == calls.OtherCause && r.Code == resultLost.Code {
+		s.cause = calls.Lost
+	}
 	s.end(now, reason, r.Code == resultAdmin.Code)
 	if s.peer != 0 && s.initiator || s.t.m.HasSession(s.local) {
 		s.t.m.CloseSession(now, s.local, r)
@@ -636,5 +642,5 @@ func (s *session) end(now time.Time, reason string, final bool) {
 			key.User = s.cert.Name
 		}
 	}
-	s.t.e.emit(CallDown{Call: c, Key: key, Initiator: s.initiator, Reason: reason, Final: final})
+	s.t.e.emit(CallDown{Call: c, Key: key, Initiator: s.initiator, Reason: reason, Cause: s.cause, Final: final})
 }

@@ -512,8 +512,16 @@ func (t *tunnelState) close(now time.Time, r l2tp.Result, reason string) {
 	t.settle(now)
 }
 
+// because notes why its calls are about to end.
+func (t *tunnelState) because(c calls.Cause) {
+	for _, s := range t.sessions {
+		s.cause = c
+	}
+}
+
 // gone ends the tunnel without a word to the peer.
 func (t *tunnelState) gone(now time.Time, reason string) {
+	t.because(calls.Lost)
 	t.endSessions(now, reason)
 	t.forget()
 	t.e.emit(TunnelDown{ID: t.id, Peer: t.peer.Name, Reason: reason})

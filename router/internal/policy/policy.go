@@ -163,6 +163,14 @@ func first[T int | time.Duration](a, b T) T {
 	return b
 }
 
+// Within are the same terms for a session that may last no longer than most, whoever said so; 0: nobody did.
+func (t Terms) Within(most time.Duration) Terms {
+	if most > 0 && (t.Session == 0 || most < t.Session) {
+		t.Session = most
+	}
+	return t
+}
+
 // Admits says whether a user may have a call from an address, n others being up. The error is ErrDenied.
 func (t Terms) Admits(a netip.Addr, n int) error {
 	switch {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	caclient "twinkey/ca/client"
 	"twinkey/directory/client"
 )
 
@@ -109,7 +110,9 @@ func (p *Portal) finish(a netip.Addr) {
 func (p *Portal) try(ctx context.Context, l Login, v visit) *said {
 	ctx, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
-	err := p.inTurn(ctx, func() error { return p.c.Router.Login(ctx, l) })
+	began := time.Now()
+	l.Turn = func(f func() error) error { return p.inTurn(ctx, f) }
+	err := p.c.Router.Login(ctx, l)
 	if err == nil {
 		p.c.Log.Info("portal: login", "user", l.User, "address", v.from.String(), "peer", l.Peer)
 		return nil
@@ -120,12 +123,15 @@ func (p *Portal) try(ctx context.Context, l Login, v visit) *said {
 		other = slices.ContainsFunc(all, func(s Standing) bool { return s.User != l.User })
 	}
 	s := explain(err, l.Peer, other, time.Now())
+	if p.c.Hold != nil {
+		p.c.Hold(ctx, began, err)
+	}
 	return &s
 }
 
 // refusal is what the log may hold. All of it: no error that a login ends with has a password in it.
 func refusal(err error) string {
-	if errors.Is(err, client.ErrDenied) {
+	if errors.Is(err, client.ErrDenied) || errors.Is(err, caclient.ErrDenied) {
 		return client.ErrDenied.Error() // the directory's audit says why, and who may know it reads it there
 	}
 	return err.Error()

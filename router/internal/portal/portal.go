@@ -63,6 +63,9 @@ type Login struct {
 	Password []byte
 	Peer     string
 	Address  netip.Addr
+	// Turn runs what takes the router's cores when it is the login's turn, and returns what that returns. Waiting for others does not
+	// belong there: turns are few.
+	Turn func(f func() error) error
 }
 
 // Standing is a login that stands, and its call.
@@ -108,7 +111,9 @@ type Config struct {
 	Certificate  func() (*tls.Certificate, error)
 	Root         func() *x509.Certificate
 	Warn         func() time.Duration // before the end of a user's certificate
-	Log          *slog.Logger
+	// Hold keeps the answer to a login that began then and failed so, until when such answers go out; nil: not at all.
+	Hold func(ctx context.Context, began time.Time, err error)
+	Log  *slog.Logger
 }
 
 // Portal serves the pages. Use New.

@@ -29,10 +29,11 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	caclient "twinkey/ca/client"
 	"twinkey/directory/client"
+	"twinkey/pkg/keybundle"
 	"twinkey/pkg/limit"
 	"twinkey/pkg/twincert"
-	"twinkey/router/internal/authn"
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/native"
 	"twinkey/router/internal/policy"
@@ -61,6 +62,10 @@ var passwords = map[string]string{"alice": "secret", "bob": "hunter2"}
 var errDenied = &client.Error{Op: "asking for the keys", Code: client.CodeDenied}
 
 func (d *desk) Login(_ context.Context, l Login) error {
+	return l.Turn(func() error { return d.login(l) })
+}
+
+func (d *desk) login(l Login) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.tried++
@@ -441,13 +446,14 @@ func TestUniformAnswer(t *testing.T) {
 		{&client.Error{Code: client.CodeDenied, Message: "revoked"}, "alice", "secret"},
 		{&client.Error{Code: client.CodeInvalid}, "no such name!", "secret"},
 		{&client.Error{Code: client.CodeNotFound}, "alice", "secret"},
+		{&caclient.Error{Code: caclient.CodeDenied, Message: "no such user"}, "alice", "secret"},
 	} {
 		if got := read(tt.err, tt.user, tt.password); got != first {
 			t.Errorf("%v %s:\n%s\n--- not\n%s", tt.err, tt.user, got, first)
 		}
 	}
-	if w.desk.tried != 7 {
-		t.Errorf("%d of 7 were tried: the others would have been answered sooner", w.desk.tried)
+	if w.desk.tried != 8 {
+		t.Errorf("%d of 8 were tried: the others would have been answered sooner", w.desk.tried)
 	}
 }
 
@@ -460,17 +466,21 @@ func TestWhatIsSaid(t *testing.T) {
 		want   string
 		after  string
 	}{
-		"locked":          {fmt.Errorf("asking: %w", locked), http.StatusTooManyRequests, "in 1m 30s, at ", "90"},
-		"busy":            {fmt.Errorf("deriving: %w", authn.ErrBusy), http.StatusServiceUnavailable, "Too many people are logging in", "5"},
-		"directory away":  {&client.Error{Code: client.CodeUnavailable}, http.StatusServiceUnavailable, "directory cannot be reached", "10"},
-		"policy":          {fmt.Errorf("x: %w", policy.ErrDenied), http.StatusForbidden, "the policy lets you have nothing here", ""},
-		"a site's":        {fmt.Errorf("x: %w", engine.ErrBridged), http.StatusForbidden, "From your device&#39;s address nobody can log in", ""},
-		"not ours":        {fmt.Errorf("x: %w", engine.ErrNotOurs), http.StatusForbidden, "From your device&#39;s address nobody can log in", ""},
-		"elsewhere":       {fmt.Errorf("x: %w", engine.ErrBusy), http.StatusConflict, "from another device", ""},
-		"expired":         {fmt.Errorf("x: %w", twincert.ErrExpired), http.StatusForbidden, "Your certificate has expired", ""},
-		"no such peer":    {fmt.Errorf("x: %w", native.ErrUnknownPeer), http.StatusBadRequest, "That site is not known", ""},
-		"slow":            {fmt.Errorf("x: %w", context.DeadlineExceeded), http.StatusGatewayTimeout, "rb did not answer in time", ""},
-		"peer's nonsense": {errors.New("refused: <script>alert(1)</script>"), http.StatusBadGateway, "The call to rb did not come up", ""},
+		"locked":           {fmt.Errorf("asking: %w", locked), http.StatusTooManyRequests, "in 1m 30s, at ", "90"},
+		"busy":             {fmt.Errorf("deriving: %w", keybundle.ErrBusy), http.StatusServiceUnavailable, "Too many people are logging in", "5"},
+		"locked at the CA": {&caclient.Error{Code: caclient.CodeLocked, RetryAfter: 90 * time.Second}, http.StatusTooManyRequests, "in 1m 30s, at ", "90"},
+		"CA busy":          {&caclient.Error{Code: caclient.CodeTooMany}, http.StatusServiceUnavailable, "Too many people are logging in", "5"},
+		"CA away":          {&caclient.Error{Code: caclient.CodeUnavailable}, http.StatusServiceUnavailable, "CA cannot be reached", "10"},
+		"source away":      {&caclient.Error{Code: caclient.CodeSource}, http.StatusServiceUnavailable, "Whom the company asks about passwords does not answer", "10"},
+		"directory away":   {&client.Error{Code: client.CodeUnavailable}, http.StatusServiceUnavailable, "directory cannot be reached", "10"},
+		"policy":           {fmt.Errorf("x: %w", policy.ErrDenied), http.StatusForbidden, "the policy lets you have nothing here", ""},
+		"a site's":         {fmt.Errorf("x: %w", engine.ErrBridged), http.StatusForbidden, "From your device&#39;s address nobody can log in", ""},
+		"not ours":         {fmt.Errorf("x: %w", engine.ErrNotOurs), http.StatusForbidden, "From your device&#39;s address nobody can log in", ""},
+		"elsewhere":        {fmt.Errorf("x: %w", engine.ErrBusy), http.StatusConflict, "from another device", ""},
+		"expired":          {fmt.Errorf("x: %w", twincert.ErrExpired), http.StatusForbidden, "Your certificate has expired", ""},
+		"no such peer":     {fmt.Errorf("x: %w", native.ErrUnknownPeer), http.StatusBadRequest, "That site is not known", ""},
+		"slow":             {fmt.Errorf("x: %w", context.DeadlineExceeded), http.StatusGatewayTimeout, "rb did not answer in time", ""},
+		"peer's nonsense":  {errors.New("refused: <script>alert(1)</script>"), http.StatusBadGateway, "The call to rb did not come up", ""},
 	} {
 		w := newWorld(t)
 		w.desk.err = tt.err

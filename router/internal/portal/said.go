@@ -7,10 +7,11 @@ import (
 	"net/http"
 	"time"
 
+	caclient "twinkey/ca/client"
 	"twinkey/directory/client"
 	"twinkey/pkg/cli"
+	"twinkey/pkg/keybundle"
 	"twinkey/pkg/twincert"
-	"twinkey/router/internal/authn"
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/native"
 	"twinkey/router/internal/policy"
@@ -47,19 +48,30 @@ func explain(err error, peer string, other bool, now time.Time) said {
 		return said{Title: title, Text: fmt.Sprintf(format, a...), status: status, after: after}
 	}
 	switch {
-	case errors.Is(err, authn.ErrBusy), errors.Is(err, client.ErrTooMany), errors.Is(err, errTurns):
+	case errors.Is(err, keybundle.ErrBusy), errors.Is(err, client.ErrTooMany), errors.Is(err, caclient.ErrTooMany), errors.Is(err, errTurns):
 		return saidBusy
-	case errors.Is(err, client.ErrLocked):
-		e, _ := errors.AsType[*client.Error](err)
-		if e == nil || e.RetryAfter <= 0 {
+	case errors.Is(err, client.ErrLocked), errors.Is(err, caclient.ErrLocked):
+		after := time.Duration(0)
+		if e, ok := errors.AsType[*client.Error](err); ok {
+			after = e.RetryAfter
+		} else if e, ok := errors.AsType[*caclient.Error](err); ok {
+			after = e.RetryAfter
+		}
+		if after <= 0 {
 			return say(http.StatusTooManyRequests, 0, "Locked after too many wrong tries", "Wait a while, or ask the operator.")
 		}
-		return say(http.StatusTooManyRequests, e.RetryAfter, "Locked after too many wrong tries",
-			"It ends %s, at %s. Trying before does not help; the operator may.", cli.Until(now, now.Add(e.RetryAfter)), now.Add(e.RetryAfter).Format("15:04:05 MST"))
+		return say(http.StatusTooManyRequests, after, "Locked after too many wrong tries",
+			"It ends %s, at %s. Trying before does not help; the operator may.", cli.Until(now, now.Add(after)), now.Add(after).Format("15:04:05 MST"))
+	case errors.Is(err, caclient.ErrSource):
+		return say(http.StatusServiceUnavailable, 10*time.Second, "Whom the company asks about passwords does not answer",
+			"Nothing is wrong with your password, but nobody can check it now. Try again in a minute; if it stays so, tell the operator.")
+	case errors.Is(err, caclient.ErrUnavailable):
+		return say(http.StatusServiceUnavailable, 10*time.Second, "The company's CA cannot be reached",
+			"Nothing is wrong with your password, but nobody can check it now. Try again in a minute; if it stays so, tell the operator.")
 	case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrStorage):
 		return say(http.StatusServiceUnavailable, 10*time.Second, "The company's directory cannot be reached",
 			"Nothing is wrong with your password, but nobody can check it now. Try again in a minute; if it stays so, tell the operator.")
-	case errors.Is(err, client.ErrDenied), errors.Is(err, client.ErrInvalid), errors.Is(err, client.ErrNotFound):
+	case errors.Is(err, client.ErrDenied), errors.Is(err, client.ErrInvalid), errors.Is(err, client.ErrNotFound), errors.Is(err, caclient.ErrDenied), errors.Is(err, caclient.ErrInvalid):
 		return saidWrong
 	case errors.Is(err, twincert.ErrExpired):
 		return say(http.StatusForbidden, 0, "Your certificate has expired", "Ask the operator to renew it (twinkey-ca user renew).")

@@ -25,6 +25,8 @@ func TestRefusedWithItsPlace(t *testing.T) {
 		{"security: {rekey-time: 3600}\n", "router.yaml:1:24: security.rekey-time: \"3600\" is no duration; write a number and a unit"},
 		{"keepalive: {nat: -1s}\n", "router.yaml:1:18: keepalive.nat: "},
 		{"renewal: {at: 2}\n", "router.yaml:1:15: renewal.at: "},
+		{"accounting: {interim: 30s}\n", "router.yaml:1:23: accounting.interim: 30s is not between 1m0s and 1h0m0s"},
+		{"accounting: {interim: 2h}\n", "router.yaml:1:23: accounting.interim: "},
 		{"tun: {queues: -1}\n", "router.yaml:1:15: tun.queues: "},
 		{"clients: {listen: \"10.1.1.1:0\"}\n", "router.yaml:1:19: clients.listen: nobody finds 10.1.1.1:0"},
 		{"clients: {listen: 10.1.1.1}\n", "router.yaml:1:19: clients.listen: "},

@@ -33,6 +33,8 @@ type File struct {
 	Clients   Clients   `yaml:"clients" doc:"Users' own machines that encrypt by themselves (twinkey-router client login)."`
 	Portal    Portal    `yaml:"portal" doc:"Where users log in with a browser."`
 
+	Accounting Accounting `yaml:"accounting" doc:"What is told of calls that are up."`
+
 	Policy []policy.Rule `yaml:"policy" doc:"What users may do in their calls, here and from here. A user whose group no rule names gets no call."`
 }
 
@@ -103,6 +105,11 @@ type Portal struct {
 	Name    string `yaml:"name" doc:"What the portal is called, beside its address: the router's name, or that within portal-domain of the CA's configuration; the LAN's DNS must know it. Empty: its address alone." example:"ra.portal.example"`
 	Company string `yaml:"company" doc:"Company that the page shows." example:"Example Ltd"`
 	Captive bool   `yaml:"captive" doc:"Answer machines that ask whether they are captive (RFC 8908), at /captive." default:"false"`
+}
+
+// Accounting is the part of File on what is told of calls.
+type Accounting struct {
+	Interim time.Duration `yaml:"interim" doc:"How often the directory is told what users' calls have carried so far, for the sources that keep accounts (RADIUS)." default:"5m"`
 }
 
 // Settings is a checked File.
@@ -253,6 +260,8 @@ func (s *Settings) checkSuites() error {
 const (
 	minMTU, minMTU6, maxMTU = 576, 1280, 9000
 	maxName                 = 15
+	// A call that is not told of for a day counts as lost; RFC 2869 5.16 wants no interims more often than once a minute.
+	minInterim, maxInterim = time.Minute, time.Hour
 )
 
 func (s *Settings) checkRanges() error {
@@ -288,6 +297,9 @@ func (s *Settings) checkTimes() error {
 		if d.is < d.min && (!d.zeroToo || d.is != 0) {
 			return wrong(d.key, "%s is less than %s", d.is, d.min)
 		}
+	}
+	if i := s.Accounting.Interim; i < minInterim || i > maxInterim {
+		return wrong("accounting.interim", "%s is not between %s and %s", i, minInterim, maxInterim)
 	}
 	if s.Security.RekeyGrace >= s.Security.RekeyTime {
 		return wrong("security.rekey-grace", "%s is not less than rekey-time (%s)", s.Security.RekeyGrace, s.Security.RekeyTime)

@@ -159,7 +159,7 @@ func (s *Station) login(ctx context.Context) (seal secret.Key, err error) {
 	if err != nil {
 		return seal, err
 	}
-	s.proof, err = authn.NewGate().Derive(ctx, password, params)
+	s.proof, err = keybundle.NewGate().Derive(ctx, password, params)
 	clear(password)
 	if err != nil {
 		return seal, fmt.Errorf("deriving the proof of the password: %w", err)

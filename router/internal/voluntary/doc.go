@@ -22,6 +22,9 @@
 // sees is the proof, which opens nothing that it could not have asked for with it itself, and sealed keys, on which it could try passwords as
 // the directory could.
 //
+// So users of a source (RADIUS, LDAP) cannot log in here, since the CA would have to have their password: they hear what whoever types a wrong
+// one hears.
+//
 // A token is 32 random bytes, known in memory only, good from the address that it was given to, until the session ends:
 // by Logout, by Session of the policy, by the end of the certificate or its revocation, by the operator, or when the client was not heard for
 // a while. Then nothing more is signed for it, and what was signed runs out (Config.Vouch).

@@ -57,7 +57,9 @@ func (s *Server) params(r *request) (any, error) {
 	if err != nil {
 		return nil, s.directoryError(in.User, r.from, err)
 	}
-	return p, nil
+	// Where the CA would have to be asked, the password would have to leave the machine: the login is going to be refused,
+	// as any is that is wrong. To say so now would tell who is known.
+	return p.Params, nil
 }
 
 // errUser is the one refusal for whatever concerns the user; the operator sees in the directory's audit which it was.

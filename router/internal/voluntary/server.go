@@ -20,7 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twinkey/directory/client"
-	"twinkey/pkg/keybundle"
 	"twinkey/pkg/limit"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
@@ -42,7 +41,7 @@ const (
 
 // Directory is what a login asks of the directory; *client.Client is one.
 type Directory interface {
-	LoginParams(ctx context.Context, uid string) (keybundle.Params, error)
+	LoginParams(ctx context.Context, uid string) (client.LoginParams, error)
 	Release(ctx context.Context, uid string, auth secret.Key) (client.Release, error)
 }
 

@@ -250,8 +250,14 @@ func TestLoginRefused(t *testing.T) {
 	if _, err := far.client(1).Params(t.Context(), "alice"); codeOf(err) != CodeAddress {
 		t.Errorf("parameters, from a foreign address: %v", err)
 	}
-	// Whether there is such a user, nobody is told.
+	// Whether there is such a user, and whether a source may know them, nobody is told.
 	w := newWorld(t)
+	w.sources = true
+	for _, uid := range []string{"alice", "nobody"} {
+		if p, err := w.client(3).Params(t.Context(), uid); err != nil || !reflect.DeepEqual(p, w.params) {
+			t.Errorf("parameters of %s: %+v, %v", uid, p, err)
+		}
+	}
 	_, wrong := w.client(1).Login(t.Context(), "alice", proofOf("bob"))
 	_, unknown := w.client(2).Login(t.Context(), "nobody", proofOf("bob"))
 	if wrong.Error() != unknown.Error() || strings.Contains(wrong.Error(), "alice") {

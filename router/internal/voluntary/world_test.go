@@ -83,12 +83,13 @@ func fingerprint(c *x509.Certificate) string {
 // world is a router in front with what it asks: a directory that knows alice and bob, and a hall.
 type world struct {
 	*Server
-	t      *testing.T
-	ca     *authority
-	box    tls.Certificate
-	trust  *trust.Store
-	at     string // where the router listens
-	params keybundle.Params
+	t       *testing.T
+	ca      *authority
+	box     tls.Certificate
+	trust   *trust.Store
+	at      string // where the router listens
+	params  keybundle.Params
+	sources bool // the CA has some; they may know whom the directory does not
 
 	mu       sync.Mutex
 	users    map[string]*twincert.Certificate
@@ -144,11 +145,12 @@ func serve(t *testing.T, s *Server, box tls.Certificate) (at string) {
 }
 
 // LoginParams is the directory's.
-func (w *world) LoginParams(_ context.Context, uid string) (keybundle.Params, error) {
+func (w *world) LoginParams(_ context.Context, uid string) (client.LoginParams, error) {
 	if twincert.CheckName(uid) != nil {
-		return keybundle.Params{}, &client.Error{Op: "asking", Code: client.CodeInvalid}
+		return client.LoginParams{}, &client.Error{Op: "asking", Code: client.CodeInvalid}
 	}
-	return w.params, nil
+	_, known := w.users[uid]
+	return client.LoginParams{Params: w.params, AskCA: w.sources && !known}, nil
 }
 
 func proofOf(uid string) secret.Key {

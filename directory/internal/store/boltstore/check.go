@@ -50,6 +50,9 @@ func read(path string, f func(t store.Table, k, v []byte) error) (err error) {
 		}
 		for t := range store.Tables() {
 			b := tx.Bucket([]byte(t.String()))
+			if b == nil && t.Later() {
+				continue
+			}
 			if b == nil {
 				return fmt.Errorf("reading %s: %w: there is no table %s", path, store.ErrDamaged, t)
 			}

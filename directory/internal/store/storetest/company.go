@@ -199,6 +199,12 @@ func (u User) Change() client.Change {
 		Users:        []client.UserRecord{u.record}, Bundles: []client.BundleRecord{u.bundle}}
 }
 
+// Of is u as a user of a source.
+func (u User) Of(source string) User {
+	u.record.Source = source
+	return u
+}
+
 // Revoke is what the CA would send to withdraw certificates, without a CRL.
 func (c *Company) Revoke(name string, role twincert.Role, ids ...twincert.ID) client.Change {
 	ch := client.Change{ChangeID: "revoke-" + c.next().String(), Actor: "operator"}

@@ -1,4 +1,4 @@
-package authn
+package keybundle
 
 import (
 	"context"
@@ -10,12 +10,10 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
-
-	"twinkey/pkg/keybundle"
 )
 
-func params(mib uint32) keybundle.Params {
-	return keybundle.Params{Salt: make([]byte, keybundle.SaltLen), Time: 1, MemoryKiB: mib << 10, Threads: 1}
+func costing(mib uint32) Params {
+	return Params{Salt: make([]byte, SaltLen), Time: 1, MemoryKiB: mib << 10, Threads: 1}
 }
 
 // Two fit at a time, the others wait their turn, the dear one has the room to itself, and nobody is forgotten.
@@ -23,7 +21,7 @@ func TestGateBoundsMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var using, most, alone atomic.Int64
 		g := &Gate{room: semaphore.NewWeighted(128 << 10), size: 128 << 10}
-		g.derive = func(_ []byte, p keybundle.Params) (keybundle.Proof, error) {
+		g.derive = func(_ []byte, p Params) (Proof, error) {
 			n := using.Add(int64(p.MemoryKiB) >> 10)
 			defer using.Add(-int64(p.MemoryKiB) >> 10)
 			if p.MemoryKiB == 256<<10 {
@@ -32,15 +30,15 @@ func TestGateBoundsMemory(t *testing.T) {
 				most.Store(n)
 			}
 			time.Sleep(100 * time.Millisecond)
-			return keybundle.Proof{}, nil
+			return Proof{}, nil
 		}
 		began := time.Now()
 		var wg sync.WaitGroup
 		for i := range 21 {
 			wg.Go(func() {
-				p := params(64)
+				p := costing(64)
 				if i == 10 {
-					p = params(256)
+					p = costing(256)
 				}
 				if _, err := g.Derive(t.Context(), nil, p); err != nil {
 					t.Error(err)
@@ -62,16 +60,16 @@ func TestGateIsBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &Gate{room: semaphore.NewWeighted(64 << 10), size: 64 << 10}
 		free := make(chan struct{})
-		g.derive = func([]byte, keybundle.Params) (keybundle.Proof, error) { <-free; return keybundle.Proof{}, nil }
+		g.derive = func([]byte, Params) (Proof, error) { <-free; return Proof{}, nil }
 		ctx, giveUp := context.WithCancel(t.Context())
 		gaveUp := make(chan error, gateQueue)
-		go g.Derive(t.Context(), nil, params(64)) //nolint:errcheck // it occupies the room
+		go g.Derive(t.Context(), nil, costing(64)) //nolint:errcheck // it occupies the room
 		synctest.Wait()
 		for range gateQueue {
-			go func() { _, err := g.Derive(ctx, nil, params(64)); gaveUp <- err }()
+			go func() { _, err := g.Derive(ctx, nil, costing(64)); gaveUp <- err }()
 		}
 		synctest.Wait()
-		if _, err := g.Derive(t.Context(), nil, params(64)); !errors.Is(err, ErrBusy) {
+		if _, err := g.Derive(t.Context(), nil, costing(64)); !errors.Is(err, ErrBusy) {
 			t.Errorf("one more: %v, want %v", err, ErrBusy)
 		}
 		giveUp()
@@ -81,7 +79,7 @@ func TestGateIsBusy(t *testing.T) {
 			}
 		}
 		close(free)
-		if _, err := g.Derive(t.Context(), nil, params(64)); err != nil {
+		if _, err := g.Derive(t.Context(), nil, costing(64)); err != nil {
 			t.Errorf("afterwards: %v", err)
 		}
 	})
@@ -90,11 +88,11 @@ func TestGateIsBusy(t *testing.T) {
 // What a directory may not ask for is refused before anybody waits for it.
 func TestGateChecksCost(t *testing.T) {
 	g := NewGate()
-	g.derive = func([]byte, keybundle.Params) (keybundle.Proof, error) {
+	g.derive = func([]byte, Params) (Proof, error) {
 		t.Error("derived")
-		return keybundle.Proof{}, nil
+		return Proof{}, nil
 	}
-	if _, err := g.Derive(t.Context(), nil, params(1<<20)); !errors.Is(err, keybundle.ErrParams) {
+	if _, err := g.Derive(t.Context(), nil, costing(1<<20)); !errors.Is(err, ErrParams) {
 		t.Errorf("a TiB: %v", err)
 	}
 }

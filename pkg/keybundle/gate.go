@@ -1,4 +1,4 @@
-package authn
+package keybundle
 
 import (
 	"context"
@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
-
-	"twinkey/pkg/keybundle"
 )
 
 // ErrBusy says that more logins wait for their turn than may.
@@ -24,35 +22,35 @@ const (
 )
 
 // Gate bounds the memory and the cores that Argon2id takes: a derivation is made to cost 64 MiB, and somebody who tries
-// passwords at a hundred connections must not take the router's for packets. Use NewGate.
+// passwords at a hundred connections must not take a router's for packets, nor the CA's for anything else. Use NewGate.
 type Gate struct {
 	room    *semaphore.Weighted // KiB
 	size    int64
 	waiting atomic.Int64
-	derive  func([]byte, keybundle.Params) (keybundle.Proof, error)
+	derive  func([]byte, Params) (Proof, error)
 }
 
 // NewGate lets one derivation of the usual cost go on for each core.
 func NewGate() *Gate {
 	size := int64(runtime.NumCPU()) * gateMemory
-	return &Gate{room: semaphore.NewWeighted(size), size: size, derive: keybundle.Derive}
+	return &Gate{room: semaphore.NewWeighted(size), size: size, derive: Derive}
 }
 
-// Derive is keybundle.Derive when its turn has come. Besides that one's errors there are ErrBusy, and ctx's.
-func (g *Gate) Derive(ctx context.Context, password []byte, p keybundle.Params) (keybundle.Proof, error) {
+// Derive is Derive when its turn has come. Besides that one's errors there are ErrBusy, and ctx's.
+func (g *Gate) Derive(ctx context.Context, password []byte, p Params) (Proof, error) {
 	if err := p.Check(); err != nil {
-		return keybundle.Proof{}, err
+		return Proof{}, err
 	}
 	weight := min(int64(p.MemoryKiB), g.size) // one that is dearer than all of the room has it to itself
 	if !g.room.TryAcquire(weight) {
 		if g.waiting.Add(1) > gateQueue {
 			g.waiting.Add(-1)
-			return keybundle.Proof{}, ErrBusy
+			return Proof{}, ErrBusy
 		}
 		err := g.room.Acquire(ctx, weight)
 		g.waiting.Add(-1)
 		if err != nil {
-			return keybundle.Proof{}, fmt.Errorf("waiting for other logins: %w", err)
+			return Proof{}, fmt.Errorf("waiting for other logins: %w", err)
 		}
 	}
 	defer g.room.Release(weight)

@@ -1,22 +1,22 @@
-package store_test
+package lockout_test
 
 import (
 	"testing"
 	"time"
 
-	"twinkey/directory/internal/store"
+	"twinkey/pkg/lockout"
 )
 
 // guess is a script: failures at moments of a clock moved by hand.
 type guess struct {
 	t   *testing.T
 	now time.Time
-	th  store.Throttle
-	p   store.Lockout
+	th  lockout.Throttle
+	p   lockout.Policy
 }
 
 func newGuess(t *testing.T) *guess {
-	return &guess{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), p: store.Lockout{UserFailures: 3, Window: time.Minute, Lock: time.Minute, MaxLock: 5 * time.Minute, Forget: time.Hour}}
+	return &guess{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), p: lockout.Policy{UserFailures: 3, Window: time.Minute, Lock: time.Minute, MaxLock: 5 * time.Minute, Forget: time.Hour}}
 }
 
 func (g *guess) wait(d time.Duration) *guess { g.now = g.now.Add(d); return g }

@@ -1,0 +1,42 @@
+// Package login lets users in whom somebody else authenticates: a source (package source),
+// which the CA alone knows and asks.
+//
+//	router                    CA                              source           directory
+//	uid, password       ───►  locked? in line for this uid
+//	                          uid, password             ───►  right?
+//	                                                    ◄───  group, session
+//	                          is the group in the router's scope?
+//	                          has the user keys under this password, in this group?
+//	                            nothing yet, or ended            issue        ───►  certificate, keys
+//	                            another password, another group  revoke, issue ──►  the same
+//	                            soon expired                     renew        ───►  the same
+//	                          vouch uid, router, certificate                  ───►  for a minute
+//	◄── salt and cost, session
+//	proof, as for every user  ────────────────────────────────────────────────────►  sealed keys
+//
+// The password is derived here as a router would, and wiped; the sealing key lives for as
+// long as the keys are sealed.
+//
+// Which source is asked? That of the user, once there is one: a user belongs to the
+// source that first accepted the name. For a name that the CA has never issued for, all are
+// asked in the order of the configuration, and the first that does not answer ends it: of
+// those behind it none may take a name that this one might know. Names that two sources
+// know are therefore to be avoided. No source is asked for a local user's password.
+//
+// Refusals are all alike, whatever is the reason, and come no sooner than a second after the
+// request (then two, and so on): unknown, wrong password, disabled, barred by the operator,
+// group out of the router's scope. They count, as they do in the directory:
+//
+//	u/UID          of a user in the router's scope, or of one of whom nothing is known
+//	               before the source has spoken; whichever router asks
+//	p/ROUTER/UID   of anybody else: a router cannot lock out whom it may not have, and a
+//	               right guess would tell it nothing
+//	r/ROUTER       all of a router's failures
+//
+// Logins of one user happen one after the other, so that many tries at once give a guesser
+// no more; what a source tells of an account that ended waits in the same line, so that no
+// login overtakes it.
+//
+// Left out: second factors. A password that changes with every login works, and has new
+// keys issued and the old certificate revoked each time.
+package login

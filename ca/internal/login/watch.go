@@ -1,0 +1,115 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"twinkey/ca/internal/issue"
+	"twinkey/ca/internal/ledger"
+	"twinkey/ca/internal/source"
+	"twinkey/pkg/twincert"
+)
+
+// watch is what became of listening to the sources. The zero value is ready.
+type watch struct {
+	mu       sync.Mutex
+	problems []string
+}
+
+// Run has the sources that can tell of accounts that end do so, until ctx ends. Whoever is told of loses the certificate,
+// and with it the calls.
+func (d *Door) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, s := range d.cfg.Sources {
+		w, ok := s.(source.Watcher)
+		if !ok {
+			continue
+		}
+		if f, ok := s.(source.Follower); ok {
+			uids, err := d.usersOf(s.Name())
+			if err != nil {
+				d.problem("source %s is not told whom to look after: %v", s.Name(), err)
+			}
+			f.Follow(uids...)
+		}
+		wg.Go(func() {
+			if err := w.Watch(ctx, d.ended(s.Name())); err != nil && ctx.Err() == nil {
+				d.problem("source %s cannot tell of accounts that end, their calls go on until the certificate expires: %v", s.Name(), err)
+			}
+		})
+	}
+}
+
+func (d *Door) problem(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	d.cfg.Log.Error("source not listened to", "problem", text)
+	d.watch.mu.Lock()
+	defer d.watch.mu.Unlock()
+	d.watch.problems = append(d.watch.problems, text)
+}
+
+// Problems is what an operator has to do something about.
+func (d *Door) Problems() []string {
+	d.watch.mu.Lock()
+	defer d.watch.mu.Unlock()
+	return slices.Clone(d.watch.problems)
+}
+
+// usersOf are the users of a source who have a certificate.
+func (d *Door) usersOf(name string) (uids []string, err error) {
+	err = d.cfg.Ledger.View(func(tx *ledger.Tx) error {
+		users, err := tx.Users()
+		for _, u := range users {
+			if u.Source == name && u.Active() {
+				uids = append(uids, u.UID)
+			}
+		}
+		return err
+	})
+	return uids, err
+}
+
+// ended is what a source calls when one of its accounts has ended.
+func (d *Door) ended(name string) source.Ended {
+	return func(ctx context.Context, uid, why string) error {
+		if twincert.CheckName(uid) != nil {
+			return source.ErrNotThere
+		}
+		done, err := d.line.wait(ctx, uid) // a login that is under way may be about to issue
+		if err != nil {
+			return err
+		}
+		defer done()
+		r, err := d.cfg.Desk.EndUser(ctx, name, uid, cut("source "+name+": "+why))
+		if errors.Is(err, issue.ErrUnknown) {
+			return fmt.Errorf("%w: %w", source.ErrNotThere, err)
+		}
+		if err != nil {
+			return err
+		}
+		d.cfg.Log.Info("account ended", "uid", uid, "source", name, "why", why, "certificates", r.Certificates, "told", r.Told)
+		return nil
+	}
+}
+
+// cut makes what a source says a reason that CRL and audit records take.
+func cut(s string) string {
+	if len(s) > maxReason {
+		s = s[:maxReason]
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+// Gone lets the sources forget a user whom the operator has revoked.
+func (d *Door) Gone(uid string) {
+	for _, s := range d.cfg.Sources {
+		if f, ok := s.(source.Follower); ok {
+			f.Unfollow(uid)
+		}
+	}
+}
