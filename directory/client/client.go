@@ -125,6 +125,21 @@ func (c *Client) Reseal(ctx context.Context, r Reseal) error {
 	return c.call(ctx, "changing a password", http.MethodPost, PathReseal, r, nil)
 }
 
+// Successors asks, for users whose keys the calling router holds, whether they have been certified anew; the
+// answers are in the order of the question, at most MaxHoldings at a time. No password is shown: what is answered opens
+// with a data key alone.
+func (c *Client) Successors(ctx context.Context, holdings []Holding) ([]Held, error) {
+	var out []Held
+	const op = "asking for users' newer certificates"
+	if err := c.call(ctx, op, http.MethodPost, PathSuccessors, HoldingsBody{holdings}, &out); err != nil {
+		return nil, err
+	}
+	if len(out) != len(holdings) {
+		return nil, &Error{Op: op, Code: CodeUnavailable, Message: "not as many answers as were asked for"}
+	}
+	return out, nil
+}
+
 // ReportCalls tells what became of calls of the calling router. Of records that it has told before, by their numbers in this run,
 // nothing is noted again.
 func (c *Client) ReportCalls(ctx context.Context, run string, records []CallRecord) error {

@@ -82,10 +82,12 @@ type Change struct {
 	Groups       []GroupRecord  `json:"groups,omitempty"`
 	Users        []UserRecord   `json:"users,omitempty"`
 	Bundles      []BundleRecord `json:"bundles,omitempty"`
-	Routers      []RouterRecord `json:"routers,omitempty"`
-	Disable      []string       `json:"disable,omitempty"` // UIDs who may not log in any more; what is kept of them stays as it is. Unknown ones are no failure
-	Revocations  []Revocation   `json:"revocations,omitempty"`
-	CRL          []byte         `json:"crl,omitempty"` // DER; left alone if older than the one stored
+	// Successors come after the bundles that they go on from, known or in the same change.
+	Successors  []SuccessorRecord `json:"successors,omitempty"`
+	Routers     []RouterRecord    `json:"routers,omitempty"`
+	Disable     []string          `json:"disable,omitempty"` // UIDs who may not log in any more; what is kept of them stays as it is. Unknown ones are no failure
+	Revocations []Revocation      `json:"revocations,omitempty"`
+	CRL         []byte            `json:"crl,omitempty"` // DER; left alone if older than the one stored
 	// Sources, if it is there, says whether the CA has sources that may know users whom the directory does not: see
 	// LoginParams.
 	Sources *bool `json:"sources,omitempty"`
@@ -132,6 +134,15 @@ type BundleRecord struct {
 	Sealed []byte      `json:"sealed"`
 }
 
+// SuccessorRecord makes the twin certificate ID the current one of a user whose bundle stays as it
+// is: it has the data key of the bundle's certificate. A new one replaces it, and a new bundle
+// does away with it.
+type SuccessorRecord struct {
+	UID    string      `json:"uid"`
+	ID     twincert.ID `json:"id"`
+	Sealed []byte      `json:"sealed"` // control key; see keybundle.SealControl
+}
+
 // RouterRecord makes the twin certificate ID, known or in the same change, the current
 // one of router Name.
 type RouterRecord struct {
@@ -170,6 +181,35 @@ type Release struct {
 	Certificate []byte `json:"certificate"` // user's twin certificate, DER; the ad of Sealed
 	Sealed      []byte `json:"sealed"`      // opens with keybundle.Open and the user's seal key
 	Group       string `json:"group,omitempty"`
+	// Successor is what to go on with if it is there: Certificate is an older one then, and may be revoked.
+	Successor *Successor `json:"successor,omitempty"`
+}
+
+// Successor is a user's current certificate over the data key of an older one.
+type Successor struct {
+	Certificate []byte `json:"certificate"` // DER
+	Sealed      []byte `json:"sealed"`      // control key; opens with keybundle.OpenControl and the data key
+}
+
+// Holding is a user's certificate that a router holds.
+type Holding struct {
+	UID string      `json:"uid"`
+	ID  twincert.ID `json:"id"`
+}
+
+// The answers to a Holding.
+const (
+	HoldingCurrent   = "current"   // there is nothing newer
+	HoldingSucceeded = "succeeded" // Successor is
+	HoldingReplaced  = "replaced"  // the user has new keys, or another password: only a login brings them
+	HoldingNone      = "none"      // no such user in the router's scope, or one without a valid certificate
+)
+
+// Held is the answer to one Holding.
+type Held struct {
+	UID       string     `json:"uid"`
+	State     string     `json:"state"` // one of the Holding constants
+	Successor *Successor `json:"successor,omitempty"`
 }
 
 // Reseal changes a user's password: the same keys for the same certificate, sealed anew. All that the new

@@ -47,6 +47,10 @@ type (
 		Newest uint64     `json:"newest"` // less than After: this directory was restored from an older copy
 		Calls  []UserCall `json:"calls"`
 	}
+	// HoldingsBody is sent to POST /v1/login/successors.
+	HoldingsBody struct {
+		Holdings []Holding `json:"holdings"`
+	}
 	// ReleaseBody is sent to POST /v1/login/release.
 	ReleaseBody struct {
 		UID  string `json:"uid"`
@@ -66,6 +70,7 @@ const (
 	PathParams      = "/v1/login/params"
 	PathRelease     = "/v1/login/release"
 	PathReseal      = "/v1/login/reseal"
+	PathSuccessors  = "/v1/login/successors"
 	PathCalls       = "/v1/calls"
 	PathVouches     = "/v1/vouches"
 	PathRefusals    = "/v1/refusals"
@@ -79,6 +84,8 @@ const (
 	MaxBody = 1 << 20
 	// MaxCalls bounds the records of one CallsBody, and of one UserCalls.
 	MaxCalls = 200
+	// MaxHoldings bounds the holdings of one HoldingsBody.
+	MaxHoldings = 100
 	// MaxEvent bounds one line of the watch.
 	MaxEvent = 256 << 10
 	// MaxRevisionEvents bounds the events that one revision may have.

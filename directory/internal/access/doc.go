@@ -37,4 +37,11 @@
 // LoginParams tells a router whether the CA is to be asked first: for a user of a source,
 // and, if the CA has sources at all, for everybody whom the router may not have. So a
 // router sees who is a local user in its scope, and nothing of others.
+//
+// When a user who is logged in has been certified anew there is no password to ask for. A router
+// then says which certificate it holds, and gets the user's present one with the sealed
+// control key, if all but the password is as for a login and the certificate that it holds is one of the user's
+// over the same data key. It opens nothing without that data key, so it tells a router in scope nothing that it may not know;
+// nothing is guessed, so nothing is counted; that it was handed out is written down. All that a router
+// may not know looks like a user who is not there.
 package access

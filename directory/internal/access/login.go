@@ -73,7 +73,7 @@ func fakeParams(key []byte, uid string) (keybundle.Params, error) {
 func (g *Guard) Release(ctx context.Context, c Caller, uid string, auth secret.Key) (out client.Release, err error) {
 	err = g.proved(ctx, c, uid, auth, func(l *login, r client.Release) error {
 		out = r
-		l.w.Audit(store.AuditRelease, uid, fmt.Sprintf("keys of certificate %s to router %s", l.bundle.ID, l.router.Name))
+		l.w.Audit(store.AuditRelease, uid, fmt.Sprintf("keys of certificate %s to router %s", l.bundle.Current(), l.router.Name))
 		return nil
 	})
 	if err != nil {
@@ -154,7 +154,7 @@ type login struct {
 	uid    string
 
 	user   client.UserRecord
-	bundle client.BundleRecord
+	bundle store.BundleRow
 	mayAsk bool   // the user is there and in the router's scope
 	key    string // of the user's throttle
 }
@@ -228,21 +228,41 @@ func (l *login) prove(auth secret.Key) (client.Release, error) {
 	case l.user.Source != "" && !l.guard.vouches.stands(l.uid, l.router.Name, l.bundle.ID, l.w.Now()):
 		return client.Release{}, errNoVouch
 	}
-	row, ok, err := l.w.Certificate(l.bundle.ID)
+	current, err := l.guard.valid(&l.w.Reader, l.bundle)
 	if err != nil {
 		return client.Release{}, err
 	}
+	out := client.Release{Certificate: current.Raw, Sealed: l.bundle.Sealed, Group: current.Group}
+	if s := l.bundle.Successor; s != nil {
+		of, ok, err := l.w.Certificate(l.bundle.ID)
+		if err != nil {
+			return client.Release{}, err
+		}
+		if !ok {
+			return client.Release{}, fmt.Errorf("%w: user %s has keys without a certificate", store.ErrDamaged, l.uid)
+		}
+		out.Certificate, out.Successor = of.DER, &client.Successor{Certificate: current.Raw, Sealed: s.Sealed}
+	}
+	return out, nil
+}
+
+// valid returns a user's present certificate if it is one to believe.
+func (g *Guard) valid(r *store.Reader, b store.BundleRow) (*twincert.Certificate, error) {
+	row, ok, err := r.Certificate(b.Current())
+	if err != nil {
+		return nil, err
+	}
 	if !ok {
-		return client.Release{}, fmt.Errorf("%w: user %s has keys without a certificate", store.ErrDamaged, l.uid)
+		return nil, fmt.Errorf("%w: user %s has keys without a certificate", store.ErrDamaged, b.UID)
 	}
 	c, err := twincert.Parse(row.DER)
 	if err != nil {
-		return client.Release{}, fmt.Errorf("%w: certificate of user %s: %w", store.ErrDamaged, l.uid, err)
+		return nil, fmt.Errorf("%w: certificate of user %s: %w", store.ErrDamaged, b.UID, err)
 	}
-	if err := l.guard.Verify(c, twincert.User, l.w.Revoked); err != nil {
-		return client.Release{}, fmt.Errorf("the user's certificate: %w", err)
+	if err := g.Verify(c, twincert.User, r.Revoked); err != nil {
+		return nil, fmt.Errorf("the user's certificate: %w", err)
 	}
-	return client.Release{Certificate: row.DER, Sealed: l.bundle.Sealed, Group: c.Group}, nil
+	return c, nil
 }
 
 // fail counts a failure against user and router.

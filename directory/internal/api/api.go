@@ -121,6 +121,7 @@ func (s *Server) Handler() http.Handler {
 		"POST " + client.PathParams:           {access.Own, s.params},
 		"POST " + client.PathRelease:          {access.Own, s.release},
 		"POST " + client.PathReseal:           {access.Own, s.reseal},
+		"POST " + client.PathSuccessors:       {access.Own, s.successors},
 		"POST " + client.PathCalls:            {access.Own, s.calls},
 		"POST " + client.PathVouches:          {access.Change, s.vouch},
 		"POST " + client.PathRefusals:         {access.Change, s.refused},

@@ -29,7 +29,7 @@ func (s *Server) apply(r *request) (any, error) {
 	}
 	s.Changes.Add(1)
 	s.log.Info("change-applied", "change", c.ChangeID, "for", c.Actor, "revision", rev, "certificates", len(c.Certificates), "users", len(c.Users),
-		"bundles", len(c.Bundles), "groups", len(c.Groups), "routers", len(c.Routers), "disabled", len(c.Disable), "revocations", len(c.Revocations), "crl", c.CRL != nil)
+		"bundles", len(c.Bundles), "successors", len(c.Successors), "groups", len(c.Groups), "routers", len(c.Routers), "disabled", len(c.Disable), "revocations", len(c.Revocations), "crl", c.CRL != nil)
 	return client.AppliedBody{Applied: true, Revision: rev}, nil
 }
 
@@ -158,6 +158,23 @@ func (s *Server) reseal(r *request) (any, error) {
 	}
 	s.log.Info("password-changed", "uid", in.UID, "router", r.who.Router)
 	return nil, nil //nolint:nilnil // no answer, no error
+}
+
+func (s *Server) successors(r *request) (any, error) {
+	var in client.HoldingsBody
+	if err := r.decode(client.MaxBody, &in); err != nil {
+		return nil, err
+	}
+	out, err := s.guard.Successors(r.ctx(), r.who, in.Holdings)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range out {
+		if h.Successor != nil {
+			s.log.Info("successor-released", "uid", h.UID, "router", r.who.Router)
+		}
+	}
+	return out, nil
 }
 
 // watch streams until the watcher goes, may no longer watch, or does not read.

@@ -64,7 +64,7 @@ func (r *Register) Applied(ctx context.Context, changeID string) (rev client.Rev
 func (w *Writer) apply(k *checked) error {
 	// Certificates and groups first, the rest refers to them; revocations last, so that
 	// nothing of this change outlives them.
-	for _, step := range []func(*checked) error{w.applyCertificates, w.applyGroups, w.applyUsers, w.applyBundles, w.applyRouters, w.applyDisable, w.applyRevocations, w.applyCRL, w.applySources} {
+	for _, step := range []func(*checked) error{w.applyCertificates, w.applyGroups, w.applyUsers, w.applyBundles, w.applySuccessors, w.applyRouters, w.applyDisable, w.applyRevocations, w.applyCRL, w.applySources} {
 		if err := step(k); err != nil {
 			return err
 		}
@@ -98,6 +98,12 @@ func (w *Writer) applyCertificates(k *checked) error {
 
 func (w *Writer) applyGroups(k *checked) error {
 	for _, g := range k.Groups {
+		// The CA sends the group along with its users: a register that was restored from an older copy may lack its present key.
+		if old, ok, err := w.Group(g.Name); err != nil {
+			return err
+		} else if ok && bytes.Equal(old.Control, g.Control) {
+			continue
+		}
 		if err := put(w.tx, Groups, g.Name, g); err != nil {
 			return err
 		}
@@ -180,12 +186,66 @@ func (w *Writer) applyBundles(k *checked) error {
 		if err := w.checkControl(row); err != nil {
 			return err
 		}
-		if err := put(w.tx, Bundles, b.UID, b); err != nil {
+		if err := put(w.tx, Bundles, b.UID, BundleRow{BundleRecord: b}); err != nil {
 			return err
 		}
 		w.Audit(AuditBundle, b.UID, "for certificate "+b.ID.String())
 	}
 	return nil
+}
+
+// applySuccessors puts beside bundles what goes on from them. The data key must be the bundle's: it is all that
+// opens a successor.
+func (w *Writer) applySuccessors(k *checked) error {
+	for _, s := range k.Successors {
+		b, ok, err := w.Bundle(s.UID)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return conflict("successor of user %s: there are no sealed keys", s.UID)
+		}
+		row, err := w.current(s.ID, twincert.User, s.UID)
+		if err != nil {
+			return err
+		}
+		if err := w.checkControl(row); err != nil {
+			return err
+		}
+		same, err := w.sameData(row, b.ID)
+		if err != nil {
+			return err
+		}
+		if !same {
+			return conflict("successor of user %s: certificate %s has not the data key and group of %s, for which the keys are sealed", s.UID, s.ID, b.ID)
+		}
+		b.Successor = &s
+		if err := put(w.tx, Bundles, s.UID, b); err != nil {
+			return err
+		}
+		w.Audit(AuditBundle, s.UID, "successor, certificate "+s.ID.String())
+	}
+	return nil
+}
+
+// sameData says whether a certificate has the data key and the group of the one that a bundle is for.
+func (w *Writer) sameData(row CertRow, bundle twincert.ID) (bool, error) {
+	of, ok, err := w.Certificate(bundle)
+	if err != nil {
+		return false, err
+	}
+	if !ok {
+		return false, fmt.Errorf("%w: user %s has keys without a certificate", ErrDamaged, row.Name)
+	}
+	c, err := twincert.Parse(row.DER)
+	if err != nil {
+		return false, fmt.Errorf("%w: certificate of %s: %w", ErrDamaged, row.Name, err)
+	}
+	o, err := twincert.Parse(of.DER)
+	if err != nil {
+		return false, fmt.Errorf("%w: certificate of %s: %w", ErrDamaged, row.Name, err)
+	}
+	return c.Keys.Data == o.Keys.Data && c.Group == o.Group, nil
 }
 
 // checkControl sees to it that the users of a tunnel group share its control key: that is
@@ -272,7 +332,8 @@ func (w *Writer) applyRevocations(k *checked) error {
 	return nil
 }
 
-// revoke withdraws one certificate for good, and the sealed keys that belong to it.
+// revoke withdraws one certificate for good, and the sealed keys of the user whose present one it is. The keys
+// that were sealed for an older one stay: its successor goes on from them.
 func (w *Writer) revoke(r client.Revocation) error {
 	if w.Revoked(r.ID) {
 		return nil
@@ -292,7 +353,7 @@ func (w *Writer) revoke(r client.Revocation) error {
 		if err != nil {
 			return err
 		}
-		if found && b.ID == r.ID {
+		if found && b.Current() == r.ID {
 			if err := w.tx.Delete(Bundles, []byte(row.Name)); err != nil {
 				return err
 			}

@@ -61,7 +61,7 @@ func check(c client.Change) (*checked, error) {
 		}
 		k.certs = append(k.certs, row)
 	}
-	for _, f := range []func(client.Change) error{checkGroups, checkUsers, checkBundles, checkRouters, checkDisable, checkRevocations} {
+	for _, f := range []func(client.Change) error{checkGroups, checkUsers, checkBundles, checkSuccessors, checkRouters, checkDisable, checkRevocations} {
 		if err := f(c); err != nil {
 			return nil, err
 		}
@@ -147,6 +147,18 @@ func checkBundles(c client.Change) error {
 		}
 		if len(b.Sealed) == 0 || len(b.Sealed) > maxSealed {
 			return invalid("bundle of user %s: %d bytes", b.UID, len(b.Sealed))
+		}
+	}
+	return nil
+}
+
+func checkSuccessors(c client.Change) error {
+	for _, s := range c.Successors {
+		if err := twincert.CheckName(s.UID); err != nil {
+			return invalid("successor of user %q: %w", s.UID, err)
+		}
+		if len(s.Sealed) != keybundle.SuccessorLen {
+			return invalid("successor of user %s: %d bytes, not %d", s.UID, len(s.Sealed), keybundle.SuccessorLen)
 		}
 	}
 	return nil

@@ -17,7 +17,8 @@
 //	certificates  serial@issuer           DER and what the other tables ask of it
 //	groups        group                   public control key of the tunnel group
 //	users         uid                     group, password parameters, verifier, source
-//	bundles       uid                     sealed keys and the certificate that they belong to
+//	bundles       uid                     sealed keys and the certificate that they belong to; the
+//	                                      successor of that, if there is one
 //	routers       name                    current twin certificate, endpoint, prefixes
 //	revoked       serial@issuer           who, when, why
 //	events        revision, index         what watchers are told; the last KeepRevisions

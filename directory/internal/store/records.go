@@ -31,6 +31,21 @@ type RouterRow struct {
 	Updated  time.Time      `json:"updated"`
 }
 
+// BundleRow is a user's sealed keys and, if the CA has certified their data key anew since, what goes on
+// from them. Both lie in one row: a new bundle takes the place of both.
+type BundleRow struct {
+	client.BundleRecord
+	Successor *client.SuccessorRecord `json:"successor,omitempty"`
+}
+
+// Current names the user's present certificate.
+func (b BundleRow) Current() twincert.ID {
+	if b.Successor != nil {
+		return b.Successor.ID
+	}
+	return b.ID
+}
+
 // AuditRecord says who did what to whom.
 type AuditRecord struct {
 	Seq      uint64          `json:"seq"`  // from 1, without a gap, whatever the clock did

@@ -165,8 +165,8 @@ func (r *Reader) User(uid string) (client.UserRecord, bool, error) {
 }
 
 // Bundle returns the sealed keys of uid.
-func (r *Reader) Bundle(uid string) (client.BundleRecord, bool, error) {
-	return get[client.BundleRecord](r.tx, Bundles, uid)
+func (r *Reader) Bundle(uid string) (BundleRow, bool, error) {
+	return get[BundleRow](r.tx, Bundles, uid)
 }
 
 // Router returns the router of that name.

@@ -37,12 +37,14 @@ func (w *Writer) Reseal(r client.Reseal) error {
 		return err
 	}
 	switch {
-	case !ok || !found || b.ID != r.ID:
+	case !ok || !found || b.Current() != r.ID:
 		return conflict("user %s has no keys of certificate %s any more", r.UID, r.ID)
 	case bytes.Equal(u.Params.Salt, r.Params.Salt) || bytes.Equal(u.Verifier, r.Verifier):
 		return invalid("the new password: its salt is the old one's")
 	}
-	u.Params, u.Verifier, b.Sealed = r.Params, r.Verifier, r.Sealed
+	u.Params, u.Verifier = r.Params, r.Verifier
+	// Sealed for the present certificate. The successor stays: the data key is the same, and routers that hold an older certificate go on from that.
+	b.ID, b.Sealed = r.ID, r.Sealed
 	if err := put(w.tx, Users, r.UID, u); err != nil {
 		return err
 	}

@@ -162,6 +162,7 @@ type User struct {
 	record     client.UserRecord
 	bundle     client.BundleRecord
 	control    []byte
+	data       *ecdh.PrivateKey
 }
 
 // NewUser issues a user's twin certificate and seals its keys under password.
@@ -180,7 +181,7 @@ func (c *Company) NewUserUntil(uid, group, password string, until time.Time) Use
 	twin := c.twin(&twincert.Template{Role: twincert.User, Name: uid, Group: group, NotBefore: c.now.Add(-time.Minute), NotAfter: until}, control, data)
 	salt := sha256.Sum256([]byte("salt of " + uid))
 	// The cheapest that is allowed: the tests are not about Argon2id.
-	u := User{UID: uid, Group: group, Password: []byte(password), Twin: twin, Params: keybundle.Params{Salt: salt[:16], Time: 1, MemoryKiB: 8 << 10, Threads: 1}, control: control.PublicKey().Bytes()}
+	u := User{UID: uid, Group: group, Password: []byte(password), Twin: twin, Params: keybundle.Params{Salt: salt[:16], Time: 1, MemoryKiB: 8 << 10, Threads: 1}, control: control.PublicKey().Bytes(), data: data}
 	proof, err := keybundle.Derive(u.Password, u.Params)
 	c.check(err)
 	sealed, err := keybundle.Seal(rand.Reader, keybundle.Private{Control: secret.New(control.Bytes()), Data: secret.New(data.Bytes())}, proof.Seal, twin.Raw)
@@ -203,6 +204,29 @@ func (u User) Change() client.Change {
 func (u User) Of(source string) User {
 	u.record.Source = source
 	return u
+}
+
+// Data is the user's private data key.
+func (u User) Data() secret.Key { return secret.New(u.data.Bytes()) }
+
+// Rotate makes another control key for a group: users who are issued anything from now on get it.
+func (c *Company) Rotate(group string) {
+	c.t.Helper()
+	c.groups[group] = c.x25519()
+}
+
+// Succeed issues another certificate over u's data key and the control key that the group has now, valid until then, and returns it with
+// what the CA would send for it.
+func (c *Company) Succeed(u User, until time.Time) (*twincert.Certificate, client.Change) {
+	c.t.Helper()
+	control := c.groups[u.Group]
+	twin := c.twin(&twincert.Template{Role: twincert.User, Name: u.UID, Group: u.Group, NotBefore: c.now.Add(-time.Minute), NotAfter: until}, control, u.data)
+	sealed, err := keybundle.SealControl(secret.New(control.Bytes()), twin.Keys.Data, twin.Raw)
+	c.check(err)
+	return twin, client.Change{ChangeID: "successor-" + u.UID + twin.Serial.String(), Actor: "operator",
+		Certificates: []client.CertRecord{{ID: twin.ID(), DER: twin.Raw, Kind: client.KindTwin}},
+		Groups:       []client.GroupRecord{{Name: u.Group, Control: control.PublicKey().Bytes()}},
+		Successors:   []client.SuccessorRecord{{UID: u.UID, ID: twin.ID(), Sealed: sealed}}}
 }
 
 // Revoke is what the CA would send to withdraw certificates, without a CRL.
