@@ -69,6 +69,12 @@ func (s *Server) admin() http.Handler {
 		"POST /v1/users":                 s.addUser,
 		"POST /v1/users/{name}/revoke":   s.revoker(s.revokeUser),
 		"POST /v1/users/{name}/allow":    s.allowUser,
+		"POST /v1/users/{name}/renew":    s.renewSameKeys,
+		"GET /v1/groups":                 func(*http.Request) (any, error) { return s.groups() },
+		"GET /v1/groups/{name}":          func(r *http.Request) (any, error) { return s.group(r.PathValue("name")) },
+		"POST /v1/groups":                s.addGroup,
+		"POST /v1/groups/{name}/rotate":  s.rotateGroup,
+		"GET /v1/certs":                  s.certs,
 		"GET /v1/routers":                func(*http.Request) (any, error) { return s.routers() },
 		"GET /v1/routers/{name}":         s.router,
 		"POST /v1/routers/{name}/revoke": s.revoker(s.cfg.CA.Desk.RevokeRouter),
@@ -246,7 +252,23 @@ func state(active bool, end, now time.Time) string {
 	return StateActive
 }
 
-func (s *Server) user(r *http.Request) (any, error) { return s.userNamed(r.PathValue("name")) }
+func (s *Server) user(r *http.Request) (any, error) {
+	u, err := s.userNamed(r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	certs, err := s.certStates("user", u.UID)
+	return UserDetail{u, certs}, err
+}
+
+// renewSameKeys goes on with the keys that the user has.
+func (s *Server) renewSameKeys(r *http.Request) (any, error) {
+	uid := r.PathValue("name")
+	if err := s.cfg.CA.Desk.RenewSameKeys(r.Context(), actor(r), uid); err != nil {
+		return nil, err
+	}
+	return s.userNamed(uid)
+}
 
 func (s *Server) userNamed(uid string) (User, error) {
 	all, err := s.users()
@@ -325,7 +347,7 @@ func tokenView(t ledger.Token, now time.Time) Token {
 func (s *Server) status(ctx context.Context) (Status, error) {
 	ca, now := s.cfg.CA, s.cfg.Now()
 	st := Status{Name: ca.Config.Name, URL: ca.Config.URL, Fingerprint: home.Fingerprint(ca.Authority.Root()), Certificates: s.own(),
-		Directory: DirectoryState{URL: ca.Config.Directory}, Pending: []Pending{}, Expiring: []Expiring{}}
+		Directory: DirectoryState{URL: ca.Config.Directory}, Pending: []Pending{}, Expiring: []Expiring{}, Rotating: []Group{}}
 	crl, err := ca.Authority.CRL()
 	if err != nil {
 		return st, err
@@ -368,6 +390,15 @@ func (s *Server) status(ctx context.Context) (Status, error) {
 	})
 	if err != nil {
 		return st, err
+	}
+	groups, err := s.groups()
+	if err != nil {
+		return st, err
+	}
+	for _, g := range groups {
+		if g.Rotating || !g.RevokeAt.IsZero() {
+			st.Rotating = append(st.Rotating, g)
+		}
 	}
 	soon, err := ca.Desk.Expiring(now.Add(expiringWithin))
 	for _, c := range soon {

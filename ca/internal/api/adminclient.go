@@ -44,15 +44,27 @@ func (a *Admin) Get(ctx context.Context, out any, path ...string) error {
 	return a.call(ctx, http.MethodGet, nil, out, path...)
 }
 
+// Query is Get with parameters.
+func (a *Admin) Query(ctx context.Context, out any, q url.Values, path ...string) error {
+	return a.ask(ctx, http.MethodGet, q, nil, out, path...)
+}
+
 // Post sends in to path and reads the answer into out.
 func (a *Admin) Post(ctx context.Context, in, out any, path ...string) error {
 	return a.call(ctx, http.MethodPost, in, out, path...)
 }
 
 func (a *Admin) call(ctx context.Context, method string, in, out any, path ...string) error {
+	return a.ask(ctx, method, nil, in, out, path...)
+}
+
+func (a *Admin) ask(ctx context.Context, method string, q url.Values, in, out any, path ...string) error {
 	u, err := url.JoinPath("http://ca/v1", escaped(path)...)
 	if err != nil {
 		return fmt.Errorf("asking the CA: %w", err)
+	}
+	if len(q) > 0 {
+		u += "?" + q.Encode()
 	}
 	var body []byte
 	if in != nil {

@@ -20,6 +20,7 @@ import (
 	"twinkey/ca/internal/home"
 	"twinkey/ca/internal/login"
 	"twinkey/ca/internal/source"
+	dirclient "twinkey/directory/client"
 	"twinkey/pkg/limit"
 	"twinkey/pkg/lockout"
 )
@@ -59,7 +60,9 @@ type Server struct {
 	board         *board.Board
 	door          *login.Door
 	costly, plain *limit.Rates
-	closeKey      []byte // X25519, public
+	closeKey      []byte        // X25519, public
+	kick          chan struct{} // there is something to tend to
+	untended      string        // why that did not go; belongs to keep
 }
 
 // New returns a server; Serve runs it.
@@ -82,7 +85,7 @@ func New(c Config) (*Server, error) {
 	if c.CA.Directory != nil {
 		d.Vouch, d.Refused = c.CA.Directory.Vouch, c.CA.Directory.Refused
 	}
-	return &Server{cfg: c, challenger: ch, door: login.New(d), board: board.New(c.Now), costly: limit.NewRates(ratePerAddress, burstPerAddress, hostBits), plain: limit.NewRates(plainRate, plainBurst, hostBits), closeKey: k.Bytes()}, nil
+	return &Server{cfg: c, challenger: ch, door: login.New(d), board: board.New(c.Now), costly: limit.NewRates(ratePerAddress, burstPerAddress, hostBits), plain: limit.NewRates(plainRate, plainBurst, hostBits), closeKey: k.Bytes(), kick: make(chan struct{}, 1)}, nil
 }
 
 // ListenAdmin opens the operator's socket of a home that this process has open. What a
@@ -169,7 +172,7 @@ const (
 	retryEvery       = time.Minute // what failed, or might be due
 )
 
-// keep looks after the journal, the CRL, our own certificate and warnings.
+// keep looks after the journal, groups and users, the CRL, our own certificate and warnings.
 func (s *Server) keep(ctx context.Context) {
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
@@ -179,6 +182,7 @@ func (s *Server) keep(ctx context.Context) {
 		if err := s.cfg.CA.Desk.Settle(ctx); err != nil && ctx.Err() == nil {
 			s.cfg.Log.Debug("journal not settled", "error", err)
 		}
+		s.tend(ctx)
 		if !now.Before(crl) || crl.Sub(now) > s.cfg.CA.Config.Validity.CRL { // the clock was set back
 			crl = now.Add(s.publish(ctx))
 		}
@@ -194,7 +198,27 @@ func (s *Server) keep(ctx context.Context) {
 		}
 		select {
 		case <-tick.C:
+		case <-s.kick:
 		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// tend does what is due for groups and users, piece by piece; commands come in between.
+func (s *Server) tend(ctx context.Context) {
+	for ctx.Err() == nil {
+		more, err := s.cfg.CA.Desk.Tend(ctx)
+		switch {
+		case err != nil && (ctx.Err() != nil || errors.Is(err, dirclient.ErrUnavailable) || err.Error() == s.untended):
+			s.cfg.Log.Debug("groups and users not tended to", "error", err)
+			return
+		case err != nil: // once, not every two seconds
+			s.cfg.Log.Warn("groups and users not tended to", "error", err)
+			s.untended = err.Error()
+			return
+		case !more:
+			s.untended = ""
 			return
 		}
 	}

@@ -40,6 +40,48 @@ type User struct {
 	Reason   string    `json:"reason,omitempty"`
 }
 
+// UserDetail is a user with all certificates, the newest first.
+type UserDetail struct {
+	User
+	Certificates []CertState `json:"certificates"`
+}
+
+// CertState is a certificate that was issued, and how it stands.
+type CertState struct {
+	Serial   string    `json:"serial"`
+	Kind     string    `json:"kind"` // twin or tls
+	Role     string    `json:"role"`
+	Name     string    `json:"name"`
+	State    string    `json:"state"`
+	Current  bool      `json:"current"` // the bearer's present one
+	NotAfter time.Time `json:"not_after"`
+	Reason   string    `json:"reason,omitempty"`
+}
+
+// Group is a tunnel group as the operator sees one.
+type Group struct {
+	Name        string    `json:"name"`
+	Members     int       `json:"members"`     // users who are not revoked
+	Fingerprint string    `json:"fingerprint"` // SHA-256 of the control public key, hex
+	Since       time.Time `json:"since"`       // of the control key
+	Left        int       `json:"left"`        // members whose certificate is still over an older control key
+	Old         int       `json:"old"`         // living certificates over older control keys
+	// While certificates over older control keys go on: whether users are still being given others, and when the
+	// first of the old ones are revoked.
+	Rotating bool      `json:"rotating"`
+	RevokeAt time.Time `json:"revoke_at,omitzero"`
+}
+
+// NewGroup asks for a tunnel group.
+type NewGroup struct {
+	Name string `json:"name"`
+}
+
+// Rotate asks for another control key of a group.
+type Rotate struct {
+	Grace string `json:"grace"` // a duration, such as 1h
+}
+
 // Router is a router as the operator sees one.
 type Router struct {
 	Name     string         `json:"name"`
@@ -142,6 +184,7 @@ type Status struct {
 	Routers      int            `json:"routers"`
 	Pending      []Pending      `json:"pending"`
 	Expiring     []Expiring     `json:"expiring"`
+	Rotating     []Group        `json:"rotating"` // groups with certificates over an older control key
 	Sources      []source.State `json:"sources,omitempty"`
 	Warnings     []string       `json:"warnings"`
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"regexp"
 	"strings"
@@ -47,7 +48,47 @@ that this CA issued, by its serial number (decimal, or hexadecimal with 0x).`,
 		_, err = fmt.Fprint(c.OutOrStdout(), text, note)
 		return err
 	}
-	return group("cert", "Certificates", c)
+	return group("cert", "Certificates", c, certListCommand())
+}
+
+func certListCommand() *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List what was issued, and which certificate of each bearer is the present one", Args: cobra.NoArgs,
+		Example: "  twinkey-ca cert list --user alice\n  twinkey-ca cert list --json | jq '.[] | select(.current)'"}
+	dir := addDir(c)
+	user := c.Flags().String("user", "", "of this user alone")
+	router := c.Flags().String("router", "", "of this router alone")
+	c.MarkFlagsMutuallyExclusive("user", "router")
+	cli.AddJSON(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return asking(c, *dir, "listing certificates", func(a *api.Admin) error {
+			role, name := "", ""
+			switch {
+			case *user != "":
+				role, name = "user", *user
+			case *router != "":
+				role, name = "router", *router
+			}
+			var certs []api.CertState
+			if err := a.Query(c.Context(), &certs, url.Values{"role": {role}, "name": {name}}, "certs"); err != nil {
+				return err
+			}
+			return printCerts(c, certs)
+		})
+	}
+	return c
+}
+
+func printCerts(c *cobra.Command, certs []api.CertState) error {
+	now := time.Now()
+	return cli.Print(c, certs, func(t *cli.Table) {
+		for _, x := range certs {
+			current := ""
+			if x.Current {
+				current = "current"
+			}
+			t.Row(x.Serial, x.Kind, x.Role, x.Name, current, x.State, cli.Until(now, x.NotAfter), x.Reason)
+		}
+	}, "SERIAL", "KIND", "ROLE", "NAME", "", "STATE", "EXPIRES", "REASON")
 }
 
 const pemCertificate = "CERTIFICATE"

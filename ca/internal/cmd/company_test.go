@@ -274,8 +274,81 @@ func (c *company) login(ctx context.Context, d *client.Client, uid string) error
 	if err != nil {
 		return err
 	}
-	_, err = keybundle.Open(r.Sealed, proof.Seal, r.Certificate)
+	k, err := keybundle.Open(r.Sealed, proof.Seal, r.Certificate)
+	if err == nil && r.Successor != nil {
+		_, err = keybundle.OpenControl(r.Successor.Sealed, k.Data, r.Successor.Certificate)
+	}
 	return err
+}
+
+// group is what the CA says of the group staff.
+func (c *company) group() (g api.Group) {
+	c.Helper()
+	var all []api.Group
+	if err := json.Unmarshal(c.must("group", "list", "--json"), &all); err != nil {
+		c.Fatal(err)
+	}
+	for _, g = range all {
+		if g.Name == "staff" {
+			return g
+		}
+	}
+	c.Fatalf("no such group: %+v", all)
+	return g
+}
+
+// A rotation against the real directory, the CA killed in the middle of it: it goes on by itself, the old certificates are revoked by themselves,
+// and everybody can log in all the while.
+func TestRotationOfAGroup(t *testing.T) {
+	c := newCompany(t, directoryBinary(t))
+	_, d := c.router("berlin", "10.1.0.0/24")
+	users := []string{"alice", "bob"}
+	for _, uid := range users {
+		if err := c.addUser(uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := c.group().Fingerprint
+	everybody := func() {
+		t.Helper()
+		for _, uid := range users {
+			if err := c.login(t.Context(), d, uid); err != nil {
+				t.Errorf("%s: %v", uid, err)
+			}
+		}
+	}
+	for i, step := range []string{"certifying users of group staff over its new key: applied", "revoking old certificates of group staff: prepared"} {
+		c.stop(&c.ca)
+		c.startCA(step)
+		_, _ = c.run("group", "rotate", "staff", "--now") // the CA dies under it, sooner or later
+		c.killed()
+		everybody()
+		c.startCA("")
+		c.until("the end of the rotation after "+step, func() error {
+			if g := c.group(); g.Fingerprint == old || g.Old > 0 || g.Left > 0 || g.Rotating || !g.RevokeAt.IsZero() {
+				return fmt.Errorf("%+v", g)
+			}
+			return nil
+		})
+		everybody()
+		var certs []api.CertState
+		if err := json.Unmarshal(c.must("cert", "list", "--user", "alice", "--json"), &certs); err != nil {
+			t.Fatal(err)
+		}
+		current := 0
+		for _, x := range certs {
+			if x.Current != (x.State == api.StateActive) {
+				t.Errorf("%+v", x)
+			}
+			if x.Current {
+				current++
+			}
+		}
+		if current != 1 || len(certs) != i+2 {
+			t.Errorf("%d certificates, %d of them current", len(certs), current)
+		}
+		old = c.group().Fingerprint
+	}
 }
 
 func TestCompany(t *testing.T) {

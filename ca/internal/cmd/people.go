@@ -60,11 +60,32 @@ appear in the directory together, or none of them does.`,
 	grp := c.Flags().String("group", "", "tunnel group: its users share a tunnel to each destination")
 	file := c.Flags().String("password-file", "", "file with the password, - for standard input (default: ask)")
 	cli.AddJSON(c)
-	if !renew {
+	sameKeys := new(bool)
+	if renew {
+		c.Long += `
+
+With --same-keys the user keeps both keys and the password: the CA certifies them
+for another term, nobody has to type anything, and a call that is up goes on. The
+control key is the one that the group has now. With a password the keys are new,
+and who is logged in has to log in again before the old certificate ends.`
+		c.Example += "\n  twinkey-ca user renew alice --same-keys"
+		sameKeys = c.Flags().Bool("same-keys", false, "keep keys and password")
+		c.MarkFlagsMutuallyExclusive("same-keys", "password-file")
+		c.MarkFlagsMutuallyExclusive("same-keys", "group")
+	} else {
 		_ = c.MarkFlagRequired("group") // it is there
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		what := strings.Fields(use)[0] + " user " + args[0]
+		if *sameKeys {
+			return asking(c, *dir, what, func(a *api.Admin) error {
+				var u api.User
+				if err := a.Post(c.Context(), struct{}{}, &u, "users", args[0], "renew"); err != nil {
+					return err
+				}
+				return printUsers(c, []api.User{u}, u)
+			})
+		}
 		password, err := readPassword(c, args[0], *file)
 		if err != nil {
 			return cli.Fail(cli.ExitUsage, what, err, "")
@@ -154,19 +175,30 @@ func userListCommand() *cobra.Command {
 }
 
 func userShowCommand() *cobra.Command {
-	c := &cobra.Command{Use: "show UID", Short: "Show one user", Args: cobra.ExactArgs(1)}
+	c := &cobra.Command{Use: "show UID", Short: "Show one user and the certificates issued to them", Args: cobra.ExactArgs(1)}
 	dir := addDir(c)
 	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return asking(c, *dir, "showing user "+args[0], func(a *api.Admin) error {
-			var u api.User
+			var u api.UserDetail
 			if err := a.Get(c.Context(), &u, "users", args[0]); err != nil {
 				return err
 			}
-			return printUsers(c, []api.User{u}, u)
+			if err := printUsers(c, []api.User{u.User}, u); err != nil || wantsJSON(c) {
+				return err
+			}
+			if _, err := fmt.Fprintln(c.OutOrStdout()); err != nil {
+				return err
+			}
+			return printCerts(c, u.Certificates)
 		})
 	}
 	return c
+}
+
+func wantsJSON(c *cobra.Command) bool {
+	json, err := c.Flags().GetBool("json")
+	return err == nil && json
 }
 
 // revokeCommand withdraws all certificates of a user or a router.

@@ -206,6 +206,9 @@ func statusRows(t *cli.Table, s api.Status, now time.Time) {
 	for _, p := range s.Pending {
 		t.Row("pending", fmt.Sprintf("%s, since %s %s", p.What, cli.Until(now, p.Since), p.LastFailed))
 	}
+	for _, g := range s.Rotating {
+		t.Row("rotated group", fmt.Sprintf("%s: %d certificates over an older control key, revoked %s", g.Name, g.Old, revokedWords(g, now)))
+	}
 	for _, e := range s.Expiring {
 		t.Row("expires soon", fmt.Sprintf("%s certificate of %s %s, %s", e.Kind, e.Role, e.Name, cli.Until(now, e.NotAfter)))
 	}

@@ -24,6 +24,7 @@ type Config struct {
 	Domain    string            `yaml:"portal-domain" doc:"Domain of the routers' login portals: the portal of router ra may be called ra.DOMAIN, besides ra and its address; empty: no more than those. Nobody else gets a certificate for such a name by ACME." example:"portal.example"`
 	Profile   string            `yaml:"profile" doc:"Form of the twin certificates: paper (two keys in SubjectPublicKeyInfo) or compat (readable for standard tools)." default:"paper"`
 	Patience  time.Duration     `yaml:"patience" doc:"How long a command waits for the directory before it gives up." default:"10s"`
+	Renew     bool              `yaml:"renew-users" doc:"Renew users' certificates by itself after two thirds of their life, with the same keys and without a password, until the user is revoked. A call that is up goes on." default:"false"`
 	Validity  Validity          `yaml:"validity" doc:"How long things live."`
 	Sources   []SourceConfig    `yaml:"sources" doc:"Who else knows users and their passwords: RADIUS and LDAP servers, asked in this order. Try one with: twinkey-ca source test NAME UID."`
 }
@@ -32,8 +33,8 @@ type Config struct {
 type Validity struct {
 	Router time.Duration `yaml:"router" doc:"Twin certificates of routers." default:"2160h"`
 	TLS    time.Duration `yaml:"tls" doc:"TLS certificates of routers, of the directory and of the CA itself." default:"2160h"`
-	User   time.Duration `yaml:"user" doc:"Twin certificates of users. A renewal needs the password." default:"720h"`
-	Grace  time.Duration `yaml:"grace" doc:"How long after expiry a router or directory may still renew." default:"720h"`
+	User   time.Duration `yaml:"user" doc:"Twin certificates of users." default:"720h"`
+	Grace  time.Duration `yaml:"grace" doc:"How long after expiry a router or directory may still renew, and a user is renewed by renew-users." default:"720h"`
 	CRL    time.Duration `yaml:"crl" doc:"From one CRL to its nextUpdate; a new one is made after a third of it." default:"24h"`
 }
 

@@ -125,7 +125,7 @@ func (ca *CA) unlock(o Options, whole bool) (err error) {
 		return err
 	}
 	v := ca.Config.Validity
-	d := issue.Config{Sources: len(ca.Sources) > 0, Authority: ca.Authority, Ledger: ca.Ledger, GroupKey: group, Profile: profile, CRLURL: a.CRLURL, Patience: ca.Config.Patience, PortalDomain: ca.Config.Domain,
+	d := issue.Config{Sources: len(ca.Sources) > 0, Authority: ca.Authority, Ledger: ca.Ledger, GroupKey: group, RenewUsers: ca.Config.Renew, Profile: profile, CRLURL: a.CRLURL, Patience: ca.Config.Patience, PortalDomain: ca.Config.Domain,
 		Terms: issue.Terms{Router: v.Router, User: v.User, TLS: v.TLS, Grace: v.Grace, CRL: v.CRL}, Now: o.Now, Log: o.Log, At: o.At}
 	if ca.Config.Directory != "" && whole {
 		ca.Directory = client.New(ca.Config.Directory, ca.Identity.ClientTLS(identity.Scheme+"://directory"))

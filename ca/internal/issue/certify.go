@@ -1,6 +1,7 @@
 package issue
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -39,13 +40,20 @@ func (d *Desk) term(life time.Duration) (from, to time.Time, err error) {
 
 // twin signs a twin certificate. t lacks serial, validity and distribution points.
 func (d *Desk) twin(t twincert.Template, life time.Duration) (*twincert.Certificate, error) {
+	from, to, err := d.term(life)
+	if err != nil {
+		return nil, err
+	}
+	return d.sign(t, from, to)
+}
+
+// sign is twin for a term.
+func (d *Desk) sign(t twincert.Template, from, to time.Time) (*twincert.Certificate, error) {
 	var err error
 	if t.Serial, err = authority.NewSerial(); err != nil {
 		return nil, err
 	}
-	if t.NotBefore, t.NotAfter, err = d.term(life); err != nil {
-		return nil, err
-	}
+	t.NotBefore, t.NotAfter = from, to
 	t.CRLDistributionPoints = []string{d.cfg.CRLURL}
 	der, err := twincert.Create(rand.Reader, &t, d.cfg.Authority.Intermediate(), d.cfg.Authority.Signer())
 	if err != nil {
@@ -88,7 +96,20 @@ func (d *Desk) OwnTLS(ctx context.Context, csr *x509.CertificateRequest, company
 }
 
 func twinRecord(c *twincert.Certificate) ledger.Cert {
-	return ledger.Cert{Serial: c.Serial.String(), Kind: client.KindTwin, Role: c.Role.String(), Name: c.Name, DER: c.Raw, NotBefore: c.NotBefore, NotAfter: c.NotAfter}
+	return ledger.Cert{Serial: c.Serial.String(), Kind: client.KindTwin, Role: c.Role.String(), Name: c.Name, DER: c.Raw, Control: c.Keys.Control[:], NotBefore: c.NotBefore, NotAfter: c.NotAfter}
+}
+
+// controlOf is the control public key in a twin certificate; nil in any other. Records of before it was noted have it in the
+// certificate alone.
+func controlOf(c ledger.Cert) []byte {
+	if c.Control != nil || c.Kind != client.KindTwin {
+		return c.Control
+	}
+	t, err := twincert.Parse(c.DER)
+	if err != nil {
+		return nil
+	}
+	return t.Keys.Control[:]
 }
 
 // certRecords are the directory's view of certificates.
@@ -129,17 +150,74 @@ func parseSerial(s string) (*big.Int, bool) {
 	return new(big.Int).SetString(s, base)
 }
 
-// Expiring lists what lives of ours and ends before limit, soonest first.
-func (d *Desk) Expiring(limit time.Time) ([]ledger.Cert, error) {
-	var certs []ledger.Cert
-	now := d.now()
-	err := d.View(func(tx *ledger.Tx) (err error) {
-		certs, err = tx.Certs()
+// CertState is a certificate, and whether it is its bearer's present one of that kind.
+type CertState struct {
+	ledger.Cert
+	Current bool
+}
+
+// Certs lists what was issued to the bearers of a role, or to one of them; empty: any. The newest of each comes first.
+func (d *Desk) Certs(role, name string) ([]CertState, error) {
+	var out []CertState
+	err := d.View(func(tx *ledger.Tx) error {
+		certs, err := tx.Certs()
+		if err != nil {
+			return err
+		}
+		current, err := presentCerts(tx, certs)
+		for _, c := range certs {
+			if (role == "" || c.Role == role) && (name == "" || c.Name == name) {
+				out = append(out, CertState{c, current[c.Serial]})
+			}
+		}
 		return err
 	})
-	certs = slices.DeleteFunc(certs, func(c ledger.Cert) bool {
-		return !c.Revoked.IsZero() || c.NotAfter.Before(now) || c.NotAfter.After(limit)
+	slices.SortStableFunc(out, func(a, b CertState) int {
+		return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind), b.NotBefore.Compare(a.NotBefore))
 	})
+	return out, err
+}
+
+// presentCerts are the serials of the certificates that their bearers have now; what they had before goes on until it expires.
+func presentCerts(tx *ledger.Tx, certs []ledger.Cert) (map[string]bool, error) {
+	current := map[string]bool{}
+	users, err := tx.Users()
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range users {
+		current[u.Serial] = u.Active()
+	}
+	routers, err := tx.Routers()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range routers {
+		current[r.Twin], current[r.TLS] = r.Active(), r.Active()
+	}
+	var own ledger.Cert // the directory's
+	for _, c := range certs {
+		if c.Role == RoleDirectory && c.Revoked.IsZero() && c.NotBefore.After(own.NotBefore) {
+			own = c
+		}
+	}
+	current[own.Serial] = own.Serial != ""
+	return current, nil
+}
+
+// Expiring lists the present certificates of ours that end before limit, soonest first.
+func (d *Desk) Expiring(limit time.Time) ([]ledger.Cert, error) {
+	all, err := d.Certs("", "")
+	if err != nil {
+		return nil, err
+	}
+	var certs []ledger.Cert
+	now := d.now()
+	for _, c := range all {
+		if c.Current && c.Revoked.IsZero() && !c.NotAfter.Before(now) && !c.NotAfter.After(limit) {
+			certs = append(certs, c.Cert)
+		}
+	}
 	slices.SortFunc(certs, func(a, b ledger.Cert) int { return a.NotAfter.Compare(b.NotAfter) })
-	return certs, err
+	return certs, nil
 }

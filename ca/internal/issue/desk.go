@@ -40,7 +40,7 @@ type Directory interface {
 // Terms are how long things live.
 type Terms struct {
 	Router, User, TLS time.Duration // of certificates
-	Grace             time.Duration // after expiry in which a renewal is still granted
+	Grace             time.Duration // after expiry in which a renewal is still granted, or given
 	CRL               time.Duration // from one CRL to its nextUpdate
 }
 
@@ -52,9 +52,11 @@ type Config struct {
 	Sources   bool      // there are sources, which may know users whom we do not
 	GroupKey  secret.Key
 	Terms     Terms
-	Profile   twincert.Profile
-	CRLURL    string
-	Patience  time.Duration // for which a command waits for the directory
+	// RenewUsers lets Tend renew users' certificates, with the keys that they have.
+	RenewUsers bool
+	Profile    twincert.Profile
+	CRLURL     string
+	Patience   time.Duration // for which a command waits for the directory
 	// PortalDomain is where the routers' portals have names; empty: nowhere.
 	PortalDomain string
 	Now          func() time.Time
@@ -67,6 +69,7 @@ type Config struct {
 type Desk struct {
 	cfg Config
 	mu  sync.Mutex
+	tended
 }
 
 // The steps that Config.At hears of.
@@ -92,7 +95,7 @@ func New(c Config) *Desk {
 	if c.At == nil {
 		c.At = func(string, string) {}
 	}
-	return &Desk{cfg: c}
+	return &Desk{cfg: c, tended: newTended()}
 }
 
 // now is the time as certificates can hold it.

@@ -37,6 +37,19 @@
 // What a user's password is checked against passes through an intent and stays at the directory
 // alone, where the user changes it: to close a login a Change names the user and nothing else.
 //
+// A group's control key is replaced in steps, each of which is an intent; what is left to do is read from the
+// ledger, so that nothing need be remembered over a restart (Tend):
+//
+//	1        the group has a new key; the old one is noted as retired
+//	2        users whose certificate is over an older key get another one over the same
+//	         data key, with the same end, so many at a time (see keybundle, successor)
+//	3        nobody is left: noted
+//	4        after the grace, certificates over the retired key are revoked
+//	5        none is left: the retired key is forgotten
+//
+// A renewal without a password is step 2 for one user, with the same control key and a
+// later end. Rotation is no renewal: it must not prolong how long somebody may come.
+//
 // Intents form a queue. Nothing is issued while an older one is undecided.
 //
 // Clock: the ledger keeps the latest time at which it was written. If the clock is more

@@ -194,7 +194,8 @@ func closePending(tx *ledger.Tx, role, name string) ([]ledger.Cert, error) {
 		}
 		// The revocation's own effects are written now; these must not undo them.
 		q.Effects.Certs = slices.DeleteFunc(q.Effects.Certs, mine)
-		q.Effects.Users, q.Effects.Routers = nil, nil
+		q.Effects.Users = slices.DeleteFunc(q.Effects.Users, func(u ledger.User) bool { return role == "user" && u.UID == name })
+		q.Effects.Routers = slices.DeleteFunc(q.Effects.Routers, func(r ledger.Router) bool { return role == RoleRouter && r.Name == name })
 		if err := tx.PutIntent(q); err != nil {
 			return nil, err
 		}

@@ -113,6 +113,8 @@ func (d *Desk) certifyUser(ctx context.Context, actor, what string, r UserReques
 	if err != nil {
 		return ledger.Cert{}, err
 	}
+	// Also if it has it: after a rotation one that was restored from an older copy has another key.
+	in.Change.Groups = []client.GroupRecord{{Name: group.Name, Control: group.Control}}
 	cert, sealed, err := d.userKeys(r, group)
 	if err != nil {
 		return ledger.Cert{}, fmt.Errorf("%s: %w", what, err)

@@ -33,10 +33,12 @@ type directory struct {
 	changes map[string]string // content by ID
 	users   map[string]client.UserRecord
 	bundles map[string]client.BundleRecord
-	certs   map[twincert.ID][]byte
-	routers map[string]twincert.ID
-	revoked map[twincert.ID]bool
-	crl     []byte
+	// successors fall with a new bundle
+	successors map[string]client.SuccessorRecord
+	certs      map[twincert.ID][]byte
+	routers    map[string]twincert.ID
+	revoked    map[twincert.ID]bool
+	crl        []byte
 
 	down   bool                      // takes no connection
 	mute   bool                      // swallows changes: they arrive when deliver is called
@@ -47,7 +49,7 @@ type directory struct {
 }
 
 func newDirectory() *directory {
-	return &directory{changes: map[string]string{}, users: map[string]client.UserRecord{}, bundles: map[string]client.BundleRecord{},
+	return &directory{changes: map[string]string{}, users: map[string]client.UserRecord{}, bundles: map[string]client.BundleRecord{}, successors: map[string]client.SuccessorRecord{},
 		certs: map[twincert.ID][]byte{}, routers: map[string]twincert.ID{}, revoked: map[twincert.ID]bool{}}
 }
 
@@ -145,6 +147,10 @@ func (d *directory) apply(c client.Change) error {
 	}
 	for _, r := range c.Bundles {
 		d.bundles[r.UID] = r
+		delete(d.successors, r.UID)
+	}
+	for _, s := range c.Successors {
+		d.successors[s.UID] = s
 	}
 	for _, r := range c.Routers {
 		d.routers[r.Name] = r.ID
@@ -172,7 +178,9 @@ type world struct {
 	patience time.Duration
 	sources  bool // there are some
 	killAt   string
-	atStep   func(what, step string)
+	// renewUsers is issue.Config's
+	renewUsers bool
+	atStep     func(what, step string)
 
 	auth *authority.Authority
 	led  *ledger.Ledger
@@ -204,7 +212,7 @@ func (w *world) open() {
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.desk = issue.New(issue.Config{Authority: w.auth, Ledger: w.led, Directory: w.remote, Sources: w.sources, GroupKey: w.group, Profile: twincert.Paper,
+	w.desk = issue.New(issue.Config{Authority: w.auth, Ledger: w.led, Directory: w.remote, Sources: w.sources, GroupKey: w.group, RenewUsers: w.renewUsers, Profile: twincert.Paper,
 		CRLURL: "https://ca.example/crl", Patience: w.patience, Now: func() time.Time { return w.now },
 		Terms: issue.Terms{Router: 90 * day, User: 30 * day, TLS: 90 * day, Grace: 30 * day, CRL: time.Hour},
 		At: func(what, step string) {
@@ -306,13 +314,23 @@ func (w *world) opens(uid string, b client.BundleRecord, der []byte) {
 	if err != nil {
 		w.Fatalf("bundle of %s: %v", uid, err)
 	}
+	w.isKeyOf(uid, private.Control, private.Data, c.Raw)
+}
+
+// isKeyOf checks that private keys are those of a certificate.
+func (w *world) isKeyOf(uid string, control, data secret.Key, der []byte) {
+	w.Helper()
+	c, err := twincert.Parse(der)
+	if err != nil {
+		w.Fatal(err)
+	}
 	for _, k := range []struct {
 		private secret.Key
 		public  [32]byte
-	}{{private.Control, c.Keys.Control}, {private.Data, c.Keys.Data}} {
+	}{{control, c.Keys.Control}, {data, c.Keys.Data}} {
 		p, err := ecdh.X25519().NewPrivateKey(k.private.Bytes())
 		if err != nil || [32]byte(p.PublicKey().Bytes()) != k.public {
-			w.Errorf("bundle of %s: the private key is not that of the certificate (%v)", uid, err)
+			w.Errorf("keys of %s: the private key is not that of the certificate (%v)", uid, err)
 		}
 	}
 }

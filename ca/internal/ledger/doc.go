@@ -10,7 +10,8 @@
 //	          calls/source  how far a source has been told of calls
 //	tokens    token ID      Token: hash of the secret, what it is for, who used it
 //	users     UID           User
-//	groups    name          Group: control key pair, the private one sealed
+//	groups    name          Group: control key pair, the private one sealed; keys that it had
+//	                        before, as long as certificates over them are not revoked
 //	routers   name          Router
 //	certs     serial        Cert
 //	intents   number        Intent: what is to be done in several databases, or not at all

@@ -170,6 +170,9 @@ func (tx *Tx) Token(id string) (Token, bool, error) { return get[Token](tx, buck
 // Users lists all, by UID.
 func (tx *Tx) Users() ([]User, error) { return all[User](tx, bucketUsers) }
 
+// Groups lists all, by name.
+func (tx *Tx) Groups() ([]Group, error) { return all[Group](tx, bucketGroups) }
+
 // Routers lists all, by name.
 func (tx *Tx) Routers() ([]Router, error) { return all[Router](tx, bucketRouters) }
 

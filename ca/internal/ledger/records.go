@@ -37,10 +37,21 @@ func (u User) Active() bool { return u.Revoked.IsZero() }
 
 // Group is a tunnel group: its users' certificates share one control key.
 type Group struct {
-	Name    string    `json:"name"`
-	Control []byte    `json:"control"` // X25519 public key
-	Sealed  []byte    `json:"sealed"`  // its private key under the CA's group key
-	Created time.Time `json:"created"`
+	Name    string       `json:"name"`
+	Control []byte       `json:"control"` // X25519 public key
+	Sealed  []byte       `json:"sealed"`  // its private key under the CA's group key
+	Created time.Time    `json:"created"` // of the key
+	Retired []RetiredKey `json:"retired,omitempty"`
+}
+
+// RetiredKey is a control key that another took the place of, until all certificates over it are revoked.
+type RetiredKey struct {
+	Control []byte        `json:"control"` // the public key; the private one is forgotten
+	By      string        `json:"by"`      // who asked for the rotation
+	Since   time.Time     `json:"since"`
+	Grace   time.Duration `json:"grace"`
+	// Handed is when the last user who could be had a certificate over a newer key; zero: not yet.
+	Handed time.Time `json:"handed,omitzero"`
 }
 
 // Router is a box that was enrolled.
@@ -67,6 +78,7 @@ type Cert struct {
 	Role      string    `json:"role"`   // user, router, directory, ca
 	Name      string    `json:"name"`
 	DER       []byte    `json:"der"`
+	Control   []byte    `json:"control,omitempty"` // of a twin certificate: its control public key
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
 	Revoked   time.Time `json:"revoked,omitzero"`

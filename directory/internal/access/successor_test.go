@@ -34,7 +34,7 @@ func TestReleaseWithASuccessor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proof, err := keybundle.Derive(alice.Password, p)
+	proof, err := keybundle.Derive(alice.Password, p.Params)
 	if err != nil {
 		t.Fatal(err)
 	}
