@@ -46,6 +46,7 @@ type Guest struct {
 	Address  netip.Addr `json:"address"`
 	Since    time.Time  `json:"since"`
 	NotAfter time.Time  `json:"certificate_not_after"`
+	Ending   string     `json:"certificate_warning,omitempty"` // it ends soon, and why there is no newer one
 }
 
 // Self is a user's own machine, as it sees itself.
@@ -132,6 +133,7 @@ type Call struct {
 	Since     time.Time      `json:"since"`
 	Cert      string         `json:"certificate"` // serial and issuer that the call stands on
 	NotAfter  time.Time      `json:"certificate_not_after"`
+	Ending    string         `json:"certificate_warning,omitempty"` // it ends soon, and why there is no newer one
 	SPIIn     string         `json:"spi_in"`
 	SPIOut    string         `json:"spi_out"`
 	Rekeys    uint64         `json:"rekeys"`

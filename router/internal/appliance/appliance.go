@@ -29,6 +29,7 @@ import (
 	"twinkey/proto/secret"
 	"twinkey/router/internal/accounting"
 	"twinkey/router/internal/admin"
+	"twinkey/router/internal/authn"
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/closing"
 	"twinkey/router/internal/engine"
@@ -37,6 +38,7 @@ import (
 	"twinkey/router/internal/renewal"
 	"twinkey/router/internal/settings"
 	"twinkey/router/internal/sitemap"
+	"twinkey/router/internal/succession"
 	"twinkey/router/internal/trust"
 	"twinkey/router/internal/voluntary"
 )
@@ -73,6 +75,7 @@ type Appliance struct {
 	calls *accounting.Reporter
 	desk  *voluntary.Server // of users' own machines; nil: this router serves none
 	ended *closing.Queue
+	users *succession.Keeper
 	keys  *keylog.File
 	lull  *time.Timer // gives memory back
 	since time.Time
@@ -122,7 +125,8 @@ func New(s *settings.Settings, o Options, log *slog.Logger) (a *Appliance, err e
 	}
 	a.dir = client.New(ends.Directory, id.ClientTLS("twinkey://directory"))
 	a.calls = accounting.New(a.dir.ReportCalls, rand.Text(), log)
-	sink := sitemap.Sink{Peers: a.takePeers, Revoked: a.eng.Revoke}
+	a.users = a.newUsers()
+	sink := sitemap.Sink{Peers: a.takePeers, Revoked: a.eng.Revoke, Certified: a.users.Heard, Overtake: a.users.Overtake}
 	if s.Clients.Listen.IsValid() {
 		a.desk = a.newDesk(s)
 		sink.Sites, sink.CRL, sink.Revoked = a.desk.Sites, a.desk.CRL, a.revoke
@@ -376,6 +380,7 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 		})
 	}
 	wg.Go(func() { a.keepInterim(ctx) })
+	wg.Go(func() { a.users.Run(ctx) })
 	wg.Go(func() {
 		if err := admin.Serve(ctx, l, a); err != nil {
 			cancel(err)
@@ -435,6 +440,24 @@ func (a *Appliance) keeper() *renewal.Keeper {
 			return a.pushSelf(ctx)
 		},
 	}
+}
+
+// newUsers makes what keeps the certificates of users who are logged in.
+func (a *Appliance) newUsers() *succession.Keeper {
+	return succession.New(succession.Config{
+		Users: a.eng.Users,
+		Ask:   a.dir.Successors,
+		Succeed: func(ctx context.Context, u engine.User, s client.Successor) error {
+			if u.Guest != nil {
+				return a.desk.Succeed(ctx, u, s) // there are no guests without a desk
+			}
+			return a.eng.Succeed(ctx, u, func(data secret.Key) (native.Credentials, error) {
+				return authn.Succeed(time.Now(), a.trust, u.Key.User, data, s)
+			})
+		},
+		Warn: func() time.Duration { return a.set.Load().Renewal.Users },
+		Log:  a.log,
+	})
 }
 
 // Reload reads the configuration again and takes over what can change while calls are up.

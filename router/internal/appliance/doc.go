@@ -3,6 +3,7 @@
 // what one learns to the others, and stops them in the reverse order.
 //
 //	directory ──watch──► sitemap ──peers, revocations──► engine ◄──► TUN, UDP
+//	directory ◄──successors── succession ──newer certificates of users──► engine
 //	CA ◄──renew── renewal ──new keys──► engine, sitemap's connection
 //	operator ──control.sock──► admin ──► appliance ──► engine
 //	user ──HTTPS on the LAN──► portal ──► appliance ──► engine

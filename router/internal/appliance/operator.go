@@ -50,6 +50,15 @@ func (a *Appliance) Status(ctx context.Context) (admin.Status, error) {
 		st.Certificates = append(st.Certificates, certificate(l, now, s.Renewal.Warn))
 	}
 	Fill(&st, es)
+	warnings := a.users.Warnings()
+	for i, c := range es.Calls {
+		if c.Initiator {
+			st.Calls[i].Ending = warnings[c.Key]
+		}
+	}
+	for i, g := range st.Clients {
+		st.Clients[i].Ending = warnings[links.Key{User: g.User}]
+	}
 	return st, nil
 }
 
@@ -160,6 +169,7 @@ func (a *Appliance) Login(ctx context.Context, l admin.Login) (admin.Call, error
 // login is the one way to a user's call, whoever asks for it: an operator, the portal. What takes the router's cores it does in turn. Its errors
 // are those of authn and engine; engine's come only when the password was right.
 func (a *Appliance) login(ctx context.Context, k links.Key, password []byte, address netip.Addr, turn func(func() error) error) (call *calls.Call, err error) {
+	defer a.users.Expect(k.User)() // what is heard of their certificate meanwhile is not missed
 	params, session, err := authn.Ask(ctx, a.dir, a.askCA, k.User, password)
 	if err != nil {
 		return nil, err

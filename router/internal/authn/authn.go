@@ -84,17 +84,49 @@ func unseal(ctx context.Context, dir *client.Client, t *trust.Store, uid string,
 
 // Open opens sealed keys that were released for uid. They are the caller's to wipe.
 func Open(now time.Time, t *trust.Store, uid string, release client.Release, seal secret.Key) (c native.Credentials, err error) {
-	if c.Certificate, err = t.Twin(now, release.Certificate, twincert.User); err != nil {
-		return c, err
+	if s := release.Successor; s != nil {
+		// The certificate that the keys were sealed for is not believed: it only opens them, and may be revoked.
+		keys, err := keybundle.Open(release.Sealed, seal, release.Certificate)
+		if err != nil {
+			return c, fmt.Errorf("opening the keys of %s: %w", uid, err)
+		}
+		defer keys.Control.Wipe()
+		defer keys.Data.Wipe()
+		return Succeed(now, t, uid, keys.Data, *s)
 	}
-	if c.Certificate.Name != uid {
-		return c, fmt.Errorf("asking for the keys of %s: the directory answered with those of %s", uid, c.Certificate.Name)
+	if c.Certificate, err = certificate(now, t, uid, release.Certificate); err != nil {
+		return c, err
 	}
 	keys, err := keybundle.Open(release.Sealed, seal, c.Certificate.Raw)
 	if err != nil {
-		return c, fmt.Errorf("opening the keys of %s: %w", uid, err)
+		return native.Credentials{}, fmt.Errorf("opening the keys of %s: %w", uid, err)
 	}
 	return pair(c, keys)
+}
+
+// Succeed opens a user's newer certificate with their data key, which stays the caller's. The keys in the credentials are the
+// caller's to wipe, too.
+func Succeed(now time.Time, t *trust.Store, uid string, data secret.Key, s client.Successor) (c native.Credentials, err error) {
+	if c.Certificate, err = certificate(now, t, uid, s.Certificate); err != nil {
+		return c, err
+	}
+	control, err := keybundle.OpenControl(s.Sealed, data, c.Certificate.Raw)
+	if err != nil {
+		return native.Credentials{}, fmt.Errorf("opening the successor of %s: %w", uid, err)
+	}
+	return pair(c, keybundle.Private{Control: control, Data: secret.Copy(data.Bytes())})
+}
+
+// certificate is a user's, if it is one to believe.
+func certificate(now time.Time, t *trust.Store, uid string, der []byte) (*twincert.Certificate, error) {
+	c, err := t.Twin(now, der, twincert.User)
+	if err != nil {
+		return nil, err
+	}
+	if c.Name != uid {
+		return nil, fmt.Errorf("asking for the keys of %s: the directory answered with those of %s", uid, c.Name)
+	}
+	return c, nil
 }
 
 // pair checks that the private keys are those of the certificate.

@@ -104,6 +104,21 @@ func (w *world) sealed(k keys) client.Release {
 	return client.Release{Certificate: k.der, Sealed: must(keybundle.Seal(rand.Reader, k.private, proof.Seal, k.der))}
 }
 
+// succeeded adds to what the directory keeps of alice a certificate over the same data key and another control key; change
+// adjusts the certificate.
+func (w *world) succeeded(k keys, change func(*twincert.Template)) {
+	old := must(twincert.Parse(k.der))
+	next := must(ecdh.X25519().GenerateKey(rand.Reader))
+	tmpl := twincert.Template{Profile: twincert.Paper, Role: twincert.User, Name: "alice", Group: "staff", Serial: must(rand.Int(rand.Reader, big.NewInt(1<<60))),
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(50 * time.Minute), Keys: twincert.Keys{Control: [32]byte(next.PublicKey().Bytes()), Data: old.Keys.Data}}
+	if change != nil {
+		change(&tmpl)
+	}
+	der := must(twincert.Create(rand.Reader, &tmpl, w.ca, w.key))
+	w.release = w.sealed(k)
+	w.release.Successor = &client.Successor{Certificate: der, Sealed: must(keybundle.SealControl(secret.New(next.Bytes()), old.Keys.Data, der))}
+}
+
 // ServeHTTP answers as the directory does.
 func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	refuse := func(code string) {
@@ -304,4 +319,64 @@ func TestHold(t *testing.T) {
 			t.Error("held for somebody who has gone")
 		}
 	})
+}
+
+// With a successor it is that certificate which counts: the one before opens the sealed keys and may be anything else.
+func TestLoginWithASuccessor(t *testing.T) {
+	anyError := errors.New("any")
+	revoke := func(w *world, der []byte) { w.trust.Revoke(must(twincert.Parse(der)).ID()) }
+	for name, tt := range map[string]struct {
+		change func(w *world, k keys)
+		want   error
+	}{
+		"good":                   {func(w *world, k keys) { w.succeeded(k, nil) }, nil},
+		"the one before revoked": {func(w *world, k keys) { w.succeeded(k, nil); revoke(w, k.der) }, nil},
+		"revoked":                {func(w *world, k keys) { w.succeeded(k, nil); revoke(w, w.release.Successor.Certificate) }, twincert.ErrRevoked},
+		"somebody else's":        {func(w *world, k keys) { w.succeeded(k, func(t *twincert.Template) { t.Name = "bob" }) }, anyError},
+		"a data key that is not hers": {func(w *world, k keys) {
+			w.succeeded(k, func(t *twincert.Template) { t.Keys.Data = must(twincert.Parse(w.user("alice").der)).Keys.Data })
+		}, anyError},
+		"a control key that is not the certificate's": {func(w *world, k keys) {
+			w.succeeded(k, nil)
+			s := w.release.Successor
+			s.Sealed = must(keybundle.SealControl(secret.New(bytes.Repeat([]byte{7}, 32)), must(twincert.Parse(k.der)).Keys.Data, s.Certificate))
+		}, anyError},
+		"sealed for another certificate": {func(w *world, k keys) {
+			w.succeeded(k, nil)
+			sealed := w.release.Successor.Sealed
+			w.succeeded(k, nil)
+			w.release.Successor.Sealed = sealed
+		}, keybundle.ErrSuccessor},
+		"the bundle beside the newer certificate": {func(w *world, k keys) {
+			w.succeeded(k, nil)
+			w.release.Certificate = w.release.Successor.Certificate
+		}, keybundle.ErrOpen},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			k := w.user("alice")
+			tt.change(w, k)
+			s := httptest.NewServer(w)
+			defer s.Close()
+			dir := client.New(s.URL, nil)
+			defer dir.CloseIdle()
+			cred, _, err := w.login(t, dir, password)
+			if tt.want != nil {
+				if err == nil || tt.want != anyError && !errors.Is(err, tt.want) {
+					t.Errorf("err = %v, want %v", err, tt.want)
+				}
+				if cred.Control.Private.Len() != 0 || cred.Data.Private.Len() != 0 {
+					t.Error("keys came with the failure")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := must(twincert.Parse(w.release.Successor.Certificate))
+			if cred.Certificate.ID() != c.ID() || cred.Control.Public != c.Keys.Control || cred.Data.Public != c.Keys.Data || !cred.Data.Private.Equal(k.private.Data) {
+				t.Errorf("credentials of certificate %s do not fit", cred.Certificate.Serial)
+			}
+		})
+	}
 }

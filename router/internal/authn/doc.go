@@ -10,7 +10,9 @@
 //	master = Argon2id(password, salt)     when its turn has come: see keybundle.Gate
 //	Release uid, HKDF(master, "auth") ──► in scope? proof right? certificate valid? vouched for?
 //	                              ◄─────  certificate, sealed keys
-//	open with HKDF(master, "seal"), compare with the certificate
+//	                                      and, if they have one, their successor
+//	open with HKDF(master, "seal"), then the successor with the data key;
+//	compare with the certificate
 //
 // A change of the password goes on from there:
 //
@@ -24,6 +26,8 @@
 //
 // Whoever is refused hears it two seconds after they asked, or four: how long it took to find
 // out would tell a stranger who is known, and to whom.
+//
+// A successor (package keybundle) of a user who is logged in is opened with the data key that the router holds: Succeed.
 //
 // In voluntary mode the keys lie on the user's own machine (pkg/keyfile), and Own opens them there.
 package authn

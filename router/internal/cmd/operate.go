@@ -101,6 +101,21 @@ func writeStatus(w io.Writer, st admin.Status, now time.Time) error {
 	}
 	table("Tunnels", tt, len(st.Tunnels))
 	table("Calls", callTable(st.Calls, now), len(st.Calls))
+	et := cli.NewTable("USER", "PEER", "CERTIFICATE LIVES", "WHY IT IS NOT RENEWED")
+	ending := 0
+	for _, c := range st.Calls {
+		if c.Ending != "" {
+			et.Row(c.User, c.Peer, cli.Until(now, c.NotAfter), c.Ending)
+			ending++
+		}
+	}
+	for _, g := range st.Clients {
+		if g.Ending != "" {
+			et.Row(g.User, "(own machine)", cli.Until(now, g.NotAfter), g.Ending)
+			ending++
+		}
+	}
+	table("WARNING: calls that end with their certificate", et, ending)
 	ct := cli.NewTable("USER", "GROUP", "ADDRESS", "SINCE", "CERTIFICATE LIVES")
 	for _, g := range st.Clients {
 		ct.Row(g.User, g.Group, g.Address, cli.Duration(now.Sub(g.Since)), cli.Until(now, g.NotAfter))

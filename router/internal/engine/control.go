@@ -216,6 +216,10 @@ func (e *Engine) callUp(now time.Time, v native.CallUp) {
 		e.answerWaiting(v.Key, c, nil)
 	}
 	e.resolve(now, v)
+	// It may have been under way when its user, or we, got another certificate.
+	if w, ok := e.wish(v.Key); ok && v.Initiator && w.Cred.Certificate.ID() != c.Cert {
+		e.replace(now, v.Key)
+	}
 }
 
 func (e *Engine) record(v CallEvent) {
@@ -246,7 +250,7 @@ func (e *Engine) callDown(now time.Time, v native.CallDown) {
 	if v.Key.User != "" && !v.Initiator {
 		return // the end that placed the call makes it anew, not we
 	}
-	if v.Key.User != "" && (v.Final || v.Call == nil && e.firstTry(v.Key)) {
+	if v.Key.User != "" && (v.Final && !e.overtaken(v) && !e.unheard(v) || v.Call == nil && e.firstTry(v.Key)) {
 		e.forgetUser(now, v.Key, v.Reason)
 	} else {
 		e.links.Down(now, v.Key, v.Reason)
@@ -264,6 +268,16 @@ func (e *Engine) firstTry(k links.Key) bool { return len(e.state.waiting[k]) > 0
 func (e *Engine) standing(k links.Key) bool {
 	for _, a := range e.state.active {
 		if a.Key == k {
+			return true
+		}
+	}
+	return false
+}
+
+// beside says whether a call of k is up besides the one with this ID.
+func (e *Engine) beside(id uint64, k links.Key) bool {
+	for i, a := range e.state.active {
+		if i != id && a.Key == k {
 			return true
 		}
 	}

@@ -16,7 +16,7 @@ import (
 // Guest is a user whose own machine places the calls: this router carries none of them, it only vouches for the
 // tunnels.
 type Guest struct {
-	Certificate *twincert.Certificate
+	Certificate *twincert.Certificate // of the engine's from Welcome on
 	Address     netip.Addr
 	Since       time.Time
 	// Dismissed is told, in the control loop, why this router will vouch no more: it must not wait. Whoever calls Leave
@@ -94,6 +94,22 @@ func (e *Engine) logins(uid string) (n int) {
 		}
 	}
 	return n
+}
+
+// SucceedGuest puts a newer certificate in the place of a guest's. Their machine has to be told. The error is ErrGone if the guest has left,
+// or has another certificate already.
+func (e *Engine) SucceedGuest(ctx context.Context, u User, c *twincert.Certificate) error {
+	gone := false
+	err := e.Do(ctx, func(time.Time) {
+		g := u.Guest
+		if gone = e.state.guests[g.Address] != g || g.Certificate.ID() != u.Certificate.ID(); !gone {
+			g.Certificate = c
+		}
+	})
+	if err == nil && gone {
+		err = ErrGone
+	}
+	return err
 }
 
 // Leave forgets a guest. One that has gone already is none of its concern, nor one who came after.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"twinkey/pkg/twincert"
+	"twinkey/proto/secret"
 	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
@@ -95,6 +97,114 @@ func (e *Engine) apart(a netip.Addr) error {
 	return nil
 }
 
+// User is a login: who, for a call to whom, since when, on which certificate.
+type User struct {
+	Key         links.Key
+	Since       time.Time
+	Certificate *twincert.Certificate
+	Guest       *Guest // whose own machine places the calls; nil: this router does
+}
+
+// Users lists who is logged in, guests too, in no order.
+func (e *Engine) Users(ctx context.Context) (all []User, err error) {
+	err = e.Do(ctx, func(time.Time) {
+		all = make([]User, 0, len(e.state.users))
+		for k, w := range e.state.users {
+			all = append(all, User{Key: k, Since: w.Since, Certificate: w.Cred.Certificate})
+		}
+		for _, g := range e.state.guests {
+			all = append(all, User{Key: links.Key{User: g.Certificate.Name}, Since: g.Since, Certificate: g.Certificate, Guest: g})
+		}
+	})
+	return all, err
+}
+
+// ErrGone says that a user has logged out, or has another certificate already.
+var ErrGone = errors.New("the user has logged out, or has another certificate already")
+
+// Succeed puts newer credentials in the place of a user's: open makes them of the data key, which is a copy that is wiped
+// afterwards. The call is placed anew, in the tunnel of the certificate's control key, and the old one carries packets until
+// that is up and two seconds longer. Logins are numbered by Since: that of somebody who has logged in anew meanwhile is left alone.
+func (e *Engine) Succeed(ctx context.Context, u User, open func(data secret.Key) (native.Credentials, error)) error {
+	var data secret.Key
+	same := func() (native.Wish, bool) {
+		w, ok := e.state.users[u.Key]
+		return w, ok && w.Since.Equal(u.Since) && w.Cred.Certificate.ID() == u.Certificate.ID()
+	}
+	gone := false
+	err := e.Do(ctx, func(time.Time) {
+		w, ok := same()
+		if gone = !ok; ok {
+			data = secret.Copy(w.Cred.Data.Private.Bytes())
+		}
+	})
+	if err == nil && gone {
+		err = ErrGone
+	}
+	if err != nil {
+		return fmt.Errorf("certifying %s anew: %w", u.Key, err)
+	}
+	defer data.Wipe()
+	cred, err := open(data)
+	if err != nil {
+		return fmt.Errorf("certifying %s anew: %w", u.Key, err)
+	}
+	err = e.Do(ctx, func(now time.Time) {
+		w, ok := same()
+		if gone = !ok; ok {
+			e.succeed(now, w, cred)
+		}
+	})
+	if err == nil && gone {
+		err = ErrGone
+	}
+	if err != nil {
+		cred.Control.Private.Wipe()
+		cred.Data.Private.Wipe()
+		return fmt.Errorf("certifying %s anew: %w", u.Key, err)
+	}
+	return nil
+}
+
+// succeed swaps the credentials of w and places its call anew.
+func (e *Engine) succeed(now time.Time, w native.Wish, cred native.Credentials) {
+	old := w.Cred
+	w.Cred = cred
+	e.state.users[w.Key] = w
+	// What stands goes on with the keys as the handshake has parsed them.
+	old.Control.Private.Wipe()
+	old.Data.Private.Wipe()
+	if old.Control.Public != cred.Control.Public && !e.wanted(w.Key.Peer, old.Control.Public) {
+		e.native.Retire(w.Key.Peer, old.Control.Public)
+	}
+	e.replace(now, w.Key)
+	e.links.Soon(now, w.Key) // if none is up: what stood in the way may have been the certificate
+}
+
+// wanted says whether anybody here still places calls to a peer with a control key.
+func (e *Engine) wanted(peer string, control [32]byte) bool {
+	for k, w := range e.state.users {
+		if k.Peer == peer && w.Cred.Control.Public == control {
+			return true
+		}
+	}
+	return false
+}
+
+// overtaken says whether a call of ours stood on a certificate that its user does not have any more: what ended it, the revocation of
+// that certificate above all, is not to end the login.
+func (e *Engine) overtaken(v native.CallDown) bool {
+	w, ok := e.state.users[v.Key]
+	return ok && v.Initiator && v.Call != nil && v.Call.Cert != w.Cred.Certificate.ID()
+}
+
+// unheard says whether a call of ours ended because of a revocation that the peer has heard of and we have not: the directory will say
+// whether it is so, and whether there is a newer certificate. Until then the peer admits nothing.
+func (e *Engine) unheard(v native.CallDown) bool {
+	w, ok := e.state.users[v.Key]
+	return ok && v.Revoked && v.Initiator && !e.c.Trust.Revoked(w.Cred.Certificate.ID())
+}
+
 // forgetUser lets go of a user's call, however far it has come, and keys for good.
 func (e *Engine) forgetUser(now time.Time, k links.Key, reason string) {
 	if w, ok := e.state.users[k]; ok {
@@ -159,7 +269,12 @@ func (e *Engine) Hangup(ctx context.Context, id uint64, user string) (ended []ui
 		}
 		slices.Sort(ended)
 		for _, i := range ended {
+			a := e.state.active[i]
+			last := a.Initiator && a.Key.User != "" && !e.beside(i, a.Key)
 			e.native.Logout(now, i, byOperator)
+			if last {
+				e.forgetUser(now, a.Key, byOperator) // also if the call stood on a certificate that was succeeded
+			}
 		}
 	})
 	return ended, err

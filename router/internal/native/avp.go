@@ -50,6 +50,8 @@ var (
 	resultShutdown   = l2tp.Result{Code: 6} // requester is being shut down
 	resultTunnelAuth = l2tp.Result{Code: 4} // requester is not authorized
 	resultAdmin      = l2tp.Result{Code: 3} // CDN: disconnected for administrative reasons
+	// CDN: likewise, because a certificate is revoked. The peer may not have heard of that, and may have a newer one.
+	resultRevoked    = l2tp.Result{Code: 3, Error: l2tp.ErrorVendor}
 	resultLost       = l2tp.Result{Code: 1} // CDN: loss of carrier
 	resultNoResource = l2tp.Result{Code: 4} // CDN: no facilities, temporarily
 )

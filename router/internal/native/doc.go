@@ -62,6 +62,9 @@
 // its own direction from the moment that the tunnel is up; what it finds is in the MTU that
 // the calls of the tunnel publish.
 //
+// A CDN with result 3 and error 6 (vendor-specific) ends a call whose certificate is revoked. Who placed the call may not have heard
+// of that yet, nor of a newer certificate; to others it is a call that was ended for administrative reasons.
+//
 // In the clear only SCCRQ, SCCRP, SCCCN, their More parts, the acknowledgements between
 // them, Cookie and a StopCCN that refuses are sent or heard. Once a tunnel is keyed
 // anything unprotected that names it is dropped and counted. A clear StopCCN is a hint

@@ -153,6 +153,8 @@ type (
 		Cause     calls.Cause
 		// Final says that somebody ended it; otherwise it was lost, or never came up.
 		Final bool
+		// Revoked says that it was the peer, who holds our certificate for revoked.
+		Revoked bool
 	}
 	// Rekeyed says that a call (or, without Call, a tunnel) has new keys.
 	Rekeyed struct {
@@ -435,7 +437,7 @@ func (e *Endpoint) Revoked(now time.Time, id twincert.ID) {
 		for _, s := range t.sessions {
 			if s.standsOn(id) {
 				s.cause = calls.Revoked
-				s.hangup(now, resultAdmin, reason)
+				s.hangup(now, resultRevoked, reason)
 			}
 		}
 	}
@@ -467,7 +469,6 @@ func (e *Endpoint) Retire(peer string, control [32]byte) {
 
 // Expire ends every call and tunnel whose certificates, or what a router said for them, are no longer good at now.
 func (e *Endpoint) Expire(now time.Time) {
-	const reason = "certificate expired"
 	for _, t := range e.tunnels {
 		if t.overheld(now) {
 			t.close(now, resultTunnelAuth, "the router in front has not vouched for it again")
@@ -476,7 +477,7 @@ func (e *Endpoint) Expire(now time.Time) {
 		for _, s := range t.sessions {
 			if now.After(s.notAfter()) {
 				s.cause = calls.SessionOver
-				s.hangup(now, resultAdmin, reason)
+				s.hangup(now, resultAdmin, s.expired())
 			}
 		}
 	}

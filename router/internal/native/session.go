@@ -1,6 +1,7 @@
 package native
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -51,6 +52,7 @@ type session struct {
 	heard   time.Duration // what the link was told of data that came
 	rekey   rekeyHead
 	tm      timer
+	revoked bool // the peer has ended it because it holds our certificate for revoked
 }
 
 func (s *session) timer() *timer { return &s.tm }
@@ -211,7 +213,11 @@ func (s *session) verifyCaller(now time.Time) func(handshake.Peer) error {
 func (s *session) part(now time.Time, m *l2tp.Message) {
 	if err := s.takePart(now, m); err != nil {
 		s.t.e.emit(Refused{From: s.t.to, Peer: s.t.peer.Name, Reason: err.Error()})
-		s.hangup(now, resultAdmin, err.Error())
+		r := resultAdmin
+		if errors.Is(err, twincert.ErrRevoked) {
+			r = resultRevoked
+		}
+		s.hangup(now, r, err.Error())
 	}
 }
 
@@ -426,6 +432,7 @@ func (s *session) handle(now time.Time, ev tunnel.Event) {
 		}
 		s.raise(now)
 	case tunnel.SessionClosed:
+		s.revoked = ev.Cause == tunnel.ByPeer && ev.Result.Code == resultRevoked.Code && ev.Result.Error == resultRevoked.Error
 		s.end(now, closedBecause(ev), ev.Result.Code == resultAdmin.Code)
 	default:
 	}
@@ -594,6 +601,18 @@ func (s *session) notAfter() time.Time {
 	return at
 }
 
+// expired is why a call ends whose notAfter has passed.
+func (s *session) expired() string {
+	c := s.cert
+	switch {
+	case c == nil:
+		return "the call was not up in " + setupTimeout.String()
+	case s.t.far != nil && s.t.far.NotAfter.Before(c.NotAfter):
+		c = s.t.far
+	}
+	return fmt.Sprintf("certificate of %s %s expired at %s", c.Role, c.Name, c.NotAfter.UTC().Format(time.RFC3339))
+}
+
 // hangup ends the call and tells the peer.
 func (s *session) hangup(now time.Time, r l2tp.Result, reason string) {
 	if s.t.sessions[s.local] != s {
@@ -642,5 +661,5 @@ func (s *session) end(now time.Time, reason string, final bool) {
 			key.User = s.cert.Name
 		}
 	}
-	s.t.e.emit(CallDown{Call: c, Key: key, Initiator: s.initiator, Reason: reason, Cause: s.cause, Final: final})
+	s.t.e.emit(CallDown{Call: c, Key: key, Initiator: s.initiator, Reason: reason, Cause: s.cause, Final: final, Revoked: s.revoked})
 }

@@ -65,6 +65,7 @@ func TestRefused(t *testing.T) {
 		"echo":                      {"keepalive: {echo: 10ms}\n", "keepalive.echo 10ms"},
 		"renewal.at is no number":   {"renewal: {at: .nan}\n", "renewal.at"},
 		"renewal.warn":              {"renewal: {warn: -1h}\n", "renewal.warn -1h"},
+		"renewal.warn-users":        {"renewal: {warn-users: 1ms}\n", "renewal.warn-users 1ms"},
 		"a time without its unit":   {"security: {rekey-time: 3600}\n", "router.yaml:1 rekey-time"},
 		"a section that is no such": {"site: 7\n", "router.yaml:1 site"},
 	} {

@@ -90,6 +90,8 @@ type Keepalive struct {
 type Renewal struct {
 	At   float64       `yaml:"at" doc:"Fraction of a certificate's life after which it is renewed." default:"0.66"`
 	Warn time.Duration `yaml:"warn" doc:"Warn when a certificate (also the CA's) lives for less than this." default:"240h"`
+	// Users is for certificates of users who are logged in: the CA renews them by itself, if it does, long before.
+	Users time.Duration `yaml:"warn-users" doc:"Warn when the certificate of a user who is logged in lives for less than this and cannot be renewed; 0: the last tenth of its life, a day at the most." default:"0"`
 }
 
 // Clients is the part of File on users' own machines.
@@ -293,6 +295,7 @@ func (s *Settings) checkTimes() error {
 		{"keepalive.echo", s.Keepalive.Echo, time.Second, true},
 		{"renewal.warn", s.Renewal.Warn, time.Second, true},
 		{"clients.vouch", s.Clients.Vouch, 4 * time.Second, false},
+		{"renewal.warn-users", s.Renewal.Users, time.Second, true},
 	} {
 		if d.is < d.min && (!d.zeroToo || d.is != 0) {
 			return wrong(d.key, "%s is less than %s", d.is, d.min)

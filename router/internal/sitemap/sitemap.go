@@ -39,6 +39,11 @@ type Sink struct {
 	// again. Nil: nobody does.
 	Sites func([]client.Site)
 	CRL   func(der []byte)
+	// Certified says that a user has another certificate; empty: anybody may, since some of the news was missed. It must not wait.
+	Certified func(uid string)
+	// Overtake is told what is revoked before calls end for it: users of whom a certificate is among that may have a newer one, of which was
+	// heard no sooner.
+	Overtake func(ctx context.Context, revoked []twincert.ID)
 }
 
 // Follower keeps the picture. Run it on one goroutine; Problem may be asked from any.
@@ -180,7 +185,10 @@ func (f *Follower) fetch(ctx context.Context) (uint64, error) {
 	for _, r := range revoked {
 		ids = append(ids, r.ID)
 	}
+	f.trust.Revoke(ids...) // nothing of it is believed from here on
 	f.trust.Heard(time.Now())
+	f.sink.Certified("")
+	f.sink.Overtake(ctx, ids)
 	if err := f.sink.Revoked(ctx, ids...); err != nil {
 		return 0, err
 	}
@@ -216,6 +224,8 @@ func (f *Follower) event(ctx context.Context, ev client.Event) error {
 			return nil
 		}
 		f.log.Info("revocation heard", "certificate", ev.Revoked.ID.String(), "name", ev.Revoked.Name, "reason", ev.Revoked.Reason)
+		f.trust.Revoke(ev.Revoked.ID) // it is not believed from here on
+		f.sink.Overtake(ctx, []twincert.ID{ev.Revoked.ID})
 		if err := f.sink.Revoked(ctx, ev.Revoked.ID); err != nil {
 			return err
 		}
@@ -230,6 +240,10 @@ func (f *Follower) event(ctx context.Context, ev client.Event) error {
 		}
 		f.sites[ev.Site.Name] = *ev.Site
 		return f.publish(ctx)
+	case client.KindCertificate:
+		if n := ev.Certificate; n != nil && n.Role == twincert.User {
+			f.sink.Certified(n.Name)
+		}
 	case client.KindCRL:
 		f.crl(ctx)
 	case client.KindSync:

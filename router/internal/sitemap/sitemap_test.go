@@ -143,7 +143,7 @@ func watch(w http.ResponseWriter, r *http.Request, events <-chan client.Event) {
 }
 
 // world is a follower, ra's, and what it told the engine, in order: "peers rb rc",
-// "refused rb 10.0.0.0/8", "revoked SERIAL".
+// "refused rb 10.0.0.0/8", "overtake SERIAL", "revoked SERIAL".
 type world struct {
 	*testing.T
 	authority
@@ -157,6 +157,7 @@ type world struct {
 	refused []native.Refusal
 	sites   []client.Site
 	crl     []byte
+	users   []string // whose certificates were told of; "" is anybody's
 }
 
 func (w *world) takeSites(sites []client.Site) {
@@ -179,7 +180,7 @@ func follow(t *testing.T, a authority, d *directory) *world {
 	s := httptest.NewServer(d)
 	dir := client.New(s.URL, nil)
 	announce := func() (string, []netip.Prefix) { return "198.51.100.1:1701", prefixes("10.1.0.0/24") }
-	sink := sitemap.Sink{Peers: w.takePeers, Revoked: w.takeRevoked, Sites: w.takeSites, CRL: w.takeCRL}
+	sink := sitemap.Sink{Peers: w.takePeers, Revoked: w.takeRevoked, Sites: w.takeSites, CRL: w.takeCRL, Certified: w.takeCertified, Overtake: w.takeOvertake}
 	w.f = sitemap.New(dir, "ra", w.trust, announce, sink, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -198,6 +199,23 @@ func (w *world) takePeers(_ context.Context, peers []native.Peer, refused []nati
 	}
 	w.heard = append(w.heard, line)
 	return nil
+}
+
+func (w *world) takeCertified(uid string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.users = append(w.users, uid)
+}
+
+func (w *world) takeOvertake(_ context.Context, revoked []twincert.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range revoked {
+		if !w.trust.Revoked(id) {
+			w.Errorf("certificate %s is still believed", id.Serial)
+		}
+		w.heard = append(w.heard, "overtake "+id.Serial)
+	}
 }
 
 func (w *world) takeRevoked(_ context.Context, ids ...twincert.ID) error {
@@ -295,9 +313,9 @@ func TestChanges(t *testing.T) {
 		want   []string // heard after the first picture
 	}{
 		"a new site":                   {[]client.Event{site(rc)}, []string{"peers rb rc"}},
-		"a revocation":                 {[]client.Event{revoked(rb)}, []string{"revoked " + rb.ID.Serial, "peers"}},
+		"a revocation":                 {[]client.Event{revoked(rb)}, []string{"overtake " + rb.ID.Serial, "revoked " + rb.ID.Serial, "peers"}},
 		"a renewal":                    {[]client.Event{site(renewed)}, []string{"peers rb"}},
-		"the old one revoked after it": {[]client.Event{site(renewed), revoked(rb)}, []string{"peers rb", "revoked " + rb.ID.Serial}},
+		"the old one revoked after it": {[]client.Event{site(renewed), revoked(rb)}, []string{"peers rb", "overtake " + rb.ID.Serial, "revoked " + rb.ID.Serial}},
 		"events without content":       {[]client.Event{{Kind: client.KindSite}, {Kind: client.KindRevoked}, {Kind: "news"}, {Kind: client.KindHeartbeat}, site(rc)}, []string{"peers rb rc"}},
 		"too much was missed":          {[]client.Event{site(rc), {Kind: client.KindSync, Reset: true}}, []string{"peers rb rc", "peers rb"}},
 	} {
@@ -399,6 +417,45 @@ func TestAgain(t *testing.T) {
 	})
 }
 
+// That a user has another certificate is passed on; so is that the news of some may have been missed.
+func TestUsersCertificates(t *testing.T) {
+	a := newAuthority()
+	d := &directory{}
+	w := follow(t, a, d)
+	notice := func(role twincert.Role, name string) client.Event {
+		return client.Event{Kind: client.KindCertificate, Certificate: &client.Notice{ID: twincert.ID{Issuer: "30", Serial: "1"}, Role: role, Name: name}}
+	}
+	d.events <- notice(twincert.User, "alice")
+	d.events <- notice(twincert.Router, "rb")
+	d.events <- client.Event{Kind: client.KindCertificate} // of a directory that is out of its mind
+	d.events <- client.Event{Kind: client.KindSync, Reset: true}
+	d.events <- notice(twincert.User, "bob")
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		w.mu.Lock()
+		got := slices.Clone(w.users)
+		w.mu.Unlock()
+		if slices.Equal(got, []string{"", "alice", "", "bob"}) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("heard of %q", got)
+		}
+	}
+}
+
+// What was revoked while the directory was away is believed no more at once, and calls end after users had a chance to go over to newer
+// certificates.
+func TestUsersMayOvertakeARevocation(t *testing.T) {
+	a := newAuthority()
+	w := follow(t, a, &directory{revoked: []client.Revocation{{ID: twincert.ID{Issuer: "30", Serial: "7"}, Name: "alice", Role: twincert.User}}})
+	w.until("peers")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if want := []string{"overtake 7", "revoked 7", "peers"}; !slices.Equal(w.heard, want) {
+		t.Errorf("heard %q, want %q", w.heard, want)
+	}
+}
+
 // What the engine refuses to take ends the attempt, and is said.
 func TestSinkFails(t *testing.T) {
 	a := newAuthority()
@@ -412,7 +469,7 @@ func TestSinkFails(t *testing.T) {
 	dir := client.New(s.URL, nil)
 	defer dir.CloseIdle()
 	f := sitemap.New(dir, "ra", tr, func() (string, []netip.Prefix) { return "", nil },
-		sitemap.Sink{Peers: fail, Revoked: func(context.Context, ...twincert.ID) error { return nil }}, slog.New(slog.DiscardHandler))
+		sitemap.Sink{Peers: fail, Revoked: func(context.Context, ...twincert.ID) error { return nil }, Certified: func(string) {}, Overtake: func(context.Context, []twincert.ID) {}}, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { f.Run(ctx); close(done) }()

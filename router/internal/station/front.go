@@ -104,7 +104,8 @@ func (r *run) listen(ctx context.Context) error {
 	return errors.New("the watch ended without a word")
 }
 
-// take passes on what one word says. Revocations go first: what they concern is not to be called.
+// take passes on what one word says. A newer certificate of our own goes first, since the one before may be among what is revoked; then
+// revocations: what they concern is not to be called.
 func (r *run) take(ctx context.Context, w voluntary.Word, now time.Time) error {
 	if w.Heard >= 0 {
 		r.trust.Heard(now.Add(-time.Duration(w.Heard) * time.Millisecond))
@@ -112,6 +113,11 @@ func (r *run) take(ctx context.Context, w voluntary.Word, now time.Time) error {
 	if len(w.CRL) > 0 {
 		if err := r.trust.SetCRL(w.CRL, now); err != nil {
 			r.s.log.Warn("crl not taken", "error", err)
+		}
+	}
+	if w.Successor != nil {
+		if err := r.succeed(ctx, *w.Successor, now); err != nil {
+			r.s.log.Error("newer certificate not taken", "error", err)
 		}
 	}
 	if len(w.Revoked) > 0 {
@@ -168,7 +174,14 @@ func (r *run) relogin(ctx context.Context, token []byte) error {
 	if adm.Address != old.Address || !bytes.Equal(adm.Certificate, old.Certificate) {
 		return errAnew
 	}
-	r.believe(adm, time.Now())
+	now := time.Now()
+	r.believe(adm, now)
+	if adm.Successor != nil {
+		if err := r.succeed(ctx, *adm.Successor, now); err != nil {
+			s.log.Error("newer certificate not taken", "error", err)
+			return errAnew
+		}
+	}
 	return nil
 }
 

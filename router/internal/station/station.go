@@ -75,7 +75,6 @@ type Station struct {
 // run is what stands on one address and one certificate.
 type run struct {
 	s     *Station
-	cred  native.Credentials
 	trust *trust.Store
 	dev   tun.Device
 	ports []engine.Port
@@ -90,6 +89,7 @@ type run struct {
 	unread bool          // they are not in the engine yet
 
 	mu      sync.Mutex
+	cred    native.Credentials
 	wanted  map[string]bool   // peers that the engine has
 	over    map[string]string // peers whose calls have ended for good, and why
 	vouched vouched
@@ -198,10 +198,12 @@ func (s *Station) once(ctx context.Context, seal secret.Key) (err error) {
 	adm := s.admission()
 	r := &run{s: s, trust: trust.New(s.set.Security.Staleness), ended: make(chan endedCall, 1024), wanted: make(map[string]bool), over: make(map[string]string)}
 	r.believe(adm, time.Now())
-	if r.cred, err = authn.Open(time.Now(), r.trust, s.o.User, client.Release{Certificate: adm.Certificate, Sealed: adm.Sealed}, seal); err != nil {
+	if r.cred, err = authn.Open(time.Now(), r.trust, s.o.User, client.Release{Certificate: adm.Certificate, Sealed: adm.Sealed, Successor: adm.Successor}, seal); err != nil {
 		return err
 	}
 	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		r.cred.Control.Private.Wipe()
 		r.cred.Data.Private.Wipe()
 	}()
@@ -306,6 +308,8 @@ func (r *run) carry(outer context.Context) error {
 
 // credentials are copies that the engine may wipe.
 func (r *run) credentials() (native.Credentials, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	c := native.Credentials{Certificate: r.cred.Certificate}
 	var err error
 	if c.Control, err = handshake.NewKeyPair(secret.Copy(r.cred.Control.Private.Bytes())); err == nil {

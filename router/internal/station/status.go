@@ -34,7 +34,8 @@ func (s *Station) Status(ctx context.Context) (admin.Status, error) {
 	if problem != nil {
 		st.Directory.Problem = problem.Error()
 	}
-	c := admin.Certificate{Kind: "twin", Subject: "user " + r.cred.Certificate.Name, Serial: r.cred.Certificate.ID().Serial, NotAfter: r.cred.Certificate.NotAfter}
+	own := r.certificate()
+	c := admin.Certificate{Kind: "twin", Subject: "user " + own.Name, Serial: own.ID().Serial, NotAfter: own.NotAfter}
 	if now.After(c.NotAfter) {
 		c.Problem = "expired"
 	}

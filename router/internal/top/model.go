@@ -167,6 +167,9 @@ func (m model) whole() []string {
 	case !st.Directory.Fresh:
 		head += "; NEW CALLS ARE REFUSED: the directory was not heard for too long"
 	}
+	if n := ending(st.Calls); n > 0 && m.err == nil {
+		head += fmt.Sprintf("; %d of the calls END SOON with their certificate", n)
+	}
 	total := fmt.Sprintf("%d calls in %d tunnels   in %s, %.0f packets/s   out %s, %.0f packets/s", len(st.Calls), len(st.Tunnels),
 		bits(r.Total.In), r.Total.InPackets, bits(r.Total.Out), r.Total.OutPackets)
 	var dropped []string
@@ -177,6 +180,16 @@ func (m model) whole() []string {
 		return []string{head, total, ""}
 	}
 	return []string{head, total, "dropped: " + strings.Join(dropped, ", ")}
+}
+
+// ending is how many calls end soon because their certificate is not renewed.
+func ending(calls []admin.Call) (n int) {
+	for _, c := range calls {
+		if c.Ending != "" {
+			n++
+		}
+	}
+	return n
 }
 
 func (m model) table() []string {
@@ -195,7 +208,11 @@ func (m model) table() []string {
 		if r.Measured {
 			in, out, pin, pout = bits(r.In), bits(r.Out), fmt.Sprintf("%.0f/s", r.InPackets), fmt.Sprintf("%.0f/s", r.OutPackets)
 		}
-		t.Row(user, r.Peer, r.ID, in, out, pin, pout, cli.Bytes(r.RxBytes), cli.Bytes(r.TxBytes), r.Suite, cli.Duration(m.rates.at.Sub(r.Since)), cli.Until(m.rates.at, r.NotAfter))
+		lives := cli.Until(m.rates.at, r.NotAfter)
+		if r.Ending != "" {
+			lives += " !"
+		}
+		t.Row(user, r.Peer, r.ID, in, out, pin, pout, cli.Bytes(r.RxBytes), cli.Bytes(r.TxBytes), r.Suite, cli.Duration(m.rates.at.Sub(r.Since)), lives)
 	}
 	var b bytes.Buffer
 	_, _ = t.WriteTo(&b) // a buffer takes everything

@@ -153,6 +153,11 @@ func TestScreen(t *testing.T) {
 	if s := gone.text(); !strings.Contains(s, "alice") {
 		t.Errorf("after most have gone:\n%s", s)
 	}
+	st := snapshot(start, map[string]uint64{"alice": 9, "bob": 9})
+	st.Calls[0].Ending = "the user has new keys"
+	if s := update(update(m, tea.WindowSizeMsg{Width: 300, Height: 10}), answered{status: st}).text(); !strings.Contains(s, "1 of the calls END SOON") || strings.Count(s, "in 29d 23h !") != 1 {
+		t.Errorf("alice's certificate ends:\n%s", s)
+	}
 	if s := update(m, answered{err: errors.New("connection refused")}).text(); !strings.Contains(s, "NO ANSWER since 03:04:06: connection refused") {
 		t.Errorf("away:\n%s", s)
 	}

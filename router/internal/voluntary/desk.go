@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"twinkey/directory/client"
 	"twinkey/pkg/twincert"
 	"twinkey/router/internal/engine"
 )
@@ -16,13 +17,15 @@ import (
 // session is one client that is logged in.
 type session struct {
 	name  [sha256.Size]byte // of the token, which nobody keeps
-	user  *twincert.Certificate
 	guest *engine.Guest
-	until time.Time
+	limit time.Time // the policy's; zero: none
 	signs *rate.Limiter
 	gone  chan struct{} // closed when it is over
 
 	// Guarded by the desk.
+	user   *twincert.Certificate
+	next   *client.Successor // that user is; nil: user is what was admitted
+	until  time.Time
 	reason string      // why it is over; empty: it is not
 	watch  func()      // cuts the watch that there is; nil: there is none
 	orphan *time.Timer // ends it if no watch comes
@@ -130,6 +133,34 @@ func (d *desk) attach(s *session, cut func()) (detach func()) {
 			s.orphan.Reset(orphaned)
 		}
 	}
+}
+
+// last is when a session on a certificate is over at the latest.
+func (s *session) last(c *twincert.Certificate) time.Time {
+	if !s.limit.IsZero() && s.limit.Before(c.NotAfter) {
+		return s.limit
+	}
+	return c.NotAfter
+}
+
+// succeed has a session go on with another certificate.
+func (d *desk) succeed(s *session, c *twincert.Certificate, next client.Successor, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s.reason != "" {
+		return
+	}
+	s.user, s.next, s.until = c, &next, s.last(c)
+	if s.end != nil {
+		s.end.Reset(s.until.Sub(now))
+	}
+}
+
+// present is on which certificate a session is, until when, and the successor that this certificate is, if it was another at first.
+func (d *desk) present(s *session) (user *twincert.Certificate, until time.Time, next *client.Successor) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return s.user, s.until, s.next
 }
 
 // why is why a session is over.

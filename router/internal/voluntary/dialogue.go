@@ -57,13 +57,15 @@ type LoginRequest struct {
 
 // Admission is a session.
 type Admission struct {
-	Token         []byte     `json:"token"`
-	Router        string     `json:"router"`      // its name
-	Certificate   []byte     `json:"certificate"` // the user's twin certificate, DER
-	Sealed        []byte     `json:"sealed"`
-	Address       netip.Addr `json:"address"`
-	Until         time.Time  `json:"until"`         // by the router's clock
-	Intermediates [][]byte   `json:"intermediates"` // of the company, DER
+	Token       []byte `json:"token"`
+	Router      string `json:"router"`      // its name
+	Certificate []byte `json:"certificate"` // the user's twin certificate, DER
+	Sealed      []byte `json:"sealed"`
+	// Successor is the user's present certificate, if Certificate is an older one.
+	Successor     *client.Successor `json:"successor,omitempty"`
+	Address       netip.Addr        `json:"address"`
+	Until         time.Time         `json:"until"`         // by the router's clock
+	Intermediates [][]byte          `json:"intermediates"` // of the company, DER
 }
 
 // SignRequest asks for a router's word for a tunnel.
@@ -88,7 +90,9 @@ type Word struct {
 	Rules   *[]policy.Rule `json:"rules,omitempty"`   // all that are for the user's group
 	CRL     []byte         `json:"crl,omitempty"`     // DER
 	Revoked []twincert.ID  `json:"revoked,omitempty"` // that were not told before
-	Ended   string         `json:"ended,omitempty"`   // the session is over, and why; nothing follows
+	// Successor is a newer certificate over the data key that the user has: the session goes on with it.
+	Successor *client.Successor `json:"successor,omitempty"`
+	Ended     string            `json:"ended,omitempty"` // the session is over, and why; nothing follows
 }
 
 // Code says why something is refused.

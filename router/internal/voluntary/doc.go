@@ -16,6 +16,8 @@
 //	                                     ◄──   ended, why
 //	Sign token, handshake hash         ─────►  Voucher: the router's signature over hash, control key, certificate of the
 //	                                     ◄──   user, address and until when (native.Held)
+//	                                     ◄──   the user's newer certificate, sealed control key     ◄── the directory, when the CA has
+//	opens it with the data key, places its calls anew                                                   certified the user anew
 //	Logout token                       ─────►
 //
 // Neither the password nor the sealing key leaves the machine, so the router learns neither the password nor a private key. What it

@@ -117,7 +117,11 @@ func (s *Server) login(r *request) (any, error) {
 		return nil, s.directoryError(in.User, r.from, err)
 	}
 	now := time.Now()
-	cert, err := s.c.Trust.Twin(now, release.Certificate, twincert.User)
+	der := release.Certificate
+	if release.Successor != nil {
+		der = release.Successor.Certificate
+	}
+	cert, err := s.c.Trust.Twin(now, der, twincert.User)
 	if err == nil && cert.Name != in.User {
 		err = fmt.Errorf("the directory answered with the keys of %s", cert.Name)
 	}
@@ -129,7 +133,8 @@ func (s *Server) login(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := Admission{Token: token, Router: s.c.Name, Certificate: release.Certificate, Sealed: release.Sealed, Address: r.from, Until: e.until}
+	_, until, _ := s.desk.present(e)
+	out := Admission{Token: token, Router: s.c.Name, Certificate: release.Certificate, Sealed: release.Sealed, Successor: release.Successor, Address: r.from, Until: until}
 	_, inter := s.c.Anchors()
 	for _, c := range inter {
 		out.Intermediates = append(out.Intermediates, c.Raw)
@@ -160,7 +165,7 @@ func (s *Server) hallError(uid string, from netip.Addr, err error) error {
 func (s *Server) begin(r *request, cert *twincert.Certificate, now time.Time) (*session, []byte, error) {
 	// A client that was killed may come again at once; the session that it left has nobody any more.
 	if old, watched := s.desk.at(r.from); old != nil {
-		if watched || old.user.Name != cert.Name {
+		if user, _, _ := s.desk.present(old); watched || user.Name != cert.Name {
 			return nil, nil, errTaken(r.from)
 		}
 		if err := s.finish(r.ctx(), old, "the user has logged in again"); err != nil {
@@ -171,15 +176,16 @@ func (s *Server) begin(r *request, cert *twincert.Certificate, now time.Time) (*
 	if _, err := rand.Read(token); err != nil {
 		return nil, nil, err
 	}
-	e := &session{name: nameOf(token), user: cert, signs: rate.NewLimiter(signsPerSession, signsBurst), gone: make(chan struct{}), until: cert.NotAfter}
+	e := &session{name: nameOf(token), user: cert, until: cert.NotAfter, signs: rate.NewLimiter(signsPerSession, signsBurst), gone: make(chan struct{})}
 	e.guest = &engine.Guest{Certificate: cert, Address: r.from, Dismissed: func(reason string) { s.desk.remove(e, reason) }}
 	terms, err := s.c.Hall.Welcome(r.ctx(), e.guest)
 	if err != nil {
 		return nil, nil, s.hallError(cert.Name, r.from, err)
 	}
-	if t := now.Add(terms.Session); terms.Session > 0 && t.Before(e.until) {
-		e.until = t
+	if terms.Session > 0 {
+		e.limit = now.Add(terms.Session)
 	}
+	e.until = e.last(cert)
 	if !s.desk.add(e, now, func(reason string) {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
@@ -234,18 +240,19 @@ func (s *Server) sign(r *request) (any, error) {
 		return nil, &Error{Code: CodeUnavailable, Message: err.Error()}
 	}
 	good := s.c.Vouch()
+	user, end, _ := s.desk.present(e)
 	until := now.Add(good)
-	if e.until.Before(until) {
-		good, until = 0, e.until
+	if end.Before(until) {
+		good, until = 0, end
 	}
 	st := handshake.Statement{
-		Hash: [hashLen]byte(in.Hash), Control: e.user.Keys.Control, Certificate: e.user.Raw,
+		Hash: [hashLen]byte(in.Hash), Control: user.Keys.Control, Certificate: user.Raw,
 		Bound: native.Held{Address: e.guest.Address, Until: until}.Append(nil),
 	}
 	digest := st.Digest()
 	router, signature, err := s.c.Sign(digest[:])
 	if err != nil {
-		s.c.Log.Error("client's tunnel not vouched for", "user", e.user.Name, "error", err)
+		s.c.Log.Error("client's tunnel not vouched for", "user", user.Name, "error", err)
 		return nil, err
 	}
 	return Voucher{Router: router, Bound: st.Bound, Signature: signature, Good: good.Milliseconds()}, nil
@@ -275,9 +282,14 @@ func (s *Server) watch(r *request) (any, error) {
 	}
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
-	known := told{group: e.user.Group}
+	user, _, _ := s.desk.present(e)
+	known := told{group: user.Group}
+	var followed *client.Successor
 	for {
 		word, more := s.news.next(&known)
+		if _, _, next := s.desk.present(e); next != followed { // asked after more was made: none is missed
+			word.Successor, followed = next, next
+		}
 		word.Heard = sinceHeard(s.c.Trust.LastHeard(), time.Now())
 		select {
 		case <-e.gone:

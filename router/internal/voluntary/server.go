@@ -50,6 +50,7 @@ type Hall interface {
 	Vacant(ctx context.Context, a netip.Addr) error
 	Welcome(ctx context.Context, g *engine.Guest) (policy.Terms, error)
 	Leave(ctx context.Context, g *engine.Guest, reason string) error
+	SucceedGuest(ctx context.Context, u engine.User, c *twincert.Certificate) error
 }
 
 // Config is what a Server works with.
@@ -91,6 +92,28 @@ func (s *Server) Sites(sites []client.Site)  { s.news.setSites(sites) }
 func (s *Server) CRL(der []byte)             { s.news.setCRL(der) }
 func (s *Server) Revoked(ids ...twincert.ID) { s.news.revoke(ids...) }
 func (s *Server) Policy(p *policy.Policy)    { s.news.setPolicy(p) }
+
+// Succeed has a client's session go on with the user's newer certificate, and tells the client, which alone can open it.
+func (s *Server) Succeed(ctx context.Context, u engine.User, next client.Successor) error {
+	now := time.Now()
+	c, err := s.c.Trust.Twin(now, next.Certificate, twincert.User)
+	if err == nil && (c.Name != u.Certificate.Name || c.Keys.Data != u.Certificate.Keys.Data) {
+		err = fmt.Errorf("certificate %s does not follow on %s", c.Serial, u.Certificate.Serial)
+	}
+	if err != nil {
+		return err
+	}
+	e, _ := s.desk.at(u.Guest.Address)
+	if e == nil || e.guest != u.Guest {
+		return engine.ErrGone
+	}
+	if err := s.c.Hall.SucceedGuest(ctx, u, c); err != nil {
+		return err
+	}
+	s.desk.succeed(e, c, next, now)
+	s.news.change(func() {}) // which wakes the watch
+	return nil
+}
 
 // Listen opens the listener for clients.
 func Listen(addr netip.AddrPort) (net.Listener, error) {

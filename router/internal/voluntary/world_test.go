@@ -100,6 +100,8 @@ type world struct {
 	terms    policy.Terms
 	welcome  error
 	left     []string
+	// successor is what the directory releases besides
+	successor *client.Successor
 }
 
 const vouch = 20 * time.Minute
@@ -172,7 +174,7 @@ func (w *world) Release(_ context.Context, uid string, auth secret.Key) (client.
 	case !ok || subtle.ConstantTimeCompare(auth.Bytes(), proofOf(uid).Bytes()) != 1:
 		return refused(client.CodeDenied)
 	}
-	return client.Release{Certificate: c.Raw, Sealed: []byte("sealed keys of " + uid), Group: c.Group}, nil
+	return client.Release{Certificate: c.Raw, Sealed: []byte("sealed keys of " + uid), Group: c.Group, Successor: w.successor}, nil
 }
 
 // Vacant, Welcome and Leave are the hall's.
@@ -202,6 +204,16 @@ func (w *world) Leave(_ context.Context, g *engine.Guest, reason string) error {
 		delete(w.guests, g.Address)
 		w.left = append(w.left, reason)
 	}
+	return nil
+}
+
+func (w *world) SucceedGuest(_ context.Context, u engine.User, c *twincert.Certificate) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if g := w.guests[u.Guest.Address]; g != u.Guest || g.Certificate.ID() != u.Certificate.ID() {
+		return engine.ErrGone
+	}
+	u.Guest.Certificate = c
 	return nil
 }
 
