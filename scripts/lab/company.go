@@ -350,6 +350,9 @@ type Call struct {
 	SPIIn  string `json:"spi_in"`
 	SPIOut string `json:"spi_out"`
 	Rekeys uint64 `json:"rekeys"`
+	// Cert is what it stands on, serial@issuer; Ending says why that is not renewed if it ends soon.
+	Cert   string `json:"certificate"`
+	Ending string `json:"certificate_warning"`
 }
 
 // UserCall finds the call of a user that is up.

@@ -225,7 +225,7 @@ func (l *login) prove(auth secret.Key) (client.Release, error) {
 		return client.Release{}, errDisabled
 	case l.bundle.Sealed == nil:
 		return client.Release{}, errNoKeys
-	case l.user.Source != "" && !l.guard.vouches.stands(l.uid, l.router.Name, l.bundle.ID, l.w.Now()):
+	case l.user.Source != "" && !l.guard.vouches.stands(l.uid, l.router.Name, l.bundle.Current(), l.w.Now()):
 		return client.Release{}, errNoVouch
 	}
 	current, err := l.guard.valid(&l.w.Reader, l.bundle)

@@ -171,6 +171,7 @@ func (e *Engine) succeed(now time.Time, w native.Wish, cred native.Credentials) 
 	old := w.Cred
 	w.Cred = cred
 	e.state.users[w.Key] = w
+	e.moveOpen(old.Certificate.ID(), cred.Certificate.ID())
 	// What stands goes on with the keys as the handshake has parsed them.
 	old.Control.Private.Wipe()
 	old.Data.Private.Wipe()
@@ -179,6 +180,19 @@ func (e *Engine) succeed(now time.Time, w native.Wish, cred native.Credentials) 
 	}
 	e.replace(now, w.Key)
 	e.links.Soon(now, w.Key) // if none is up: what stood in the way may have been the certificate
+}
+
+// moveOpen has what was noted of a login's certificate hold for the one in its place.
+func (e *Engine) moveOpen(old, now twincert.ID) {
+	if closes, was := e.state.open[old]; was {
+		e.state.open[now] = closes
+	}
+	for _, o := range e.state.users {
+		if o.Cred.Certificate.ID() == old {
+			return
+		}
+	}
+	delete(e.state.open, old)
 }
 
 // wanted says whether anybody here still places calls to a peer with a control key.
