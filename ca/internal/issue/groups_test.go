@@ -593,6 +593,37 @@ func TestUsersAreRenewedByThemselves(t *testing.T) {
 	}
 }
 
+// Who has made the keys on a machine of their own has no control key of the group, and no successor either.
+func TestRotationPassesOverKeysOfOnesOwn(t *testing.T) {
+	w := newWorld(t)
+	c, _ := w.enrol("alice")
+	if err := w.addUser("bob"); err != nil {
+		t.Fatal(err)
+	}
+	w.renewUsers = true
+	w.close()
+	w.open()
+	if err := w.rotate(0); err != nil {
+		t.Fatal(err)
+	}
+	if g := w.staff(); g.Members != 2 || g.Behind != 1 || g.Old != 1 {
+		t.Errorf("%+v", g)
+	}
+	w.mustTend()
+	w.now = w.now.Add(29 * day)
+	w.mustTend()
+	if g := w.staff(); g.Old != 0 || len(g.Retired) != 0 {
+		t.Errorf("%+v", g)
+	}
+	if err := w.desk.RenewSameKeys(t.Context(), "x", "alice"); !errors.Is(err, issue.ErrInvalid) {
+		t.Errorf("renewed with the same keys: %v", err)
+	}
+	if w.remote.revoked[c.ID()] || w.ledgerUser("alice").Serial != c.Serial.String() {
+		t.Error("her certificate is another, or revoked")
+	}
+	w.agree("bob")
+}
+
 // What ends soon is shown once, not also what was replaced.
 func TestExpiringIsShownOnce(t *testing.T) {
 	w := newWorld(t)

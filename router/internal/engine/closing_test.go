@@ -99,6 +99,24 @@ func TestClosed(t *testing.T) {
 			c.ra.stop()
 			time.Sleep(time.Minute)
 		}, []string{"ra alice"}},
+		"logout on a newer certificate, before a call is up on it": {revoking(true), func(t *testing.T, c *company, alice native.Wish) {
+			c.net.Script(nothingPasses)
+			if _, err := c.ra.succeed(c, c.ra.user(t, "alice"), newControl(), alice.Cred); err != nil {
+				t.Error(err)
+			}
+			if _, err := c.ra.Hangup(t.Context(), 0, "alice"); err != nil {
+				t.Error(err)
+			}
+		}, []string{"ra alice"}},
+		"over to a newer certificate": {revoking(true), func(t *testing.T, c *company, alice native.Wish) {
+			if _, err := c.ra.succeed(c, c.ra.user(t, "alice"), newControl(), alice.Cred); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Minute)
+			if n := len(c.ra.calls(t)); n != 2 {
+				t.Errorf("%d calls are up", n)
+			}
+		}, nil},
 		"nothing ends": {revoking(true), func(t *testing.T, c *company, _ native.Wish) {
 			time.Sleep(5 * time.Minute)
 			if n := len(c.ra.calls(t)); n != 2 {
