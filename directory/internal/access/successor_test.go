@@ -190,3 +190,20 @@ func TestQuestionsThatAreRefused(t *testing.T) {
 		t.Errorf("a revoked router: %v", err)
 	}
 }
+
+// The CA vouches for a user of a source by the present certificate, also if the sealed keys are for an older one.
+func TestVouchForASuccessor(t *testing.T) {
+	d := newDesk(t)
+	v := d.sourced("erin", "staff")
+	d.company.Rotate("staff")
+	next, change := d.company.Succeed(d.users["erin"], d.now.Add(time.Hour))
+	d.apply(change)
+	if err := d.Vouch(t.Context(), ca, v); !errors.Is(err, client.ErrConflict) {
+		t.Errorf("for the certificate before: %v", err)
+	}
+	v.ID = next.ID()
+	d.vouch(v)
+	if err := d.release("berlin", "erin", true); err != nil {
+		t.Errorf("vouched for: %v", err)
+	}
+}

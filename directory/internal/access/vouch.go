@@ -89,7 +89,7 @@ func (g *Guard) Vouch(ctx context.Context, c Caller, v client.Vouch) error {
 			return err
 		case !ok || u.Disabled || u.Source != v.Source:
 			return conflict("user %s of source %s is not known here, or disabled", v.UID, v.Source)
-		case !sealed || b.ID != v.ID:
+		case !sealed || b.Current() != v.ID:
 			return conflict("the keys of user %s here are not those of certificate %s", v.UID, v.ID)
 		case !known:
 			return conflict("router %s is not known here", v.Router)
