@@ -2,6 +2,7 @@ package sourcetest
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -116,15 +117,22 @@ func (p *Process) Log() string { return p.out.String() }
 
 func (p *Process) says(s string) bool { return strings.Contains(p.out.String(), s) }
 
+// Ports that the kernel gives to nobody of its own accord: between asking for a free one and listening there, somebody else's
+// socket of no particular port may have taken it.
+const (
+	firstPort = 20000
+	ports     = 12000
+)
+
 // FreePort is an address on loopback whose UDP and TCP ports nobody uses now.
 func FreePort(tb testing.TB) netip.AddrPort {
 	tb.Helper()
-	for range 20 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 100 {
+		addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), firstPort+uint16(rand.IntN(ports))) //nolint:gosec // a test
+		l, err := net.Listen("tcp", addr.String())
 		if err != nil {
-			tb.Fatal(err)
+			continue
 		}
-		addr := netip.MustParseAddrPort(l.Addr().String())
 		u, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
 		_ = l.Close()
 		if err == nil {
