@@ -16,6 +16,9 @@ const (
 	LabelOldControl = "twinkey possession of old control key"
 	LabelOldData    = "twinkey possession of old data key"
 	labelClose      = "twinkey end of a session"
+
+	LabelLoginControl = "twinkey login by control key"
+	LabelLoginData    = "twinkey login by data key"
 )
 
 // Proof computes one proof of possession. Both ends compute it: the box with its private
@@ -42,6 +45,13 @@ func Proof(own *ecdh.PrivateKey, peer *ecdh.PublicKey, label string, transcript 
 // is good for nothing else. Showing it twice does no harm: a revocation is for good.
 func CloseProof(own *ecdh.PrivateKey, peer *ecdh.PublicKey, router string, certificate []byte) ([]byte, error) {
 	return Proof(own, peer, labelClose, hash([]byte("twinkey close 1"), []byte(router), certificate))
+}
+
+// LoginTranscript is what the proofs of a login by keys of a user's own are over (labels LabelLogin...): the router by its name, the user,
+// the certificate that is shown, the router's challenge (its X25519 key and its nonce), and what both ends export of the TLS connection
+// in which the challenge was given. So they are good for one login, at that router, over that connection.
+func LoginTranscript(router, uid string, certificate, public, nonce, channel []byte) []byte {
+	return hash([]byte("twinkey login 1"), []byte(router), []byte(uid), certificate, public, nonce, channel)
 }
 
 // hash is SHA-256 over parts, each with its length before it.

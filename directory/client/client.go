@@ -118,6 +118,12 @@ func (c *Client) Release(ctx context.Context, uid string, auth secret.Key) (Rele
 	return out, err
 }
 
+// Own asks whether a user may log in by the certificate whose keys they have proved to the calling router. It fails as
+// Release does, and has the login noted.
+func (c *Client) Own(ctx context.Context, l OwnLogin) error {
+	return c.call(ctx, "asking about a user with keys of their own", http.MethodPost, PathOwn, l, nil)
+}
+
 // Reseal changes a user's password. It fails as Release does where the old proof or the user is not good, with
 // ErrConflict if the user has other keys by now than those that were sealed, with ErrInvalid if what the new
 // password yields is not taken. r.Auth stays the caller's to wipe.

@@ -18,6 +18,7 @@
 //	POST    /v1/login/reseal            router       proof of the old password, what the new one yields
 //	POST    /v1/login/successors        router       which of the users' certificates that it holds
 //	                                                 have a successor, and that
+//	POST    /v1/login/own               router       a user has proved keys of their own: may they log in?
 //	POST    /v1/calls                   router       what became of its calls
 //	POST    /v1/vouches                 ca           Vouch: release a user's keys to a router now
 //	POST    /v1/refusals                ca           Refusal: for the audit records

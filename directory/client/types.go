@@ -122,7 +122,7 @@ type UserRecord struct {
 	Disabled bool             `json:"disabled,omitempty"`
 	Source   string           `json:"source,omitempty"` // who says whether the password is right; empty: the verifier alone
 	// Own says that the keys were made on the user's machine: there is no password here, neither Params nor Verifier nor
-	// sealed keys, and no login at a router.
+	// sealed keys, and no login at a router by password.
 	Own bool `json:"own,omitempty"`
 }
 
@@ -210,6 +210,12 @@ type Held struct {
 	UID       string     `json:"uid"`
 	State     string     `json:"state"` // one of the Holding constants
 	Successor *Successor `json:"successor,omitempty"`
+}
+
+// OwnLogin is what a router tells of a user who has proved to it the keys of a certificate of their own.
+type OwnLogin struct {
+	UID string      `json:"uid"`
+	ID  twincert.ID `json:"id"` // of the certificate
 }
 
 // Reseal changes a user's password: the same keys for the same certificate, sealed anew. All that the new

@@ -71,6 +71,7 @@ const (
 	PathRelease     = "/v1/login/release"
 	PathReseal      = "/v1/login/reseal"
 	PathSuccessors  = "/v1/login/successors"
+	PathOwn         = "/v1/login/own"
 	PathCalls       = "/v1/calls"
 	PathVouches     = "/v1/vouches"
 	PathRefusals    = "/v1/refusals"

@@ -28,6 +28,10 @@
 // locks. That the new sealed keys open with the new password only the router can tell, to whom
 // the user gave both.
 //
+// A user with keys of their own proves these to the router, which tells the directory whose certificate it was and hears
+// whether they may log in by it (LoginOwn): the same refusal, counts and locks. A user whose keys are released has none of their
+// own, so that keys which were opened once do not stand for the password, nor for the CA's word.
+//
 // Whether the password of a user of a source is right, only the source can say, and only
 // the CA can ask it. So the keys of such a user are released to a router for which the CA
 // has vouched within the last minute (client.Vouch), and to no other: what a router knows

@@ -71,7 +71,7 @@ func fakeParams(key []byte, uid string) (keybundle.Params, error) {
 // concerns the user is the same client.ErrDenied and counts; too many are client.ErrLocked
 // (LockedError). Nothing is handed out unless that it was could be written down.
 func (g *Guard) Release(ctx context.Context, c Caller, uid string, auth secret.Key) (out client.Release, err error) {
-	err = g.proved(ctx, c, uid, auth, func(l *login, r client.Release) error {
+	err = g.proved(ctx, c, uid, byPassword(auth), func(l *login, r client.Release) error {
 		out = r
 		l.w.Audit(store.AuditRelease, uid, fmt.Sprintf("keys of certificate %s to router %s", l.bundle.Current(), l.router.Name))
 		return nil
@@ -88,7 +88,7 @@ func (g *Guard) Reseal(ctx context.Context, c Caller, r client.Reseal, auth secr
 	if err := store.CheckReseal(r, g.policy.Least); err != nil {
 		return err
 	}
-	return g.proved(ctx, c, r.UID, auth, func(l *login, _ client.Release) error {
+	return g.proved(ctx, c, r.UID, byPassword(auth), func(l *login, _ client.Release) error {
 		if l.user.Source != "" { // the source alone changes it
 			return errUser
 		}
@@ -100,9 +100,25 @@ func (g *Guard) Reseal(ctx context.Context, c Caller, r client.Reseal, auth secr
 	})
 }
 
-// proved runs then, in the transaction that checks, for a router and a user to whom uid's keys may be released. What
+// LoginOwn notes that a user has proved to a router the keys of a certificate of their own, unless they may not log in by
+// it: out of the router's scope, without keys of their own, disabled, the certificate another's, not valid or revoked. Failures
+// are refused, counted and locked as those of passwords are. That the keys were proved is the router's word.
+func (g *Guard) LoginOwn(ctx context.Context, c Caller, o client.OwnLogin) error {
+	prove := func(l *login) (client.Release, error) { return client.Release{}, l.own(o.ID) }
+	return g.proved(ctx, c, o.UID, prove, func(l *login, _ client.Release) error {
+		l.w.Audit(store.AuditLogin, o.UID, fmt.Sprintf("with keys of their own, certificate %s, at router %s", o.ID, l.router.Name))
+		return nil
+	})
+}
+
+// byPassword is what a login by password has to prove.
+func byPassword(auth secret.Key) func(*login) (client.Release, error) {
+	return func(l *login) (client.Release, error) { return l.prove(auth) }
+}
+
+// proved runs then, in the transaction that checks, for a router and a user of whom prove finds no reason to refuse them. What
 // then does is kept with the cleared count of failures, or not at all.
-func (g *Guard) proved(ctx context.Context, c Caller, uid string, auth secret.Key, then func(*login, client.Release) error) error {
+func (g *Guard) proved(ctx context.Context, c Caller, uid string, prove func(*login) (client.Release, error), then func(*login, client.Release) error) error {
 	if err := twincert.CheckName(uid); err != nil {
 		return fmt.Errorf("%w: uid: %w", client.ErrInvalid, err)
 	}
@@ -127,7 +143,7 @@ func (g *Guard) proved(ctx context.Context, c Caller, uid string, auth secret.Ke
 			}
 			return refused
 		}
-		out, err := l.prove(auth)
+		out, err := prove(&l)
 		if err == nil {
 			if err := then(&l, out); err != nil {
 				return err
@@ -207,6 +223,8 @@ var (
 	errDisabled = errors.New("the user is disabled")
 	errNoKeys   = errors.New("the user has no keys, or they were revoked")
 	errOwn      = errors.New("the user has keys of their own: none are here, and no password is")
+	errNotOwn   = errors.New("the user has no keys of their own")
+	errForeign  = errors.New("the certificate is not the user's")
 	errNoVouch  = errors.New("the user is of a source, and the CA has not just vouched for them at this router")
 )
 
@@ -246,6 +264,30 @@ func (l *login) prove(auth secret.Key) (client.Release, error) {
 	return out, nil
 }
 
+// own says why the user may not log in by the certificate id of their own.
+func (l *login) own(id twincert.ID) error {
+	switch {
+	case !l.mayAsk:
+		return errUnknown
+	case !l.user.Own: // who has opened released keys once is not to do without the password from then on
+		return errNotOwn
+	case l.user.Disabled:
+		return errDisabled
+	}
+	row, ok, err := l.w.Certificate(id)
+	if err != nil {
+		return err
+	}
+	if !ok || row.Kind != client.KindTwin || row.Role != twincert.User || row.Name != l.uid {
+		return errForeign
+	}
+	c, err := l.guard.believed(&l.w.Reader, row, l.uid)
+	if err == nil && c.Group != l.user.Group {
+		err = errForeign
+	}
+	return err
+}
+
 // valid returns a user's present certificate if it is one to believe.
 func (g *Guard) valid(r *store.Reader, b store.BundleRow) (*twincert.Certificate, error) {
 	row, ok, err := r.Certificate(b.Current())
@@ -255,9 +297,14 @@ func (g *Guard) valid(r *store.Reader, b store.BundleRow) (*twincert.Certificate
 	if !ok {
 		return nil, fmt.Errorf("%w: user %s has keys without a certificate", store.ErrDamaged, b.UID)
 	}
+	return g.believed(r, row, b.UID)
+}
+
+// believed reads a user's certificate, if it is one to believe.
+func (g *Guard) believed(r *store.Reader, row store.CertRow, uid string) (*twincert.Certificate, error) {
 	c, err := twincert.Parse(row.DER)
 	if err != nil {
-		return nil, fmt.Errorf("%w: certificate of user %s: %w", store.ErrDamaged, b.UID, err)
+		return nil, fmt.Errorf("%w: certificate of user %s: %w", store.ErrDamaged, uid, err)
 	}
 	if err := g.Verify(c, twincert.User, r.Revoked); err != nil {
 		return nil, fmt.Errorf("the user's certificate: %w", err)

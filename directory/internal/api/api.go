@@ -122,6 +122,7 @@ func (s *Server) Handler() http.Handler {
 		"POST " + client.PathRelease:          {access.Own, s.release},
 		"POST " + client.PathReseal:           {access.Own, s.reseal},
 		"POST " + client.PathSuccessors:       {access.Own, s.successors},
+		"POST " + client.PathOwn:              {access.Own, s.own},
 		"POST " + client.PathCalls:            {access.Own, s.calls},
 		"POST " + client.PathVouches:          {access.Change, s.vouch},
 		"POST " + client.PathRefusals:         {access.Change, s.refused},

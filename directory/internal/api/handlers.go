@@ -177,6 +177,18 @@ func (s *Server) successors(r *request) (any, error) {
 	return out, nil
 }
 
+func (s *Server) own(r *request) (any, error) {
+	var in client.OwnLogin
+	if err := r.decode(client.MaxBody, &in); err != nil {
+		return nil, err
+	}
+	if err := s.guard.LoginOwn(r.ctx(), r.who, in); err != nil {
+		return nil, err
+	}
+	s.log.Info("login-by-own-keys", "uid", in.UID, "router", r.who.Router)
+	return nil, nil //nolint:nilnil // no answer, no error
+}
+
 // watch streams until the watcher goes, may no longer watch, or does not read.
 func (s *Server) watch(r *request) (any, error) {
 	since, err := strconv.ParseUint(r.http.URL.Query().Get("since"), 10, 64)

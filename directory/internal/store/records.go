@@ -71,6 +71,7 @@ const (
 	AuditCRL         = "crl"
 	AuditSite        = "site"
 	AuditRelease     = "release"
+	AuditLogin       = "login"
 	AuditPassword    = "password"
 	AuditDenied      = "denied"
 	AuditLocked      = "locked"
@@ -81,7 +82,7 @@ const (
 
 // AuditKinds are all of them.
 func AuditKinds() []string {
-	return []string{AuditCertificate, AuditUser, AuditBundle, AuditGroup, AuditRouter, AuditRevoked, AuditCRL, AuditSite, AuditRelease, AuditPassword, AuditDenied, AuditLocked, AuditRestore, AuditCall, AuditVouch}
+	return []string{AuditCertificate, AuditUser, AuditBundle, AuditGroup, AuditRouter, AuditRevoked, AuditCRL, AuditSite, AuditRelease, AuditLogin, AuditPassword, AuditDenied, AuditLocked, AuditRestore, AuditCall, AuditVouch}
 }
 
 // change is what remains of an applied Change.

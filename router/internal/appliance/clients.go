@@ -19,7 +19,8 @@ var errNoKey = errors.New("the TLS key is no ECDSA key")
 func (a *Appliance) newDesk(s *settings.Settings) *voluntary.Server {
 	return voluntary.NewServer(voluntary.Config{
 		Name: a.id.Name(), Directory: a.dir, Hall: a.eng, Trust: a.trust, Log: a.log,
-		Sign: a.signForClient,
+		Sign:  a.signForClient,
+		Scope: func() []string { return a.id.Bundle().Twin.Scope },
 		Anchors: func() (roots, intermediates []*x509.Certificate) {
 			b := a.id.Bundle()
 			return b.Roots, b.Intermediates

@@ -29,5 +29,5 @@
 //
 // A successor (package keybundle) of a user who is logged in is opened with the data key that the router holds: Succeed.
 //
-// In voluntary mode the keys lie on the user's own machine (pkg/keyfile), and Own opens them there.
+// In voluntary mode the keys lie on the user's own machine (pkg/keyfile), and Own opens them there. Package voluntary proves them to the router in front.
 package authn

@@ -28,7 +28,6 @@ func TestOwn(t *testing.T) {
 		"revoked":                {func(w *world, f *keyfile.File) { w.trust.Revoke(f.Certificate.ID()) }, password, twincert.ErrRevoked},
 		"no word of revocations": {func(w *world, _ *keyfile.File) { w.trust.Heard(time.Now().Add(-2 * time.Hour)) }, password, trust.ErrStale},
 		"of another company":     {func(w *world, _ *keyfile.File) { w.trust.SetAnchors([]*x509.Certificate{newWorld().ca}, nil) }, password, twincert.ErrUnknownAuthority},
-		"without bound":          {func(_ *world, f *keyfile.File) { f.Params.MemoryKiB = 1 << 30 }, password, keybundle.ErrParams},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
@@ -45,7 +44,7 @@ func TestOwn(t *testing.T) {
 			if tt.change != nil {
 				tt.change(w, f)
 			}
-			c, err := authn.Own(t.Context(), keybundle.NewGate(), w.trust, f, []byte(tt.password))
+			c, err := authn.Own(time.Now(), w.trust, f, must(keybundle.Derive([]byte(tt.password), w.params)).Seal)
 			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
 				t.Fatalf("err = %v, want %v", err, tt.want)
 			}

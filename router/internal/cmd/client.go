@@ -13,7 +13,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"twinkey/pkg/cli"
+	"twinkey/pkg/keybundle"
+	"twinkey/pkg/keyfile"
 	"twinkey/pkg/tun"
+	"twinkey/pkg/twincert"
 	"twinkey/router/internal/admin"
 	"twinkey/router/internal/station"
 	"twinkey/router/internal/voluntary"
@@ -53,20 +56,25 @@ func homeFlag(c *cobra.Command) *string {
 
 func clientLogin() *cobra.Command {
 	var router, fingerprint, address, file string
+	var released bool
 	o := station.Options{}
 	c := &cobra.Command{
 		Use: "login UID", Short: "log in and stay until logout", Args: cobra.ExactArgs(1),
 		Long: `login proves the user's password to the directory, by way of the router in front,
 and stays in the foreground until logout, SIGINT, SIGTERM or SIGHUP; then calls,
 routes and interface go. The password never leaves this machine, nor do the keys that it
-opens.
+opens. Where client enroll has made keys of the user's own, the password opens these and
+is proved to nobody: login proves the keys themselves to the router in front.
 
 The first time the router's address and the fingerprint of the company's root
 certificate are needed; both are kept. Calls have the address that the router
 sees this machine under, which must be one that users may come from. They are
 placed when a packet asks for them, or at once to the routers that --peer names.`,
 		Example: `  sudo twinkey-router client login alice --router 10.1.1.1 --fingerprint 5f3a...
-  sudo twinkey-router client login alice --peer rb --address 10.1.1.3`,
+  sudo twinkey-router client login alice --peer rb --address 10.1.1.3
+
+  # with the keys of client enroll, which has been told the fingerprint
+  sudo twinkey-router client login alice --router 10.1.1.1 --home ~alice/.config/twinkey`,
 	}
 	home := homeFlag(c)
 	f := c.Flags()
@@ -76,6 +84,7 @@ placed when a packet asks for them, or at once to the routers that --peer names.
 	f.StringSliceVar(&o.Peers, "peer", nil, "router of a site to call, at once; may be given several times")
 	f.StringVar(&o.Device, "interface", "twinkey0", "name of the interface to make")
 	f.StringVar(&file, "password-file", "", "file that holds the password in its first line; - is standard input")
+	f.BoolVar(&released, "released-keys", false, "log in by password, with the keys that the directory releases, though there are keys of the user's own under --home")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		what := "logging in " + args[0]
 		if address != "" {
@@ -88,6 +97,14 @@ placed when a packet asks for them, or at once to the routers that --peer names.
 		h, err := station.OpenHome(*home)
 		if err != nil {
 			return cli.Fail(cli.ExitConfig, what, err, "move it away, and name --router and --fingerprint again")
+		}
+		if !released {
+			if o.Keys, err = ownKeys(*home, args[0]); err != nil {
+				return keysFailed(what, err)
+			}
+		}
+		if o.Keys != nil && h.Root == nil && fingerprint == "" && len(o.Keys.Roots) == 1 {
+			h.Root = o.Keys.Roots[0] // by its fingerprint, at the enrolment
 		}
 		if err = h.At(router); err == nil {
 			err = h.Trust(c.Context(), o.Local, fingerprint)
@@ -118,9 +135,38 @@ placed when a packet asks for them, or at once to the routers that --peer names.
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 			return nil // told to stop before it was logged in
 		}
+		if o.Keys != nil {
+			return ownFailed(what, err)
+		}
 		return clientFailed(what, err)
 	}
 	return c
+}
+
+// ownKeys are the user's own; nil: there are none.
+func ownKeys(home, uid string) (*keyfile.File, error) {
+	if twincert.CheckName(uid) != nil { // what the router says of it is better
+		return nil, nil //nolint:nilnil // no keys, no error
+	}
+	f, err := keyfile.Load(keyfile.Path(home, uid))
+	switch {
+	case errors.Is(err, keyfile.ErrNone):
+		return nil, nil //nolint:nilnil // no keys, no error
+	case err == nil && f.UID != uid:
+		return nil, fmt.Errorf("%s: %w: it is that of %s", keyfile.Path(home, uid), keyfile.ErrFile, f.UID)
+	}
+	return f, err
+}
+
+// ownFailed says what helps where it is something else than for who logs in by password.
+func ownFailed(what string, err error) error {
+	if errors.Is(err, keybundle.ErrOpen) {
+		return keysFailed(what, err)
+	}
+	if e, ok := errors.AsType[*voluntary.Error](err); ok && e.Code == voluntary.CodeDenied {
+		return cli.Fail(cli.ExitDenied, what, err, "the certificate may be expired (twinkey-router client renew), revoked, or of a user of another router; the operator sees which in `twinkey-directory audit` or the router's log")
+	}
+	return clientFailed(what, err)
 }
 
 // sayer prints lines for the person in front of the machine without ever waiting for the terminal.
@@ -154,6 +200,7 @@ var clientCodes = map[voluntary.Code]struct {
 	voluntary.CodeAddress:     {cli.ExitDenied, "the machine needs an address (or a NAT with one) of a prefix that the router is certified for and does not bridge; --address chooses among several"},
 	voluntary.CodeTaken:       {cli.ExitConflict, "one client for each address: log out there first (twinkey-router client logout), or the operator does (twinkey-router logout UID)"},
 	voluntary.CodePolicy:      {cli.ExitDenied, "ask the operator; the rules are under policy: in the router's configuration"},
+	voluntary.CodeChallenge:   {cli.ExitUnavailable, "try again"},
 	voluntary.CodeRouter:      {cli.ExitDenied, "compare the fingerprint with what `twinkey-ca status` prints; if it is right, something stands between this machine and the router"},
 }
 

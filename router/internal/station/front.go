@@ -66,7 +66,7 @@ func final(err error) bool {
 		return true
 	}
 	switch e.Code {
-	case voluntary.CodeBusy, voluntary.CodeTaken, voluntary.CodeUnavailable: // taken, maybe, by what we were before
+	case voluntary.CodeBusy, voluntary.CodeTaken, voluntary.CodeUnavailable, voluntary.CodeChallenge: // taken, maybe, by what we were before
 		return false
 	default:
 		return true
@@ -153,7 +153,7 @@ func (r *run) ready(now time.Time) bool {
 	return true
 }
 
-// relogin proves the password anew, with the proof that is kept, unless somebody else has since token was refused. errAnew: the
+// relogin logs in anew, with what is kept of the password, unless somebody else has since token was refused. errAnew: the
 // session is another.
 func (r *run) relogin(ctx context.Context, token []byte) error {
 	s := r.s
@@ -163,7 +163,7 @@ func (r *run) relogin(ctx context.Context, token []byte) error {
 	if !bytes.Equal(old.Token, token) {
 		return nil
 	}
-	adm, err := s.front.Login(ctx, s.o.User, s.proof.Auth)
+	adm, err := s.enter(ctx)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package station
 
 import (
 	"context"
+	"crypto/ecdh"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"twinkey/directory/client"
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/keyfile"
 	"twinkey/pkg/netcfg"
 	"twinkey/pkg/tun"
 	"twinkey/proto/handshake"
@@ -34,7 +36,9 @@ type Options struct {
 	Local   netip.Addr // to speak to the router from; invalid: the machine's choice
 	Peers   []string   // routers to call at once; empty: all that there are, when a packet asks
 	Device  string     // name of the interface
-	// Password is asked for once the router has answered.
+	// Keys are the user's own; nil: the directory has some, sealed.
+	Keys *keyfile.File
+	// Password is asked for once the router has answered, or at once where it is for Keys alone.
 	Password func() ([]byte, error)
 	// Say is told what the person in front of the machine may want to see. It must not wait.
 	Say func(line string)
@@ -149,9 +153,9 @@ func (s *Station) Run(ctx context.Context) (err error) {
 
 func (s *Station) say(format string, a ...any) { s.o.Say(fmt.Sprintf(format, a...)) }
 
-// login asks for the password and proves it.
+// login asks for the password and proves it, or by the keys that it opens.
 func (s *Station) login(ctx context.Context) (seal secret.Key, err error) {
-	params, err := s.front.Params(ctx, s.o.User)
+	params, err := s.params(ctx)
 	if err != nil {
 		return seal, err
 	}
@@ -164,7 +168,7 @@ func (s *Station) login(ctx context.Context) (seal secret.Key, err error) {
 	if err != nil {
 		return seal, fmt.Errorf("deriving the proof of the password: %w", err)
 	}
-	adm, err := s.front.Login(ctx, s.o.User, s.proof.Auth)
+	adm, err := s.enter(ctx)
 	if err != nil {
 		s.proof.Wipe()
 		return seal, err
@@ -174,6 +178,44 @@ func (s *Station) login(ctx context.Context) (seal secret.Key, err error) {
 	s.mu.Unlock()
 	s.say("logged in as %s at router %s, address %s, until %s", s.o.User, adm.Router, adm.Address, adm.Until.Local().Format(time.DateTime))
 	return s.proof.Seal, nil
+}
+
+// params say how the password is stretched. Of one that opens keys of the user's own nobody is asked.
+func (s *Station) params(ctx context.Context) (keybundle.Params, error) {
+	if s.o.Keys != nil {
+		return s.o.Keys.Params, nil
+	}
+	return s.front.Params(ctx, s.o.User)
+}
+
+// enter logs in with what is kept of the password: it is shown what proves that, or possession of the keys that it opens.
+func (s *Station) enter(ctx context.Context) (voluntary.Admission, error) {
+	if s.o.Keys == nil {
+		return s.front.Login(ctx, s.o.User, s.proof.Auth)
+	}
+	k, err := s.o.Keys.Open(s.proof.Seal)
+	if err != nil {
+		return voluntary.Admission{}, fmt.Errorf("opening the keys of %s: %w", s.o.User, err)
+	}
+	defer k.Control.Wipe()
+	defer k.Data.Wipe()
+	control, err := ecdh.X25519().NewPrivateKey(k.Control.Bytes())
+	if err != nil {
+		return voluntary.Admission{}, fmt.Errorf("control key of %s: %w", s.o.User, err)
+	}
+	data, err := ecdh.X25519().NewPrivateKey(k.Data.Bytes())
+	if err != nil {
+		return voluntary.Admission{}, fmt.Errorf("data key of %s: %w", s.o.User, err)
+	}
+	return s.front.LoginOwn(ctx, s.o.Keys.Certificate, control, data)
+}
+
+// credentials opens the keys that adm is for, or those of the user's own.
+func (s *Station) credentials(t *trust.Store, adm voluntary.Admission, seal secret.Key) (native.Credentials, error) {
+	if s.o.Keys != nil {
+		return authn.Own(time.Now(), t, s.o.Keys, seal)
+	}
+	return authn.Open(time.Now(), t, s.o.User, client.Release{Certificate: adm.Certificate, Sealed: adm.Sealed, Successor: adm.Successor}, seal)
 }
 
 // logout tells the router in front, which then vouches no more.
@@ -198,7 +240,7 @@ func (s *Station) once(ctx context.Context, seal secret.Key) (err error) {
 	adm := s.admission()
 	r := &run{s: s, trust: trust.New(s.set.Security.Staleness), ended: make(chan endedCall, 1024), wanted: make(map[string]bool), over: make(map[string]string)}
 	r.believe(adm, time.Now())
-	if r.cred, err = authn.Open(time.Now(), r.trust, s.o.User, client.Release{Certificate: adm.Certificate, Sealed: adm.Sealed, Successor: adm.Successor}, seal); err != nil {
+	if r.cred, err = s.credentials(r.trust, adm, seal); err != nil {
 		return err
 	}
 	defer func() {

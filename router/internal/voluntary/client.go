@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/ecdh"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -20,8 +21,10 @@ import (
 	"sync"
 	"time"
 
+	ca "twinkey/ca/client"
 	"twinkey/pkg/identity"
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/twincert"
 	"twinkey/proto/handshake"
 	"twinkey/proto/secret"
 )
@@ -163,6 +166,65 @@ func (c *Client) Login(ctx context.Context, uid string, auth secret.Key) (Admiss
 	return out, err
 }
 
+// LoginOwn proves that the user holds the keys of a certificate of their own. The keys stay the caller's.
+func (c *Client) LoginOwn(ctx context.Context, cert *twincert.Certificate, control, data *ecdh.PrivateKey) (Admission, error) {
+	var out Admission
+	req, err := c.challenged(ctx, cert, control, data)
+	if err != nil {
+		return out, err
+	}
+	if err = c.call(ctx, http.MethodPost, pathProve, nil, req, &out); err != nil {
+		return out, err
+	}
+	if len(out.Token) != tokenLen || !out.Address.IsValid() || !bytes.Equal(out.Certificate, cert.Raw) {
+		return out, &Error{Code: CodeRouter, Message: "the router's answer to the login makes no sense"}
+	}
+	return out, nil
+}
+
+// challenged asks for a challenge and answers it.
+func (c *Client) challenged(ctx context.Context, cert *twincert.Certificate, control, data *ecdh.PrivateKey) (ProveRequest, error) {
+	var ch Challenge
+	over, err := c.exchange(ctx, http.MethodPost, pathChallenge, nil, ChallengeRequest{cert.Name}, &ch)
+	if err != nil {
+		return ProveRequest{}, err
+	}
+	return answerTo(ch, over, cert, control, data)
+}
+
+// answerTo computes what a challenge asks for. What is proved names the router that was authenticated on the challenge's connection, not who it
+// says that it is.
+func answerTo(ch Challenge, over *tls.ConnectionState, cert *twincert.Certificate, control, data *ecdh.PrivateKey) (ProveRequest, error) {
+	bad := func(err error) (ProveRequest, error) {
+		return ProveRequest{}, &Error{Code: CodeRouter, Message: "the router's challenge makes no sense", Err: err}
+	}
+	public, err := ecdh.X25519().NewPublicKey(ch.Public)
+	if err != nil || len(ch.Nonce) != nonceLen {
+		return bad(err)
+	}
+	if over == nil || len(over.PeerCertificates) == 0 {
+		return bad(identity.ErrServer)
+	}
+	uri, err := identity.PeerURI(over.PeerCertificates[0])
+	router, ok := strings.CutPrefix(uri, "twinkey://router/")
+	if err != nil || !ok {
+		return bad(err)
+	}
+	channel, err := channelOf(over)
+	if err != nil {
+		return bad(err)
+	}
+	req := ProveRequest{User: cert.Name, Nonce: ch.Nonce, Certificate: cert.Raw}
+	transcript := ca.LoginTranscript(router, cert.Name, cert.Raw, ch.Public, ch.Nonce, channel)
+	if req.Control, err = ca.Proof(control, public, ca.LabelLoginControl, transcript); err != nil {
+		return bad(err)
+	}
+	if req.Data, err = ca.Proof(data, public, ca.LabelLoginData, transcript); err != nil {
+		return bad(err)
+	}
+	return req, nil
+}
+
 // Sign has the router vouch for a tunnel, and says for how long that is good; 0: until the end of the session.
 func (c *Client) Sign(ctx context.Context, token []byte, hash [32]byte) (v handshake.Voucher, good time.Duration, err error) {
 	var out Voucher
@@ -224,19 +286,25 @@ func parseWord(line []byte) (w Word, err error) {
 
 // call sends in, if any, and reads the answer into out.
 func (c *Client) call(ctx context.Context, method, path string, token []byte, in, out any) error {
+	_, err := c.exchange(ctx, method, path, token, in, out)
+	return err
+}
+
+// exchange is a call that says over which connection it went.
+func (c *Client) exchange(ctx context.Context, method, path string, token []byte, in, out any) (*tls.ConnectionState, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	var body []byte
 	if in != nil {
 		var err error
 		if body, err = json.Marshal(in); err != nil {
-			return &Error{Code: CodeInvalid, Err: err}
+			return nil, &Error{Code: CodeInvalid, Err: err}
 		}
 		defer clear(body) // it may hold a proof
 	}
 	res, err := c.send(ctx, method, path, token, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = res.Body.Close() }()
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
@@ -247,9 +315,9 @@ func (c *Client) call(ctx context.Context, method, path string, token []byte, in
 		err = json.Unmarshal(b, out)
 	}
 	if err != nil {
-		return &Error{Code: CodeUnavailable, Message: "the router's answer cannot be read", Err: err}
+		return nil, &Error{Code: CodeUnavailable, Message: "the router's answer cannot be read", Err: err}
 	}
-	return nil
+	return res.TLS, nil
 }
 
 // send returns a response with status 200 or 204.

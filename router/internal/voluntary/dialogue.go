@@ -12,19 +12,25 @@ import (
 
 // The paths.
 const (
-	pathRoots  = "/v1/roots"
-	pathParams = "/v1/params"
-	pathLogin  = "/v1/login"
-	pathWatch  = "/v1/watch"
-	pathSign   = "/v1/sign"
-	pathLogout = "/v1/logout"
+	pathRoots     = "/v1/roots"
+	pathParams    = "/v1/params"
+	pathLogin     = "/v1/login"
+	pathChallenge = "/v1/challenge"
+	pathProve     = "/v1/prove"
+	pathWatch     = "/v1/watch"
+	pathSign      = "/v1/sign"
+	pathLogout    = "/v1/logout"
 )
 
 const (
 	tokenLen = 32
 	hashLen  = 32
 
-	// maxRequest bounds what a client can make the router hold, bytes; the longest request is a login.
+	keyLen   = 32 // X25519
+	nonceLen = 32
+	proofLen = 32
+
+	// maxRequest bounds what a client can make the router hold, bytes; the longest request shows a certificate, of some 800.
 	maxRequest = 4 << 10
 	// maxAnswer and maxWord bound what a router can make a client hold. A site is some 1.2 KiB.
 	maxAnswer = 1 << 20
@@ -55,12 +61,32 @@ type LoginRequest struct {
 	Auth []byte `json:"auth"`
 }
 
+// ChallengeRequest asks what a user with keys of their own is to prove these over.
+type ChallengeRequest struct {
+	User string `json:"user"`
+}
+
+// Challenge is good for one Proof, soon, of the user who asked, from the address that it was given to.
+type Challenge struct {
+	Public []byte `json:"public"` // X25519 key, of this challenge alone
+	Nonce  []byte `json:"nonce"`
+}
+
+// ProveRequest proves a user's keys: by a MAC under what each of them and the challenge's key agree on (client.Proof of the CA's).
+type ProveRequest struct {
+	User        string `json:"user"`
+	Nonce       []byte `json:"nonce"`       // of the challenge
+	Certificate []byte `json:"certificate"` // the user's twin certificate, DER
+	Control     []byte `json:"control"`     // proof of the control key
+	Data        []byte `json:"data"`        // of the data key
+}
+
 // Admission is a session.
 type Admission struct {
 	Token       []byte `json:"token"`
 	Router      string `json:"router"`      // its name
 	Certificate []byte `json:"certificate"` // the user's twin certificate, DER
-	Sealed      []byte `json:"sealed"`
+	Sealed      []byte `json:"sealed"`      // keys; none for who has proved keys of their own
 	// Successor is the user's present certificate, if Certificate is an older one.
 	Successor     *client.Successor `json:"successor,omitempty"`
 	Address       netip.Addr        `json:"address"`
@@ -101,7 +127,8 @@ type Code string
 // The codes.
 const (
 	CodeInvalid     Code = "invalid"     // the same request can never succeed
-	CodeDenied      Code = "denied"      // no such user, wrong password, not through this router: the same words for all
+	CodeDenied      Code = "denied"      // no such user, wrong password or certificate, not through this router: the same words for all
+	CodeChallenge   Code = "challenge"   // unknown, used, too old, or of somebody else: ask for another one
 	CodeLocked      Code = "locked"      // too many failures; see RetryAfter
 	CodeBusy        Code = "busy"        // too many ask; see RetryAfter
 	CodeUnavailable Code = "unavailable" // the router has no directory, or cannot be reached

@@ -39,19 +39,27 @@ func (s *Server) try(r *request) error {
 	return nil
 }
 
+// approach counts a try from the address of r, and says what concerns the address.
+func (s *Server) approach(r *request, uid string) error {
+	if err := s.try(r); err != nil {
+		return err
+	}
+	if err := s.c.Hall.Vacant(r.ctx(), r.from); err != nil {
+		return s.hallError(uid, r.from, err)
+	}
+	if _, watched := s.desk.at(r.from); watched {
+		return errTaken(r.from)
+	}
+	return nil
+}
+
 func (s *Server) params(r *request) (any, error) {
 	var in ParamsRequest
 	if err := r.decode(&in); err != nil {
 		return nil, err
 	}
-	if err := s.try(r); err != nil {
+	if err := s.approach(r, in.User); err != nil { // nobody from elsewhere has the directory asked, or types a password
 		return nil, err
-	}
-	if err := s.c.Hall.Vacant(r.ctx(), r.from); err != nil { // nobody from elsewhere has the directory asked
-		return nil, s.hallError(in.User, r.from, err)
-	}
-	if _, watched := s.desk.at(r.from); watched {
-		return nil, errTaken(r.from) // before anybody types a password
 	}
 	p, err := s.c.Directory.LoginParams(r.ctx(), in.User)
 	if err != nil {
@@ -99,18 +107,12 @@ func (s *Server) login(r *request) (any, error) {
 	}
 	auth := secret.New(in.Auth)
 	defer auth.Wipe()
-	if err := s.try(r); err != nil {
+	// What concerns the address is said before a try at the password is spent on it.
+	if err := s.approach(r, in.User); err != nil {
 		return nil, err
 	}
-	// What concerns the address is said before a try at the password is spent on it.
-	if err := s.c.Hall.Vacant(r.ctx(), r.from); err != nil {
-		return nil, s.hallError(in.User, r.from, err)
-	}
-	if _, watched := s.desk.at(r.from); watched {
-		return nil, errTaken(r.from)
-	}
 	if !s.desk.room() {
-		return nil, &Error{Code: CodeBusy, Message: "this router has as many clients as it may have", RetryAfter: time.Minute}
+		return nil, errFull
 	}
 	release, err := s.c.Directory.Release(r.ctx(), in.User, auth)
 	if err != nil {
@@ -129,6 +131,14 @@ func (s *Server) login(r *request) (any, error) {
 		s.refused(in.User, r.from, err)
 		return nil, &Error{Code: CodeUnavailable, Message: "the router does not believe what the directory says of the user; its log says why"}
 	}
+	return s.admit(r, cert, release, now)
+}
+
+// errFull says that no more clients are taken.
+var errFull = &Error{Code: CodeBusy, Message: "this router has as many clients as it may have", RetryAfter: time.Minute}
+
+// admit makes a session and says what a client is to know of it, the keys that were released for it too.
+func (s *Server) admit(r *request, cert *twincert.Certificate, release client.Release, now time.Time) (any, error) {
 	e, token, err := s.begin(r, cert, now)
 	if err != nil {
 		return nil, err
@@ -161,7 +171,7 @@ func (s *Server) hallError(uid string, from netip.Addr, err error) error {
 	return err
 }
 
-// begin makes a session for a user who has proven the password.
+// begin makes a session for a user who has proved the password, or keys of their own.
 func (s *Server) begin(r *request, cert *twincert.Certificate, now time.Time) (*session, []byte, error) {
 	// A client that was killed may come again at once; the session that it left has nobody any more.
 	if old, watched := s.desk.at(r.from); old != nil {

@@ -43,6 +43,7 @@ const (
 type Directory interface {
 	LoginParams(ctx context.Context, uid string) (client.LoginParams, error)
 	Release(ctx context.Context, uid string, auth secret.Key) (client.Release, error)
+	Own(ctx context.Context, l client.OwnLogin) error
 }
 
 // Hall is where guests are known; *engine.Engine is one.
@@ -59,6 +60,8 @@ type Config struct {
 	Directory Directory
 	Hall      Hall
 	Trust     *trust.Store
+	// Scope is of this router's twin certificate, of the moment.
+	Scope func() []string
 	// Sign signs by the key of the TLS certificate that it returns, DER; low-S.
 	Sign func(digest []byte) (router, signature []byte, err error)
 	// Anchors are the company's, of the moment.
@@ -73,15 +76,16 @@ type Server struct {
 	// Refused are connections beyond the limits.
 	Refused atomic.Uint64
 
-	c     Config
-	desk  *desk
-	news  *news
-	tries *limiter
+	c          Config
+	desk       *desk
+	news       *news
+	tries      *limiter
+	challenges *challenges
 }
 
 // NewServer returns a server without sessions; p is what users may do.
 func NewServer(c Config, p *policy.Policy) *Server {
-	s := &Server{c: c, desk: newDesk(), news: newNews(), tries: newLimiter()}
+	s := &Server{c: c, desk: newDesk(), news: newNews(), tries: newLimiter(), challenges: newChallenges()}
 	s.news.setPolicy(p)
 	return s
 }
@@ -159,12 +163,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, c *tls.Config) error
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]func(*request) (any, error){
-		"GET " + pathRoots:   s.roots,
-		"POST " + pathParams: s.params,
-		"POST " + pathLogin:  s.login,
-		"GET " + pathWatch:   s.watch,
-		"POST " + pathSign:   s.sign,
-		"POST " + pathLogout: s.logout,
+		"GET " + pathRoots:      s.roots,
+		"POST " + pathParams:    s.params,
+		"POST " + pathLogin:     s.login,
+		"POST " + pathChallenge: s.challenge,
+		"POST " + pathProve:     s.prove,
+		"GET " + pathWatch:      s.watch,
+		"POST " + pathSign:      s.sign,
+		"POST " + pathLogout:    s.logout,
 	} {
 		mux.HandleFunc(pattern, answer(h))
 	}
@@ -211,7 +217,7 @@ func answer(h func(*request) (any, error)) http.HandlerFunc {
 
 var statuses = map[Code]int{
 	CodeInvalid: http.StatusBadRequest, CodeDenied: http.StatusForbidden, CodeLocked: http.StatusTooManyRequests, CodeBusy: http.StatusTooManyRequests,
-	CodeToken: http.StatusUnauthorized, CodeAddress: http.StatusForbidden, CodeTaken: http.StatusConflict, CodePolicy: http.StatusForbidden,
+	CodeToken: http.StatusUnauthorized, CodeAddress: http.StatusForbidden, CodeTaken: http.StatusConflict, CodeChallenge: http.StatusConflict, CodePolicy: http.StatusForbidden,
 }
 
 func refuse(w http.ResponseWriter, err error) {

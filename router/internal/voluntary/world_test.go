@@ -66,11 +66,23 @@ func (a *authority) box(uri string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-func (a *authority) user(uid string) *twincert.Certificate {
-	tmpl := twincert.Template{Role: twincert.User, Name: uid, Group: "staff", Profile: twincert.Paper, Serial: must(rand.Int(rand.Reader, big.NewInt(1<<60)))}
-	for _, k := range []*[32]byte{&tmpl.Keys.Control, &tmpl.Keys.Data} {
-		*k = [32]byte(must(ecdh.X25519().GenerateKey(rand.Reader)).PublicKey().Bytes())
-	}
+func (a *authority) user(uid string) *twincert.Certificate { return a.own(uid, "staff").cert }
+
+// own is a user with the keys.
+type own struct {
+	cert          *twincert.Certificate
+	control, data *ecdh.PrivateKey
+}
+
+func (a *authority) own(uid, group string) own {
+	o := own{control: must(ecdh.X25519().GenerateKey(rand.Reader)), data: must(ecdh.X25519().GenerateKey(rand.Reader))}
+	o.cert = a.twin(twincert.Template{Role: twincert.User, Name: uid, Group: group}, o.control.PublicKey().Bytes(), o.data.PublicKey().Bytes())
+	return o
+}
+
+func (a *authority) twin(tmpl twincert.Template, control, data []byte) *twincert.Certificate {
+	tmpl.Profile, tmpl.Serial = twincert.Paper, must(rand.Int(rand.Reader, big.NewInt(1<<60)))
+	tmpl.Keys = twincert.Keys{Control: [32]byte(control), Data: [32]byte(data)}
 	tmpl.NotBefore, tmpl.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(50*time.Minute)
 	return must(twincert.Parse(must(twincert.Create(rand.Reader, &tmpl, a.cert, a.key))))
 }
@@ -95,6 +107,8 @@ type world struct {
 	users    map[string]*twincert.Certificate
 	code     string // of what the directory refuses; empty: it does not
 	released int
+	owned    []client.OwnLogin // that the directory was asked about
+	notOwn   error             // what it says; nil: they may
 	guests   map[netip.Addr]*engine.Guest
 	vacant   error
 	terms    policy.Terms
@@ -117,7 +131,8 @@ func newWorld(t *testing.T) *world {
 	}
 	p := must(policy.New([]policy.Rule{{Groups: []string{"staff", "others"}, To: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}}, {Groups: []string{"others"}}}))
 	w.Server = NewServer(Config{
-		Name: "ra", Directory: w, Hall: w, Trust: w.trust, Log: slog.New(slog.DiscardHandler), Vouch: func() time.Duration { return vouch },
+		Scope: func() []string { return []string{"group:staff"} },
+		Name:  "ra", Directory: w, Hall: w, Trust: w.trust, Log: slog.New(slog.DiscardHandler), Vouch: func() time.Duration { return vouch },
 		Sign: func(digest []byte) (router, signature []byte, err error) {
 			signature, err = twincert.SignLowS(rand.Reader, w.box.PrivateKey.(*ecdsa.PrivateKey), digest)
 			return w.box.Certificate[0], signature, err
@@ -175,6 +190,14 @@ func (w *world) Release(_ context.Context, uid string, auth secret.Key) (client.
 		return refused(client.CodeDenied)
 	}
 	return client.Release{Certificate: c.Raw, Sealed: []byte("sealed keys of " + uid), Group: c.Group, Successor: w.successor}, nil
+}
+
+// Own is the directory's.
+func (w *world) Own(_ context.Context, l client.OwnLogin) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.owned = append(w.owned, l)
+	return w.notOwn
 }
 
 // Vacant, Welcome and Leave are the hall's.
