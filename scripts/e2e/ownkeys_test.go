@@ -4,10 +4,12 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -131,6 +133,100 @@ func TestClientEnroll(t *testing.T) {
 	public := second.Certificate.Keys.Data
 	if at := holding(t, c.Dir, public[:]); len(at) < 2 {
 		t.Errorf("the public key is found in %q only: the search is no good", at)
+	}
+}
+
+// Erin's machine encrypts with the keys that were made there: it proves them to the router in front, which is never handed any. Whoever has her
+// file and not her password gets nowhere; the router may restart; a revocation is the end.
+func TestClientLoginByOwnKeys(t *testing.T) {
+	c, erin := front(t, "")
+	ctx := t.Context()
+	const password = "only erin knows it"
+	file := filepath.Join(c.Dir, "erin.password") // where StartClient looks
+	check(t, os.WriteFile(file, []byte(password+"\n"), 0o600))
+	out, err := c.CACommand(ctx, "user", "token", "erin", "--group", lab.UserGroup, "--json")
+	check(t, err)
+	var token struct{ Token, CA, Fingerprint string }
+	check(t, json.Unmarshal([]byte(out), &token))
+	_, err = c.Client(ctx, c.RB, "erin", "enroll", "erin", "--ca", token.CA, "--fingerprint", token.Fingerprint, "--token", token.Token, "--password-file", file)
+	check(t, err)
+
+	// The fingerprint was told at the enrolment, and is not needed again. The password is tried on the file alone.
+	guess := filepath.Join(c.Dir, "guess.password")
+	check(t, os.WriteFile(guess, []byte("a guess at it\n"), 0o600))
+	login := func(password string, more ...string) string {
+		t.Helper()
+		out, err := c.Client(ctx, c.HostA, "erin", append([]string{"login", "erin", "--router", lab.SiteA.Front().String(), "--password-file", password}, more...)...)
+		if err == nil {
+			t.Fatalf("logged in:\n%s", out)
+		}
+		return err.Error()
+	}
+	if said := login(guess); !strings.Contains(said, "nobody can reset it") {
+		t.Errorf("with a wrong password: %s", said)
+	}
+	if said := login(file, "--released-keys"); !strings.Contains(said, "no such user, or a wrong password") {
+		t.Errorf("by password: %s", said)
+	}
+
+	p, err := c.StartClient(ctx, c.HostA, lab.SiteA, "erin", "erin")
+	check(t, err)
+	reaches(t, c.HostA, erin, 20*time.Second, p)
+	sends(t, c.HostA, c.HostB, lab.SiteB.Host, 5<<20)
+	sends(t, c.HostB, c.HostA, erin, 5<<20)
+	if call, up := status(t, c, lab.SiteB).UserCall("erin"); !up || call.Peer != lab.SiteA.Name {
+		t.Errorf("at the far end: %+v, %v", call, up)
+	}
+	st := status(t, c, lab.SiteA)
+	if _, up := st.UserCall("erin"); up || len(st.Clients) != 1 || st.Clients[0].User != "erin" {
+		t.Errorf("the router in front: call %v, clients %+v", up, st.Clients)
+	}
+	out, err = c.DirectoryCommand(ctx, "audit", "--kind", "login", "--subject", "erin")
+	check(t, err)
+	if !strings.Contains(out, "at router "+lab.SiteA.Name) {
+		t.Errorf("the audit says\n%s", out)
+	}
+
+	// A router that was restarted knows nothing of her; she is there again without having typed anything.
+	check(t, c.Routers[lab.SiteA.Name].Stop())
+	check(t, c.RouterUp(ctx, lab.SiteA))
+	check(t, lab.Until(ctx, "a login anew", 60*time.Second, func(ctx context.Context) error {
+		st, err := c.Status(ctx, lab.SiteA)
+		if err == nil && len(st.Clients) != 1 {
+			err = errors.New("she is not there")
+		}
+		return err
+	}, p))
+	reaches(t, c.HostA, erin, 60*time.Second, p)
+
+	// Nobody else has her keys, now that they were used.
+	f, err := keyfile.Load(keyfile.Path(filepath.Join(c.Dir, "client-erin"), "erin"))
+	check(t, err)
+	proof, err := keybundle.Derive([]byte(password), f.Params)
+	check(t, err)
+	private, err := f.Open(proof.Seal)
+	check(t, err)
+	for _, k := range [][]byte{private.Control.Bytes(), private.Data.Bytes(), proof.Seal.Bytes()} {
+		for _, at := range holding(t, c.Dir, k) {
+			t.Errorf("a key of hers lies in %s", at)
+		}
+	}
+	for _, dir := range []string{"ca", "directory", lab.SiteA.Name} {
+		for _, at := range holding(t, filepath.Join(c.Dir, dir), f.Sealed) {
+			t.Errorf("her sealed keys lie in %s", at)
+		}
+	}
+
+	_, err = c.CACommand(ctx, "user", "revoke", "erin")
+	check(t, err)
+	if said := exits(t, p, 10*time.Second); !strings.Contains(said, "certificate revoked") {
+		t.Errorf("the client says:\n%s", said)
+	}
+	delete(c.Clients, "erin")
+	gone(t, c, c.HostA, "erin")
+	mustNotPing(t, c, erin)
+	if said := login(file); !strings.Contains(said, "no certificate that lets them in here") {
+		t.Errorf("logging in again: %s", said)
 	}
 }
 

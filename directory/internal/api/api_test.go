@@ -171,6 +171,13 @@ func TestADayOfTheDirectory(t *testing.T) {
 
 	d.changesPassword(r, alice, proof, rel)
 
+	erin := d.company.NewUser("erin", "staff", "x") // her keys are on her machine
+	must(t, ca.Apply(ctx, client.Change{ChangeID: "erin", Certificates: erin.Change().Certificates, Users: []client.UserRecord{{UID: "erin", Group: "staff", Own: true}}}))
+	must(t, r.Own(ctx, client.OwnLogin{UID: "erin", ID: erin.Twin.ID()}))
+	if err := r.Own(ctx, client.OwnLogin{UID: "alice", ID: alice.Twin.ID()}); !errors.Is(err, client.ErrDenied) {
+		t.Errorf("keys that were released once stand for the password: %v", err)
+	}
+
 	// She is certified anew without her password; a router that holds her keys learns it, one in whose scope she is not does not.
 	d.company.Rotate("staff")
 	next, change := d.company.Succeed(alice, time.Now().Add(time.Hour))
@@ -263,6 +270,7 @@ func TestRefusalsOnTheWire(t *testing.T) {
 		"the same change, other content":  {ca.Apply(ctx, changed), client.ErrConflict},
 		"a change too large":              {ca.Apply(ctx, client.Change{ChangeID: "x", CRL: make([]byte, 13<<20)}), client.ErrInvalid},
 		"a wrong password":                {second(r.Release(ctx, "alice", secret.New([]byte("x")))), client.ErrDenied},
+		"keys of their own that are none": {r.Own(ctx, client.OwnLogin{UID: "alice", ID: twincert.ID{Issuer: "00", Serial: "7"}}), client.ErrDenied},
 		"the certificate of another root": {client.New(d.url, other.ClientTLS("twinkey://directory")).Health(ctx), client.ErrUnavailable},
 		"nobody there":                    {client.New("https://127.0.0.1:1", nil).Health(ctx), client.ErrUnavailable},
 	} {
@@ -313,6 +321,9 @@ func TestRawRequests(t *testing.T) {
 		{asRouter, "PUT", "/v1/site", `{"prefixes":[],"endpoint":"` + strings.Repeat("x", 2<<20) + `"}`, 400, "too large"},
 		{asRouter, "POST", "/v1/login/release", `{"uid":"ALICE","auth":"AAAA"}`, 400, "uid"},
 		{asRouter, "POST", "/v1/login/release", `{"uid":"alice","auth":"no base64"}`, 400, "invalid"},
+		{asRouter, "POST", "/v1/login/own", `{"uid":"ERIN","id":"7@00"}`, 400, "uid"},
+		{asRouter, "POST", "/v1/login/own", `{"uid":"erin","id":"seven"}`, 400, "invalid"},
+		{asCA, "POST", "/v1/login/own", `{"uid":"erin","id":"7@00"}`, 403, "denied"},
 		{asRouter, "GET", "/v1/watch", ``, 400, "since"},
 		{asRouter, "GET", "/v1/watch?since=-1", ``, 400, "since"},
 		{asRouter, "DELETE", "/v1/sites", ``, 405, ""},

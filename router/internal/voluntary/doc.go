@@ -20,6 +20,17 @@
 //	opens it with the data key, places its calls anew                                                   certified the user anew
 //	Logout token                       ─────►
 //
+// A user with keys of their own (pkg/keyfile) has no password at the directory, and proves the keys in the place of Params and Login:
+//
+//	Challenge uid                      ─────►  may users come from this address?
+//	                one-time key, nonce ◄──    for this user, from this address, for challengeLife
+//	Prove certificate, MACs            ─────►  possession of both keys; certificate, revocation, name, scope
+//	                                           Own uid, certificate        ─────►  scope, throttle, keys of their own, audit
+//	              token, certificate, address, until when ◄──
+//
+// The MACs are those of an enrolment (package client of the CA), with labels of their own, over the router's name as its TLS certificate has it,
+// user, certificate, challenge, and an exporter of the connection that the challenge came over. A challenge is used up by whatever answers it.
+//
 // Neither the password nor the sealing key leaves the machine, so the router learns neither the password nor a private key. What it
 // sees is the proof, which opens nothing that it could not have asked for with it itself, and sealed keys, on which it could try passwords as
 // the directory could.
@@ -42,6 +53,8 @@
 //	GET     /v1/roots     -                   Roots
 //	POST    /v1/params    ParamsRequest       keybundle.Params
 //	POST    /v1/login     LoginRequest        Admission
+//	POST    /v1/challenge ChallengeRequest    Challenge
+//	POST    /v1/prove     ProveRequest        Admission
 //	GET     /v1/watch     - (token)           Word, one a line, without end
 //	POST    /v1/sign      SignRequest (token) Voucher
 //	POST    /v1/logout    - (token)           -
