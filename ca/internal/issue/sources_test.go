@@ -1,9 +1,12 @@
 package issue_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
+	"time"
 
+	"twinkey/ca/internal/issue"
 	"twinkey/directory/client"
 )
 
@@ -58,4 +61,44 @@ func words(c client.Change) string {
 		return "some"
 	}
 	return "none"
+}
+
+// Nobody renews users of a source but they themselves, at a login, at which the source is asked. A rotation gives them another
+// control key and not a day more.
+func TestUsersOfASourceAreNotRenewedUnasked(t *testing.T) {
+	w := waitingUpTo(t, 20*time.Second)
+	w.renewUsers = true
+	w.close()
+	w.open()
+	r := w.user("alice")
+	r.Source = "corp"
+	if _, err := w.desk.AddUser(t.Context(), "source:corp", r); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.addUser("bob"); err != nil {
+		t.Fatal(err)
+	}
+	was := w.holds("alice")
+	w.now = w.now.Add(25 * day)
+	w.mustTend()
+	if c := w.holds("alice"); c.ID() != was.ID() {
+		t.Errorf("renewed until %s", c.NotAfter)
+	}
+	if c := w.holds("bob"); c.NotAfter.Sub(w.now) < 29*day {
+		t.Errorf("a local user is not renewed: until %s", c.NotAfter)
+	}
+	if err := w.desk.RenewSameKeys(t.Context(), "operator:test", "alice"); !errors.Is(err, issue.ErrInvalid) {
+		t.Errorf("renewed by the operator: %v", err)
+	}
+	if err := w.rotate(time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	w.mustTend()
+	if c := w.holds("alice"); c.Keys.Control == was.Keys.Control || !c.NotAfter.Equal(was.NotAfter) {
+		t.Errorf("after a rotation: until %s, before it until %s", c.NotAfter, was.NotAfter)
+	}
+	if u := w.ledgerUser("alice"); u.Source != "corp" || u.Accepted == nil {
+		t.Errorf("%+v", u)
+	}
+	w.agree("alice", "bob")
 }

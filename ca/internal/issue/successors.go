@@ -20,7 +20,8 @@ type follower struct {
 }
 
 // RenewSameKeys gives a user a certificate that ends later, over the data key that is sealed in the directory and the control key that
-// the group has now. Nobody has to type a password, and a call that is up goes on.
+// the group has now. Nobody has to type a password, and a call that is up goes on. Users of a source have to: nobody else would notice
+// that the source does not know them any more.
 func (d *Desk) RenewSameKeys(ctx context.Context, actor, uid string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -43,6 +44,8 @@ func (d *Desk) RenewSameKeys(ctx context.Context, actor, uid string) error {
 			return fmt.Errorf("user %s %w", uid, ErrRevoked)
 		case f.user.Own:
 			return fmt.Errorf("%w: user %s has keys of their own and renews them with twinkey-router client renew", ErrInvalid, uid)
+		case f.user.Source != "":
+			return fmt.Errorf("%w: user %s is of source %s and renewed by logging in", ErrInvalid, uid, f.user.Source)
 		}
 		var ok bool
 		if f.old, ok, err = tx.Cert(f.user.Serial); err == nil && !ok {

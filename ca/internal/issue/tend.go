@@ -257,7 +257,7 @@ func (d *Desk) renewalIsDue(now time.Time) bool {
 	return !now.Before(d.renewAt) || d.renewAt.Sub(now) > renewLook
 }
 
-// renewDue renews users with the keys that they have, those first whose certificates end first. Also who has expired is renewed, for as
+// renewDue renews local users with the keys that they have, those first whose certificates end first. Also who has expired is renewed, for as
 // long as a router would be: the CA may have been off.
 func (d *Desk) renewDue(ctx context.Context) (more bool, err error) {
 	now := d.now()
@@ -270,7 +270,10 @@ func (d *Desk) renewDue(ctx context.Context) (more bool, err error) {
 		d.renewAt = now.Add(look)
 		return false, err
 	}
-	due, err := d.followers(func(_ ledger.User, c ledger.Cert) bool {
+	due, err := d.followers(func(u ledger.User, c ledger.Cert) bool {
+		if u.Source != "" { // whether they still may is for the source to say, and it is asked at a login only
+			return false
+		}
 		gains := to.Sub(c.NotAfter) > d.cfg.Terms.User/10 // or it would be renewed for ever, once the CA's own certificate ends
 		return gains && !now.Before(renewalAt(c)) && lives(c, now, d.cfg.Terms.Grace)
 	})
