@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	"twinkey/ca/internal/ledger"
 	"twinkey/directory/client"
@@ -18,7 +19,7 @@ func (d *Desk) enrollUser(ctx context.Context, t ledger.Token, k Keys) (Issued, 
 }
 
 // RenewOwn certifies new keys of a user under the old certificate, whose keys the caller has seen proved as well as the
-// new ones; it may have expired within the grace. It is not revoked.
+// new ones; it may have expired within the grace, and been replaced within renewAgain. It is not revoked.
 func (d *Desk) RenewOwn(ctx context.Context, k Keys) (Issued, error) {
 	if k.role() != RoleUser || k.Old == nil || k.Old.Name != k.User {
 		return Issued{}, fmt.Errorf("%w: a user renews with a certificate of their own", ErrInvalid)
@@ -42,9 +43,13 @@ func (d *Desk) RenewOwn(ctx context.Context, k Keys) (Issued, error) {
 	return d.certifyOwn(ctx, in, u, k, nil)
 }
 
+// renewAgain is how long keys that others took the place of are good for a renewal: the answer was lost, or could not be
+// stored. A copy of them that turns up later is worth nothing here.
+const renewAgain = 24 * time.Hour
+
 // owner is the user whose keys of their own old certifies, if it is good for a renewal. Who may not renew is not told why.
 func (d *Desk) owner(tx *ledger.Tx, old *twincert.Certificate) (ledger.User, error) {
-	none := fmt.Errorf("the certificate %w, too long expired, or none of a user with keys of their own", ErrRevoked)
+	none := fmt.Errorf("the certificate %w, too long expired or replaced, or none of a user with keys of their own", ErrRevoked)
 	c, ok, err := tx.Cert(old.Serial.String())
 	if err != nil {
 		return ledger.User{}, err
@@ -55,6 +60,13 @@ func (d *Desk) owner(tx *ledger.Tx, old *twincert.Certificate) (ledger.User, err
 	}
 	u, ok, err := tx.User(c.Name)
 	if err == nil && (!ok || !u.Active() || !u.Own) {
+		err = none
+	}
+	if err != nil || u.Serial == c.Serial {
+		return u, err
+	}
+	newest, ok, err := tx.Cert(u.Serial)
+	if err == nil && (!ok || d.now().Sub(newest.NotBefore.Add(backdate)) > renewAgain) {
 		err = none
 	}
 	return u, err

@@ -87,7 +87,8 @@ func clientRenew() *cobra.Command {
 		Use: "renew UID", Short: "make new keys for a user and have the CA certify them under the old ones", Args: cobra.ExactArgs(1),
 		Long: `renew makes new key pairs on this machine, proves to the CA that it holds these and
 the old ones, and replaces the file of keys, under the same password. The old
-certificate may have expired within the CA's grace; a revoked one renews nothing.`,
+certificate may have expired within the CA's grace; a revoked one renews nothing,
+nor does a copy of keys that were renewed more than a day ago.`,
 		Example: `  twinkey-router client renew alice`,
 	}
 	c.Flags().StringVar(&file, "password-file", "", "file that holds the password in its first line; - is standard input (default: ask)")
@@ -113,7 +114,7 @@ certificate may have expired within the CA's grace; a revoked one renews nothing
 		defer old.Wipe()
 		keys, ends, err := client.RenewUser(c.Context(), k.CA, old, client.Options{})
 		if err != nil {
-			return refusedToCertify(what, err, "a certificate that was revoked, or expired long ago, is not renewed: ask the CA's operator for a token")
+			return refusedToCertify(what, err, "a certificate that was revoked, expired long ago, or was renewed more than a day ago, is not renewed: ask the CA's operator for a token")
 		}
 		defer keys.Wipe()
 		next, err := sealed(keys, k.CA, ends, password)
@@ -121,7 +122,7 @@ certificate may have expired within the CA's grace; a revoked one renews nothing
 			err = keyfile.Replace(path, next)
 		}
 		if err != nil {
-			return cli.Fail(cli.ExitFailure, "storing what the CA has certified", err, "the old keys are still good: mend the cause and renew once more")
+			return cli.Fail(cli.ExitFailure, "storing what the CA has certified", err, "the old keys are still good: mend the cause and renew once more, within a day")
 		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "renewed the keys of user %s; the certificate lives until %s\n", next.UID, next.Certificate.NotAfter.Format("2006-01-02"))
 		return err
