@@ -28,7 +28,7 @@
 //   - Silence on the tombstone too leaves the intent in the journal, where Settle tries
 //     again; the caller hears that the matter is not decided (ErrUndecided).
 //
-// A revocation is never withdrawn. It stands in smallstep's database and in the CRL
+// A revocation of a user or a router forgets the tokens that were made for them and not used. It is never withdrawn. It stands in smallstep's database and in the CRL
 // before the directory is told, and stays in the journal until it has been.
 //
 // The same goes for the end of a session (Close), which routers ask for: it is a revocation of
@@ -48,7 +48,8 @@
 //	5        none is left: the retired key is forgotten
 //
 // A renewal without a password is step 2 for one user, with the same control key and a
-// later end. Rotation is no renewal: it must not prolong how long somebody may come.
+// later end. Rotation is no renewal: it must not prolong how long somebody may come. Neither may a renewal that no source
+// was asked about, so that users of a source have none but a login's.
 //
 // Intents form a queue. Nothing is issued while an older one is undecided.
 //

@@ -251,6 +251,14 @@ func TestRenewOwnRefused(t *testing.T) {
 			w.enrol("alice")
 		}, issue.ErrRevoked},
 		"too long expired": {func(w *world, k *issue.Keys) { w.now = k.Old.NotAfter.Add(31 * day) }, issue.ErrRevoked},
+		"renewed two days ago": {func(w *world, k *issue.Keys) {
+			next := w.machine("alice")
+			next.Old = k.Old
+			if _, err := w.desk.RenewOwn(w.Context(), next); err != nil {
+				w.Fatal(err)
+			}
+			w.now = w.now.Add(2 * day)
+		}, issue.ErrRevoked},
 		"keys of the CA's": {func(w *world, k *issue.Keys) {
 			rec, err := w.desk.AddUser(w.Context(), "operator:test", w.user("bob"))
 			if err != nil {
@@ -284,6 +292,21 @@ func TestRenewOwnRefused(t *testing.T) {
 			}
 		})
 	}
+	t.Run("renewed an hour ago, and the answer was lost", func(t *testing.T) {
+		w := newWorld(t)
+		k := w.machine("alice")
+		k.Old, _ = w.enrol("alice")
+		w.now = w.now.Add(20 * day)
+		if _, err := w.desk.RenewOwn(t.Context(), k); err != nil {
+			t.Fatal(err)
+		}
+		w.now = w.now.Add(time.Hour)
+		again := w.machine("alice")
+		again.Old = k.Old
+		if _, err := w.desk.RenewOwn(t.Context(), again); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("expired within the grace", func(t *testing.T) {
 		w := newWorld(t)
 		old, _ := w.enrol("alice")
@@ -294,4 +317,118 @@ func TestRenewOwnRefused(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A token that was not used before its user was revoked, or ended at the source, is good for nothing afterwards; one that the
+// operator makes then is.
+func TestTokensOfWhoIsRevoked(t *testing.T) {
+	for name, end := range map[string]func(w *world) error{
+		"by the operator": func(w *world) error {
+			_, err := w.desk.RevokeUser(w.Context(), "operator:test", "alice", "left")
+			return err
+		},
+		"by the source": func(w *world) error {
+			_, err := w.desk.EndUser(w.Context(), "corp", "alice", "disabled")
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			tok, bobs := w.userToken("alice"), w.userToken("bob")
+			r := w.user("alice")
+			if name == "by the source" {
+				r.Source = "corp"
+			}
+			if _, err := w.desk.AddUser(t.Context(), "x", r); err != nil {
+				t.Fatal(err)
+			}
+			if err := end(w); err != nil {
+				t.Fatal(err)
+			}
+			was := w.ledgerUser("alice")
+			if _, err := w.desk.Enroll(t.Context(), tok, w.machine("alice")); !errors.Is(err, issue.ErrToken) {
+				t.Errorf("with a token of before: %v", err)
+			}
+			if u := w.ledgerUser("alice"); u.Active() || u.Own || u.Source != was.Source {
+				t.Errorf("the ledger has %+v", u)
+			}
+			if _, err := w.desk.Enroll(t.Context(), bobs, w.machine("bob")); err != nil {
+				t.Errorf("another user's token: %v", err)
+			}
+			w.enrol("alice")
+		})
+	}
+}
+
+// While an enrolment is not decided the token is bound to it: if nothing comes of it, it does not come free for somebody who was
+// barred meanwhile.
+func TestUndecidedTokenOfWhoIsBarred(t *testing.T) {
+	w := waitingUpTo(t, time.Second)
+	r := w.user("alice")
+	r.Source = "corp"
+	if _, err := w.desk.AddUser(t.Context(), "source:corp", r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.desk.EndUser(t.Context(), "corp", "alice", "disabled"); err != nil {
+		t.Fatal(err)
+	}
+	tok, k := w.userToken("alice"), w.machine("alice")
+	w.remote.mute = true
+	if _, err := w.desk.Enroll(t.Context(), tok, k); !errors.Is(err, issue.ErrUndecided) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := w.desk.RevokeUser(t.Context(), "operator:test", "alice", "stolen"); err != nil {
+		t.Fatal(err)
+	}
+	w.remote.mute, w.remote.lost = false, nil // it never arrives, and the tombstone is first
+	if err := w.settle(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.desk.AllowUser("operator:test", "alice"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.desk.Enroll(t.Context(), tok, k); !errors.Is(err, issue.ErrToken) {
+		t.Errorf("got %v", err)
+	}
+	if u := w.ledgerUser("alice"); u.Own || u.Active() {
+		t.Errorf("the ledger has %+v", u)
+	}
+}
+
+// Who is barred would be another user by a token, whom the bar does not stop.
+func TestNoTokenForWhoIsBarred(t *testing.T) {
+	w := newWorld(t)
+	r := w.user("alice")
+	r.Source = "corp"
+	if _, err := w.desk.AddUser(t.Context(), "source:corp", r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.desk.RevokeUser(t.Context(), "operator:test", "alice", "left"); err != nil {
+		t.Fatal(err)
+	}
+	req := issue.TokenRequest{Role: issue.RoleUser, Name: "alice", Group: "staff", TTL: time.Hour}
+	if _, _, err := w.desk.Token(req); !errors.Is(err, issue.ErrRevoked) {
+		t.Errorf("while barred: %v", err)
+	}
+	if err := w.desk.AllowUser("operator:test", "alice"); err != nil {
+		t.Fatal(err)
+	}
+	w.enrol("alice")
+}
+
+func TestTokensOfARouterThatIsRevoked(t *testing.T) {
+	w := newWorld(t)
+	first, second := w.token("berlin"), w.token("berlin")
+	if _, err := w.desk.Enroll(t.Context(), first, w.box()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.desk.RevokeRouter(t.Context(), "operator:test", "berlin", "stolen"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.desk.Enroll(t.Context(), second, w.box()); !errors.Is(err, issue.ErrToken) {
+		t.Errorf("with a token of before: %v", err)
+	}
+	if _, err := w.desk.Enroll(t.Context(), w.token("berlin"), w.box()); err != nil {
+		t.Errorf("with a new one: %v", err)
+	}
 }

@@ -23,7 +23,7 @@ type Revoked struct {
 	Err          error `json:"-"`            // why it was not told yet
 }
 
-// RevokeUser withdraws all certificates of a user and closes the login. A user of a source
+// RevokeUser withdraws all certificates of a user, and tokens, and closes the login. A user of a source
 // is barred: the source's word lets nobody in again until AllowUser.
 func (d *Desk) RevokeUser(ctx context.Context, actor, uid, reason string) (Revoked, error) {
 	return d.revokeUser(ctx, actor, uid, reason, func(u *ledger.User) error {
@@ -90,6 +90,9 @@ func (d *Desk) revokeUser(ctx context.Context, actor, uid, reason string, may fu
 		if err := may(&u); err != nil {
 			return err
 		}
+		if err := dropTokens(tx, RoleUser, uid); err != nil {
+			return err
+		}
 		u.Revoked, u.RevokedBy, u.Reason = d.now(), actor, reason
 		in.Effects.Users = []ledger.User{u}
 		in.Change.Disable = []string{uid}
@@ -98,7 +101,7 @@ func (d *Desk) revokeUser(ctx context.Context, actor, uid, reason string, may fu
 	})
 }
 
-// RevokeRouter withdraws all certificates of a router, twin and TLS.
+// RevokeRouter withdraws all certificates of a router, twin and TLS, and its tokens.
 func (d *Desk) RevokeRouter(ctx context.Context, actor, name, reason string) (Revoked, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -113,6 +116,9 @@ func (d *Desk) RevokeRouter(ctx context.Context, actor, name, reason string) (Re
 			return fmt.Errorf("router %s %w", name, ErrUnknown)
 		case !r.Active():
 			return fmt.Errorf("router %s %w", name, ErrRevoked)
+		}
+		if err := dropTokens(tx, RoleRouter, name); err != nil {
+			return err
 		}
 		r.Revoked, r.Reason = d.now(), reason
 		in.Effects.Routers = []ledger.Router{r}

@@ -224,13 +224,36 @@ func (d *Desk) redeem(id, sec string, k Keys) (t ledger.Token, again *Issued, er
 	return t, again, err
 }
 
-// noUser refuses a user who is there.
+// noUser refuses a user who is there, or barred: a token would make them another user.
 func noUser(tx *ledger.Tx, uid string) error {
-	u, ok, err := tx.User(uid)
-	if err == nil && ok && u.Active() {
+	u, _, err := tx.User(uid)
+	switch {
+	case err != nil || u.UID == "":
+		return err
+	case u.Active():
 		return fmt.Errorf("user %s %w", uid, ErrExists)
+	case u.Barred:
+		return fmt.Errorf("user %s %w and barred: twinkey-ca user allow %s first", uid, ErrRevoked, uid)
 	}
-	return err
+	return nil
+}
+
+// dropTokens forgets the tokens for a bearer that are not used yet, since what was promised to whoever is revoked now holds
+// no longer. Also one that an undecided intent uses: it must not come free again.
+func dropTokens(tx *ledger.Tx, role, name string) error {
+	tokens, err := tx.Tokens()
+	if err != nil {
+		return err
+	}
+	for _, t := range tokens {
+		if t.Role != role || t.Name != name || t.Used != nil {
+			continue
+		}
+		if err := tx.DeleteToken(t.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkActive refuses a token for a router or a user that has been enrolled by another one, or added, meanwhile.
