@@ -24,7 +24,7 @@ type Config struct {
 	Domain    string            `yaml:"portal-domain" doc:"Domain of the routers' login portals: the portal of router ra may be called ra.DOMAIN, besides ra and its address; empty: no more than those. Nobody else gets a certificate for such a name by ACME." example:"portal.example"`
 	Profile   string            `yaml:"profile" doc:"Form of the twin certificates: paper (two keys in SubjectPublicKeyInfo) or compat (readable for standard tools)." default:"paper"`
 	Patience  time.Duration     `yaml:"patience" doc:"How long a command waits for the directory before it gives up." default:"10s"`
-	Renew     bool              `yaml:"renew-users" doc:"Renew users' certificates by itself after two thirds of their life, with the same keys and without a password, until the user is revoked. A call that is up goes on." default:"false"`
+	Renew     bool              `yaml:"renew-users" doc:"Renew local users' certificates by itself after two thirds of their life, with the same keys and without a password, until the user is revoked. A call that is up goes on." default:"false"`
 	Validity  Validity          `yaml:"validity" doc:"How long things live."`
 	Sources   []SourceConfig    `yaml:"sources" doc:"Who else knows users and their passwords: RADIUS and LDAP servers, asked in this order. Try one with: twinkey-ca source test NAME UID."`
 }

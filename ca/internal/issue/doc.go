@@ -28,8 +28,9 @@
 //   - Silence on the tombstone too leaves the intent in the journal, where Settle tries
 //     again; the caller hears that the matter is not decided (ErrUndecided).
 //
-// A revocation of a user or a router forgets the tokens that were made for them and not used. It is never withdrawn. It stands in smallstep's database and in the CRL
-// before the directory is told, and stays in the journal until it has been.
+// A revocation is never withdrawn. It stands in smallstep's database and in the CRL
+// before the directory is told, and stays in the journal until it has been. That of a user or a
+// router also forgets the tokens that were made for them and not used.
 //
 // The same goes for the end of a session (Close), which routers ask for: it is a revocation of
 // certificates, not of users.
