@@ -25,7 +25,8 @@ func (r *Register) RecordCalls(ctx context.Context, actor, name string, b client
 		return err
 	}
 	return r.Write(ctx, actor, func(w *Writer) error {
-		if _, err := w.TrustedRouter(name, verify); err != nil {
+		router, err := w.TrustedRouter(name, verify)
+		if err != nil {
 			return err
 		}
 		mark, known, err := get[callsMark](w.tx, Meta, metaCalls+name)
@@ -46,7 +47,7 @@ func (r *Register) RecordCalls(ctx context.Context, actor, name string, b client
 			if c.Event != client.CallInterim { // in the audit records, which stay for ever, beginning and end will do
 				w.Audit(AuditCall, callSubject(name, c), callDetail(c))
 			}
-			if err := w.tellSource(name, b.Run, c); err != nil {
+			if err := w.tellSource(router, b.Run, c); err != nil {
 				return err
 			}
 		}

@@ -25,8 +25,8 @@
 //	audit         sequence                who did what when; never trimmed; each with a sum over
 //	                                      itself and all before it (chain.go)
 //	throttles     user, pair or router    failed logins and locks
-//	user-calls    source, sequence        what routers told of calls of the source's users, until
-//	                                      the CA has taken it
+//	user-calls    source, sequence        what routers told of calls of the source's users in
+//	                                      their scope, until the CA has taken it
 //
 // A revision is a change that watchers can see. Logins and changed passwords leave audit
 // records and throttles but make no revision: certificates stay what they are.

@@ -24,8 +24,8 @@ func userCallKey(source string, seq uint64) []byte {
 }
 
 // tellSource queues for the CA what a router told of the call of somebody who logged in there, if that is a user of a
-// source.
-func (w *Writer) tellSource(router, run string, c client.CallRecord) error {
+// source whom the router may have. The end of a call passes even so: the user may have come into another group meanwhile.
+func (w *Writer) tellSource(router *twincert.Certificate, run string, c client.CallRecord) error {
 	if c.User == "" || !c.Initiator {
 		return nil
 	}
@@ -33,13 +33,16 @@ func (w *Writer) tellSource(router, run string, c client.CallRecord) error {
 	if err != nil || !ok || u.Source == "" {
 		return err
 	}
+	if c.Event != client.CallDown && !twincert.InScope(router.Scope, c.User, u.Group) {
+		return nil
+	}
 	newest, err := number(w.tx, metaUserCalls+u.Source)
 	if err != nil {
 		return err
 	}
 	newest++
 	c.Reason = client.CutReason(c.Reason)
-	b, err := json.Marshal(client.UserCall{Seq: newest, Router: router, Run: run, Record: c})
+	b, err := json.Marshal(client.UserCall{Seq: newest, Router: router.Name, Run: run, Record: c})
 	if err != nil {
 		return fmt.Errorf("encoding a record of a call: %w", err)
 	}

@@ -149,3 +149,30 @@ func TestUserCallsAreBounded(t *testing.T) {
 		t.Errorf("of another source: %q", got)
 	}
 }
+
+// A router tells of calls of users in its scope. That one ended it may tell even so: the user was in another group when it began.
+func TestUserCallsOutOfScope(t *testing.T) {
+	o := newOffice(t)
+	o.apply(o.company.NewRouter("rome", []string{"user:alice", "group:sales"}, "10.2.0.0/16").Change())
+	o.apply(o.company.NewUser("dave", "sales", "x").Of("corp").Change(), o.company.NewUser("erin", "staff", "x").Of("corp").Change())
+	b := client.CallsBody{Run: "first"}
+	for _, uid := range []string{"alice", "dave", "erin"} {
+		for _, event := range []string{client.CallUp, client.CallInterim, client.CallDown} {
+			b.Records = append(b.Records, client.CallRecord{Seq: uint64(len(b.Records) + 1), Time: time.Unix(1_800_000_000, 0).UTC(), Event: event, Call: 1, User: uid, Peer: "berlin", Initiator: true})
+		}
+	}
+	if err := o.RecordCalls(t.Context(), "twinkey://router/rome", "rome", b, trust); err != nil {
+		t.Fatal(err)
+	}
+	got, err := o.UserCalls(t.Context(), "twinkey://ca", "corp", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, c := range got.Calls {
+		told = append(told, c.Router+" "+c.Record.Event+" "+c.Record.User)
+	}
+	if want := []string{"rome up alice", "rome interim alice", "rome down alice", "rome up dave", "rome interim dave", "rome down dave", "rome down erin"}; !slices.Equal(told, want) {
+		t.Errorf("%q, want %q", told, want)
+	}
+}
