@@ -23,6 +23,8 @@ const (
 	unheard    = 24 * time.Hour // after which a call has ended; routers tell of each at least once an hour
 	sweepEvery = time.Hour
 	maxName    = 128 // bytes of source.Event.Session
+	// maxOpen is how many calls a user has at one router: one with each other router, in a large company.
+	maxOpen = 256
 )
 
 // Config of a clerk.
@@ -37,8 +39,17 @@ type Config struct {
 
 // Clerk tells one source of calls. Use New.
 type Clerk struct {
-	cfg   Config
-	swept time.Time
+	cfg     Config
+	swept   time.Time
+	routers map[string]*router // by name; what is not here is in the ledger
+	warned  map[string]bool    // routers of which something was not believed, since the last sweep
+}
+
+// router is what is open at one.
+type router struct {
+	run  string
+	open map[string]int // calls, by user
+	left time.Time      // when the first of its calls that are of another run was last heard of; zero: there is none
 }
 
 // New returns a clerk; Run has it work.
@@ -49,7 +60,7 @@ func New(c Config) *Clerk {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Clerk{cfg: c}
+	return &Clerk{cfg: c, routers: map[string]*router{}, warned: map[string]bool{}}
 }
 
 // Run tells the source until ctx ends.
@@ -99,14 +110,23 @@ func (c *Clerk) round(ctx context.Context) (more bool, err error) {
 		c.cfg.Log.Warn("the directory was restored from an older copy; calls may be told twice", "source", c.cfg.Source)
 		return true, c.cfg.Ledger.Update(func(tx *ledger.Tx) error { return tx.SetCallsTold(c.cfg.Source, 0) })
 	}
+	noted := mark
 	for _, u := range got.Calls {
 		if u.Seq <= mark { // it would be told for ever
 			return false, fmt.Errorf("the directory answered with record %d after %d", u.Seq, mark)
 		}
-		if err := c.take(ctx, u); err != nil {
+		told, err := c.take(ctx, u)
+		if err != nil {
 			return false, err
 		}
-		mark = u.Seq
+		if mark = u.Seq; told {
+			noted = mark
+		}
+	}
+	if mark > noted { // once for all that were passed over, so that many of them cost little
+		if err := c.note(mark, func(*ledger.Tx) error { return nil }); err != nil {
+			return false, err
+		}
 	}
 	if len(got.Calls) > 0 {
 		return true, nil
@@ -114,28 +134,52 @@ func (c *Clerk) round(ctx context.Context) (more bool, err error) {
 	return false, c.sweep(ctx)
 }
 
-// take tells the source of one record and notes that it has been told.
-func (c *Clerk) take(ctx context.Context, u client.UserCall) error {
-	if err := c.outrun(ctx, u); err != nil {
-		return err
+// take tells the source of one record and notes that it has been told. A record that is not to be believed is passed over:
+// told says that it was not.
+func (c *Clerk) take(ctx context.Context, u client.UserCall) (told bool, err error) {
+	if now := c.cfg.Now(); u.Record.Time.After(now) { // a call of the future would never be swept
+		u.Record.Time = now
 	}
-	o, err := c.open(u)
+	r, err := c.outrun(ctx, u)
 	if err != nil {
-		return err
+		return false, err
 	}
 	what, ok := map[string]source.What{client.CallUp: source.Start, client.CallInterim: source.Interim, client.CallDown: source.Stop}[u.Record.Event]
 	if !ok {
-		return c.note(u.Seq, func(*ledger.Tx) error { return nil })
+		return false, nil
+	}
+	o, known, err := c.open(u)
+	if err == nil && !known && what != source.Stop && r.open[u.Record.User] >= maxOpen {
+		err = fmt.Errorf("%w: %d calls are open already", errLie, maxOpen)
+	}
+	if errors.Is(err, errLie) {
+		if !c.warned[u.Router] {
+			c.cfg.Log.Warn("a router tells of a call that cannot be; the source is not told, nor is this log of more such calls for a while",
+				"source", c.cfg.Source, "router", u.Router, "uid", u.Record.User, "error", err)
+		}
+		c.warned[u.Router] = true
+		return false, nil
+	}
+	if err != nil {
+		return false, err
 	}
 	if err := c.tell(ctx, event(what, o, cause(u.Record.Cause))); err != nil {
-		return err
+		return false, err
 	}
-	return c.note(u.Seq, func(tx *ledger.Tx) error {
+	err = c.note(u.Seq, func(tx *ledger.Tx) error {
 		if what == source.Stop {
 			return tx.DropOpenCall(o.Source, o.Name)
 		}
 		return tx.PutOpenCall(o)
 	})
+	switch {
+	case err != nil:
+	case known && what == source.Stop:
+		r.open[o.UID]--
+	case !known && what != source.Stop:
+		r.open[o.UID]++
+	}
+	return true, err
 }
 
 func (c *Clerk) note(seq uint64, also func(*ledger.Tx) error) error {
@@ -144,25 +188,35 @@ func (c *Clerk) note(seq uint64, also func(*ledger.Tx) error) error {
 	})
 }
 
-// open is the call of a record as it is now.
-func (c *Clerk) open(u client.UserCall) (o ledger.OpenCall, err error) {
+// errLie says that a call is none of which the router may tell.
+var errLie = errors.New("not believed")
+
+// open is the call of a record as it is now, and whether the source knows it. A new one is believed of a user whom this source has
+// let in at that router; else the error is errLie.
+func (c *Clerk) open(u client.UserCall) (o ledger.OpenCall, known bool, err error) {
 	r := u.Record
 	name := callName(u)
 	err = c.cfg.Ledger.View(func(tx *ledger.Tx) error {
-		var known bool
-		if o, known, err = tx.OpenCall(c.cfg.Source, name); err != nil || known {
+		if o, known, err = tx.OpenCall(c.cfg.Source, name); err != nil {
 			return err
 		}
-		l, ok, err := tx.Login(r.User, u.Router)
-		if ok && l.Source == c.cfg.Source {
-			o.State = l.State
+		if known {
+			if o.UID != r.User {
+				return fmt.Errorf("%w: the call is that of %s", errLie, o.UID)
+			}
+			return nil
 		}
+		l, ok, err := tx.Login(r.User, u.Router)
+		if err == nil && (!ok || l.Source != c.cfg.Source) {
+			err = fmt.Errorf("%w: the user never logged in there", errLie)
+		}
+		o.State = l.State
 		return err
 	})
 	if err != nil {
-		return o, err
+		return o, known, err
 	}
-	if o.Name == "" {
+	if !known {
 		o.Source, o.Name, o.UID, o.Router, o.Run, o.Address, o.Since = c.cfg.Source, name, r.User, u.Router, u.Run, r.Address, r.Since
 		if o.Since.IsZero() {
 			o.Since = r.Time
@@ -171,18 +225,21 @@ func (c *Clerk) open(u client.UserCall) (o ledger.OpenCall, err error) {
 	o.Heard = r.Time
 	// What the router sent into the call came from the user.
 	o.BytesIn, o.PacketsIn, o.BytesOut, o.PacketsOut = max(o.BytesIn, r.TxBytes), max(o.PacketsIn, r.TxPackets), max(o.BytesOut, r.RxBytes), max(o.PacketsOut, r.RxPackets)
-	return o, nil
+	return o, known, nil
 }
 
 // callName names a call among all calls of all routers and days.
 func callName(u client.UserCall) string {
-	name := fmt.Sprintf("%s/%s/%d", u.Router, u.Run, u.Record.Call)
-	if len(name) > maxName {
+	name := fmt.Sprintf("%s/%d", u.Run, u.Record.Call)
+	if len(callsOf(u.Router))+len(name) > maxName {
 		sum := sha256.Sum256([]byte(name))
 		name = hex.EncodeToString(sum[:])
 	}
-	return name
+	return callsOf(u.Router) + name
 }
+
+// callsOf is how the names of a router's calls begin.
+func callsOf(router string) string { return router + "/" }
 
 func event(what source.What, o ledger.OpenCall, why source.Cause) source.Event {
 	e := source.Event{What: what, Time: o.Heard, Session: o.Name, UID: o.UID, Router: o.Router, Address: o.Address, State: o.State}
@@ -215,11 +272,36 @@ func (c *Clerk) tell(ctx context.Context, e source.Event) error {
 	return nil
 }
 
-// outrun ends the calls that a router had up when it began to run anew.
-func (c *Clerk) outrun(ctx context.Context, u client.UserCall) error {
-	return c.end(ctx, func(o ledger.OpenCall) bool {
-		return o.Router == u.Router && o.Run != u.Run && !o.Heard.After(u.Record.Time)
-	})
+// outrun ends the calls that a router had up when it began to run anew, and returns what is open there. It looks through them
+// when the run is another one, or when there is one to end: a router that tells much does not have it done for each record.
+func (c *Clerk) outrun(ctx context.Context, u client.UserCall) (*router, error) {
+	at := u.Record.Time
+	if r := c.routers[u.Router]; r != nil && r.run == u.Run && (r.left.IsZero() || at.Before(r.left)) {
+		return r, nil
+	}
+	delete(c.routers, u.Router)
+	calls, err := c.calls(callsOf(u.Router))
+	if err != nil {
+		return nil, err
+	}
+	r := &router{run: u.Run, open: map[string]int{}}
+	var gone []ledger.OpenCall
+	for _, o := range calls {
+		other := o.Run != u.Run
+		if other && !o.Heard.After(at) {
+			gone = append(gone, o)
+			continue
+		}
+		r.open[o.UID]++
+		if other && (r.left.IsZero() || o.Heard.Before(r.left)) {
+			r.left = o.Heard
+		}
+	}
+	if err := c.end(ctx, gone); err != nil {
+		return nil, err
+	}
+	c.routers[u.Router] = r
+	return r, nil
 }
 
 // sweep ends, now and then, the calls that were not heard of for too long.
@@ -228,24 +310,29 @@ func (c *Clerk) sweep(ctx context.Context) error {
 	if age := now.Sub(c.swept); age >= 0 && age < sweepEvery {
 		return nil
 	}
-	err := c.end(ctx, func(o ledger.OpenCall) bool { return now.Sub(o.Heard) > unheard })
-	if err == nil {
+	clear(c.routers)
+	clear(c.warned)
+	calls, err := c.calls("")
+	if err != nil {
+		return err
+	}
+	if err = c.end(ctx, slices.DeleteFunc(calls, func(o ledger.OpenCall) bool { return now.Sub(o.Heard) <= unheard })); err == nil {
 		c.swept = now
 	}
 	return err
 }
 
-// end tells that calls ended when they were last heard of, oldest first.
-func (c *Clerk) end(ctx context.Context, gone func(ledger.OpenCall) bool) error {
-	var calls []ledger.OpenCall
-	err := c.cfg.Ledger.View(func(tx *ledger.Tx) (err error) {
-		calls, err = tx.OpenCalls(c.cfg.Source)
+// calls are those of which the source knows and whose names begin so.
+func (c *Clerk) calls(begin string) (calls []ledger.OpenCall, err error) {
+	err = c.cfg.Ledger.View(func(tx *ledger.Tx) (err error) {
+		calls, err = tx.OpenCalls(c.cfg.Source, begin)
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	calls = slices.DeleteFunc(calls, func(o ledger.OpenCall) bool { return !gone(o) })
+	return calls, err
+}
+
+// end tells that calls ended when they were last heard of, oldest first.
+func (c *Clerk) end(ctx context.Context, calls []ledger.OpenCall) error {
 	slices.SortFunc(calls, func(a, b ledger.OpenCall) int { return cmp.Or(a.Heard.Compare(b.Heard), cmp.Compare(a.Name, b.Name)) })
 	for _, o := range calls {
 		if err := c.tell(ctx, event(source.Stop, o, source.CauseLost)); err != nil {

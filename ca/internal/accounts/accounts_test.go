@@ -37,7 +37,7 @@ type office struct {
 
 func newOffice(t *testing.T) *office {
 	t.Helper()
-	o := &office{T: t, now: noon}
+	o := &office{T: t, now: noon.Add(time.Hour)}
 	var err error
 	if o.led, err = ledger.Open(filepath.Join(t.TempDir(), "ledger.db")); err != nil {
 		t.Fatal(err)
@@ -49,6 +49,7 @@ func newOffice(t *testing.T) *office {
 	})
 	o.check(o.led.Update(func(tx *ledger.Tx) error {
 		return errors.Join(tx.PutLogin(ledger.Login{UID: "alice", Router: "berlin", Source: "corp", State: []byte("class")}),
+			tx.PutLogin(ledger.Login{UID: "alice", Router: "rome", Source: "corp"}),
 			tx.PutLogin(ledger.Login{UID: "bob", Router: "berlin", Source: "lab", State: []byte("of another source")}))
 	}))
 	o.start()
@@ -133,7 +134,7 @@ func (o *office) rounds() []string {
 	o.mu.Unlock()
 	for more, n := true, 0; more; n++ {
 		var err error
-		if more, err = o.round(o.Context()); err != nil || n > 100 {
+		if more, err = o.round(o.Context()); err != nil || n > 1000 {
 			o.Fatalf("round %d: %v", n, err)
 		}
 	}
@@ -150,7 +151,7 @@ func (o *office) want(got []string, want ...string) {
 func (o *office) open() (names []string) {
 	o.Helper()
 	o.check(o.led.View(func(tx *ledger.Tx) error {
-		calls, err := tx.OpenCalls("corp")
+		calls, err := tx.OpenCalls("corp", "")
 		for _, c := range calls {
 			names = append(names, c.Name)
 		}
@@ -192,16 +193,100 @@ func TestCauses(t *testing.T) {
 	}
 }
 
-// What is told of a call whose beginning nobody remembers, and of a user of whom this source has said nothing.
+// What is told of a call whose beginning nobody remembers, and of one that began when nobody told.
 func TestWithoutABeginning(t *testing.T) {
 	o := newOffice(t)
 	o.hears(client.CallDown, 9, nil)
-	o.hears(client.CallUp, 10, func(c *client.UserCall) { c.Record.User, c.Record.Call, c.Record.Address = "bob", 8, netip.Addr{} })
+	o.hears(client.CallInterim, 10, func(c *client.UserCall) { c.Record.Call = 8 })
 	o.hears("something newer", 11, nil)
 	o.want(o.rounds(),
 		"3 berlin/first/7 alice at 12:09 of berlin in 900 out 9000 after 9m0s cause 0 state class",
-		"1 berlin/first/8 bob at 12:10 of berlin in 0 out 0 after 0s cause 0 state ")
+		"2 berlin/first/8 alice at 12:10 of berlin in 1000 out 10000 after 10m0s cause 0 state class")
 	o.want(o.open(), "berlin/first/8")
+	if o.acked != 3 {
+		t.Errorf("the directory keeps what is passed over: up to %d it may forget", o.acked)
+	}
+}
+
+// A router is believed of users whom this source has let in there, and of nobody else, whatever it numbers its calls. What
+// is not believed is dealt with, and holds up nothing.
+func TestInventedCalls(t *testing.T) {
+	as := func(uid string, call uint64) func(*client.UserCall) {
+		return func(c *client.UserCall) { c.Record.User, c.Record.Call, c.Record.Address = uid, call, netip.Addr{} }
+	}
+	o := newOffice(t)
+	o.hears(client.CallUp, 1, as("bob", 8)) // another source let him in
+	for _, event := range []string{client.CallUp, client.CallInterim, client.CallDown} {
+		o.hears(event, 2, as("carol", 9))
+		o.hears(event, 2, func(c *client.UserCall) { c.Router = "oslo" })
+	}
+	o.want(o.rounds())
+	o.want(o.open())
+	if o.acked != 7 {
+		t.Errorf("up to %d the directory may forget", o.acked)
+	}
+	o.hears(client.CallUp, 3, nil)
+	o.rounds()
+	o.hears(client.CallDown, 4, as("carol", 7)) // alice's
+	o.want(o.rounds())
+	o.want(o.open(), "berlin/first/7")
+}
+
+// A router whose clock is ahead, or that says so, has no call up for ever.
+func TestCallOfTheFuture(t *testing.T) {
+	o := newOffice(t)
+	o.hears(client.CallUp, 0, func(c *client.UserCall) { c.Record.Time = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) })
+	o.want(o.rounds(), "1 berlin/first/7 alice at 13:00 of berlin in 0 out 0 after 0s cause 0 state class")
+	o.now = o.now.Add(unheard + sweepEvery)
+	o.want(o.rounds(), fmt.Sprintf("3 berlin/first/7 alice at 13:00 of berlin in 0 out 0 after 0s cause %d state class", source.CauseLost))
+	o.want(o.open())
+}
+
+// Nobody has more than so many calls at a router, over restarts too; one that ends makes room.
+func TestOpenCallsAreBounded(t *testing.T) {
+	o := newOffice(t)
+	numbered := func(n int) func(*client.UserCall) {
+		return func(c *client.UserCall) { c.Record.Call = uint64(n) } //nolint:gosec // a test
+	}
+	for n := range maxOpen + 5 {
+		o.hears(client.CallUp, 0, numbered(n))
+	}
+	if got := o.rounds(); len(got) != maxOpen || len(o.open()) != maxOpen {
+		t.Errorf("told of %d, %d open", len(got), len(o.open()))
+	}
+	o.start()
+	o.hears(client.CallUp, 1, numbered(1000))
+	o.want(o.rounds())
+	o.hears(client.CallInterim, 2, numbered(3))
+	o.hears(client.CallDown, 3, numbered(4))
+	o.hears(client.CallUp, 4, numbered(1001))
+	o.hears(client.CallUp, 5, numbered(1002))
+	o.hears(client.CallUp, 6, func(c *client.UserCall) { c.Router = "rome" })
+	if got := o.rounds(); len(got) != 4 || !strings.Contains(got[2], "berlin/first/1001") || !strings.Contains(got[3], "rome/first/7") {
+		t.Errorf("%q", got)
+	}
+}
+
+// What is open at a router is looked through when its run is another one, not at each record; and once more for calls that
+// the new run's first record could not end.
+func TestWhatIsOpenIsSeldomLookedThrough(t *testing.T) {
+	o := newOffice(t)
+	o.rounds() // it sweeps
+	o.hears(client.CallUp, 10, nil)
+	o.rounds()
+	o.check(o.led.Update(func(tx *ledger.Tx) error {
+		return tx.PutOpenCall(ledger.OpenCall{Source: "corp", Name: "berlin/other/1", UID: "alice", Router: "berlin", Run: "other", Address: netip.MustParseAddr("10.1.1.3"), Since: noon, Heard: noon})
+	}))
+	o.hears(client.CallInterim, 11, nil)
+	o.rounds()
+	o.want(o.open(), "berlin/first/7", "berlin/other/1")
+	run := func(c *client.UserCall) { c.Run, c.Record.Call = "second", 1 }
+	o.hears(client.CallUp, 5, run) // its clock went back
+	o.rounds()
+	o.want(o.open(), "berlin/first/7", "berlin/second/1")
+	o.hears(client.CallInterim, 11, run)
+	o.rounds()
+	o.want(o.open(), "berlin/second/1")
 }
 
 // A source that is away is told later, once, in order; what it will never take holds up nothing.
@@ -296,7 +381,7 @@ func TestLongNames(t *testing.T) {
 	long := client.UserCall{Router: "berlin", Run: strings.Repeat("r", 128), Record: client.CallRecord{Call: 1}}
 	other := long
 	other.Record.Call = 2
-	if a, b := callName(long), callName(other); len(a) > maxName || a == b {
+	if a, b := callName(long), callName(other); len(a) > maxName || a == b || !strings.HasPrefix(a, callsOf("berlin")) {
 		t.Errorf("%q and %q", a, b)
 	}
 }

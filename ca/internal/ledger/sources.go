@@ -92,9 +92,9 @@ func (tx *Tx) DropOpenCall(source, name string) error {
 	return tx.tx.Bucket(bucketCalls).Delete([]byte(callKey(source, name)))
 }
 
-// OpenCalls lists those of a source.
-func (tx *Tx) OpenCalls(source string) (out []OpenCall, err error) {
-	prefix := []byte(callKey(source, ""))
+// OpenCalls lists those of a source whose names begin so.
+func (tx *Tx) OpenCalls(source, begin string) (out []OpenCall, err error) {
+	prefix := []byte(callKey(source, begin))
 	c := tx.tx.Bucket(bucketCalls).Cursor()
 	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		var o OpenCall
