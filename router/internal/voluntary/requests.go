@@ -211,6 +211,8 @@ func (s *Server) finish(ctx context.Context, e *session, reason string) error {
 	if !s.desk.remove(e, reason) {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout) // a client that has gone leaves all the same
+	defer cancel()
 	return s.c.Hall.Leave(ctx, e.guest, reason)
 }
 

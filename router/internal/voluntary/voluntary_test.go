@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -307,6 +308,19 @@ func TestLimiter(t *testing.T) {
 	}
 	if !refused {
 		t.Error("each address of a /64 has an allowance of its own")
+	}
+}
+
+// A client that hangs up right after its logout has left all the same.
+func TestLeavingOutlivesTheRequest(t *testing.T) {
+	w := newWorld(t)
+	_, adm := w.login("alice", 1)
+	ctx, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, pathLogout, nil)
+	r.Header.Set("Authorization", bearer(adm.Token))
+	if _, err := w.logout(&request{http: r, from: netip.MustParseAddr("127.0.0.1")}); err != nil || len(w.guests) != 0 {
+		t.Errorf("%v, %d guests are left", err, len(w.guests))
 	}
 }
 

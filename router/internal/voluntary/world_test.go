@@ -220,7 +220,10 @@ func (w *world) Welcome(_ context.Context, g *engine.Guest) (policy.Terms, error
 	return w.terms, nil
 }
 
-func (w *world) Leave(_ context.Context, g *engine.Guest, reason string) error {
+func (w *world) Leave(ctx context.Context, g *engine.Guest, reason string) error {
+	if err := ctx.Err(); err != nil { // as Engine.Do may
+		return err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.guests[g.Address] == g {
