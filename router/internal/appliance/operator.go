@@ -166,27 +166,37 @@ func (a *Appliance) Login(ctx context.Context, l admin.Login) (admin.Call, error
 	return admin.Call{}, errors.Join(err, &admin.Error{What: "the call of " + l.User + " came up and went down at once", Hint: "see this router's log"})
 }
 
-// login is the one way to a user's call, whoever asks for it: an operator, the portal. What takes the router's cores it does in turn. Its errors
-// are those of authn and engine; engine's come only when the password was right.
+// login is the one way to a user's call, whoever asks for it: an operator, the portal. What takes the router's cores it does in turn, what waits for the
+// far site after it. Its errors are those of authn and engine; engine's come only when the password was right.
 func (a *Appliance) login(ctx context.Context, k links.Key, password []byte, address netip.Addr, turn func(func() error) error) (call *calls.Call, err error) {
 	defer a.users.Expect(k.User)() // what is heard of their certificate meanwhile is not missed
 	params, session, err := authn.Ask(ctx, a.dir, a.askCA, k.User, password)
 	if err != nil {
 		return nil, err
 	}
-	err = turn(func() error {
-		cred, err := authn.Fetch(ctx, a.dir, a.gate, a.trust, k.User, password, params)
-		if err != nil {
-			return err
-		}
-		call, err = a.eng.Login(ctx, native.Wish{Key: k, Cred: cred, Address: address, Session: session})
-		if err != nil {
-			cred.Control.Private.Wipe()
-			cred.Data.Private.Wipe()
-		}
+	return place(turn, func() (native.Credentials, error) {
+		return authn.Fetch(ctx, a.dir, a.gate, a.trust, k.User, password, params)
+	}, func(cred native.Credentials) (*calls.Call, error) {
+		return a.eng.Login(ctx, native.Wish{Key: k, Cred: cred, Address: address, Session: session})
+	})
+}
+
+// place fetches credentials in turn, and then places the call that they are for: a site that does not answer holds up nobody who goes elsewhere.
+func place(turn func(func() error) error, fetch func() (native.Credentials, error), call func(native.Credentials) (*calls.Call, error)) (*calls.Call, error) {
+	var cred native.Credentials
+	err := turn(func() (err error) {
+		cred, err = fetch()
 		return err
 	})
-	return call, err
+	if err != nil {
+		return nil, err
+	}
+	c, err := call(cred)
+	if err != nil {
+		cred.Control.Private.Wipe()
+		cred.Data.Private.Wipe()
+	}
+	return c, err
 }
 
 // maxAsks is how many logins may ask the CA at a time: as many as it lets one router have. Each is a TLS handshake, and
