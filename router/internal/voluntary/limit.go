@@ -13,6 +13,8 @@ import (
 const (
 	triesPerAddress = 0.5 // a second: questions for parameters and logins
 	triesBurst      = 12
+	triesPerNet     = 10 // of an IPv6 /64: one host can have any number of addresses there, and leaves some to users with IPv4
+	triesNetBurst   = 100
 	triesInAll      = 20
 	triesInAllBurst = 200
 
@@ -24,14 +26,15 @@ const (
 	maxConnsOfAddr = 16
 )
 
-// limiter bounds tries, by address and in all. An IPv6 user has a whole /64, which counts as one.
+// limiter bounds tries, by address, by IPv6 network and in all. On a LAN each host has an address of its own, and all may be in one /64.
 type limiter struct {
-	all  *rate.Limiter
-	each *limit.Rates
+	all        *rate.Limiter
+	each, nets *limit.Rates
 }
 
 func newLimiter() *limiter {
-	return &limiter{all: rate.NewLimiter(triesInAll, triesInAllBurst), each: limit.NewRates(triesPerAddress, triesBurst, 64)}
+	return &limiter{all: rate.NewLimiter(triesInAll, triesInAllBurst), each: limit.NewRates(triesPerAddress, triesBurst, 128),
+		nets: limit.NewRates(triesPerNet, triesNetBurst, 64)}
 }
 
 // wait is how long the next try from an address has to wait; 0: it may be now, and is counted. Who is refused for the others' sake
@@ -39,6 +42,11 @@ func newLimiter() *limiter {
 func (l *limiter) wait(from netip.Addr, now time.Time) time.Duration {
 	if d := l.each.Wait(from, now); d > 0 {
 		return d
+	}
+	if from.Is6() {
+		if d := l.nets.Wait(from, now); d > 0 {
+			return d
+		}
 	}
 	return limit.Wait(l.all, now)
 }

@@ -300,14 +300,20 @@ func TestLimiter(t *testing.T) {
 	if d := l.wait(a(70_000), now); d <= 0 || d > time.Second {
 		t.Errorf("beyond all that may be: waits %s", d)
 	}
-	// Neighbours in an IPv6 network are one; it is theirs to choose addresses.
+	// Neighbours in an IPv6 network count by themselves, as on a LAN they are all; but they leave some to the others.
 	now = now.Add(time.Hour)
-	refused := false
-	for n := range 2 * triesBurst {
-		refused = l.wait(netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", n+1)), now) > 0 || refused
+	host := func(n int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", n+1)) }
+	for range 2 * triesBurst {
+		l.wait(host(0), now)
 	}
-	if !refused {
-		t.Error("each address of a /64 has an allowance of its own")
+	if l.wait(host(0), now) == 0 || l.wait(host(1), now) > 0 {
+		t.Error("one host has used up what its neighbour may")
+	}
+	for n := range 2 * triesInAllBurst {
+		l.wait(host(n), now)
+	}
+	if l.wait(host(1000), now) == 0 || l.wait(a(80_000), now) > 0 {
+		t.Error("one host with many addresses has used up what the others may")
 	}
 }
 
