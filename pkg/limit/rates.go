@@ -30,22 +30,22 @@ func NewRates(limit rate.Limit, burst, bits6 int) *Rates {
 
 // Allow takes one from the bucket of whoever is at remote, an address and port as http.Request has it.
 func (l *Rates) Allow(remote string, now time.Time) bool {
-	return l.ask(remote, func(r *rate.Limiter) bool { return r.AllowN(now, 1) }, now)
-}
-
-// Left says whether there is one to take.
-func (l *Rates) Left(remote string, now time.Time) bool {
-	return l.ask(remote, func(r *rate.Limiter) bool { return r.TokensAt(now) >= 1 }, now)
-}
-
-func (l *Rates) ask(remote string, f func(*rate.Limiter) bool, now time.Time) bool {
 	a, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return false
-	}
+	return err == nil && l.take(a.Addr(), now)
+}
+
+// take takes one from the bucket of an address, if there is one.
+func (l *Rates) take(a netip.Addr, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return f(l.of(a.Addr(), now))
+	return l.of(a, now).AllowN(now, 1)
+}
+
+// until is how long it is until there are n in the bucket of an address.
+func (l *Rates) until(a netip.Addr, n int, now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return until(l.of(a, now), n, now)
 }
 
 // Wait takes one from the bucket of an address, or says how long it is until there is one.
@@ -60,7 +60,15 @@ func Wait(r *rate.Limiter, now time.Time) time.Duration {
 	if r.AllowN(now, 1) {
 		return 0
 	}
-	missing := 1 - r.TokensAt(now)
+	return max(until(r, 1, now), time.Millisecond)
+}
+
+// until is how long it is until there are n in r; 0: there are.
+func until(r *rate.Limiter, n int, now time.Time) time.Duration {
+	missing := float64(n) - r.TokensAt(now)
+	if missing <= 0 {
+		return 0
+	}
 	return max(time.Duration(missing/float64(r.Limit())*float64(time.Second)), time.Millisecond)
 }
 

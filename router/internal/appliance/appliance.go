@@ -22,6 +22,7 @@ import (
 	"twinkey/directory/client"
 	"twinkey/pkg/identity"
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/limit"
 	"twinkey/pkg/netcfg"
 	"twinkey/pkg/tun"
 	"twinkey/proto/esp"
@@ -68,6 +69,7 @@ type Appliance struct {
 	gate  *keybundle.Gate
 	asks  *semaphore.Weighted // of the CA, about passwords
 	dir   *client.Client
+	tries *limit.Failures // of passwords, at the portal and by clients
 	dev   tun.Device
 	ports []engine.Port
 	eng   *engine.Engine
@@ -103,7 +105,7 @@ func New(s *settings.Settings, o Options, log *slog.Logger) (a *Appliance, err e
 	if err != nil {
 		return nil, err
 	}
-	a = &Appliance{o: o, log: log, id: id, ends: ends, gate: keybundle.NewGate(), asks: semaphore.NewWeighted(maxAsks), lull: time.AfterFunc(lullAfter, debug.FreeOSMemory), since: time.Now()}
+	a = &Appliance{o: o, log: log, id: id, ends: ends, gate: keybundle.NewGate(), asks: semaphore.NewWeighted(maxAsks), tries: newTries(), lull: time.AfterFunc(lullAfter, debug.FreeOSMemory), since: time.Now()}
 	a.set.Store(s)
 	if err := a.covered(s); err != nil {
 		return nil, err

@@ -44,7 +44,7 @@ func (a *Appliance) openPortal(ctx context.Context, s *settings.Settings) error 
 	p, err := portal.New(ctx, portal.Config{
 		Listen: s.PortalListen, HTTP: s.PortalHTTP, DNSName: s.Portal.Name, Name: a.id.Name(), Company: s.Portal.Company, Captive: s.Portal.Captive,
 		Router: visitors{a}, Certificate: cert.Certificate, Root: func() *x509.Certificate { return a.id.Bundle().Roots[0] },
-		Warn: func() time.Duration { return a.set.Load().Renewal.Warn }, Hold: authn.Hold, Log: a.log,
+		Warn: func() time.Duration { return a.set.Load().Renewal.Warn }, Guesses: a.tries, Hold: authn.Hold, Log: a.log,
 	})
 	if err != nil {
 		return err

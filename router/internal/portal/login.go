@@ -42,10 +42,6 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
 		return
 	}
 	defer p.finish(v.from)
-	if !p.wrong.Left(r.RemoteAddr, v.now) || p.wrongs.TokensAt(v.now) < 1 {
-		p.fail(w, r, v, saidWrongs)
-		return
-	}
 	var token, uid, password, peer []byte
 	body, s := readForm(w, r, map[string]*[]byte{"csrf": &token, "uid": &uid, "password": &password, "peer": &peer})
 	defer clear(body)
@@ -67,11 +63,7 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
 	case !slices.Contains(p.c.Router.Peers(), l.Peer):
 		s = &saidNoPeer
 	default:
-		if s = p.try(r.Context(), l, v); s != nil && s.guess {
-			now := time.Now()
-			p.wrong.Allow(r.RemoteAddr, now)
-			p.wrongs.AllowN(now, 1)
-		}
+		s = p.try(r.Context(), l, v)
 	}
 	clear(body) // before anything is written to a browser that may be slow
 	if s != nil {
@@ -107,17 +99,31 @@ func (p *Portal) finish(a netip.Addr) {
 }
 
 // try logs in; nil: it worked.
-func (p *Portal) try(ctx context.Context, l Login, v visit) *said {
-	ctx, cancel := context.WithTimeout(ctx, loginTime)
-	defer cancel()
+func (p *Portal) try(browser context.Context, l Login, v visit) *said {
 	began := time.Now()
-	l.Turn = func(f func() error) error { return p.inTurn(ctx, f) }
+	guess, wait := p.c.Guesses.Begin(v.from, began)
+	if wait > 0 {
+		return &saidWrongs
+	}
+	defer guess.Close()
+	ctx, cancel := context.WithTimeout(browser, loginTime)
+	defer cancel()
+	l.Turn = func(f func() error) error {
+		err := p.inTurn(ctx, f)
+		if err == nil {
+			guess.Succeed(time.Now()) // whatever becomes of the call
+		}
+		return err
+	}
 	err := p.c.Router.Login(ctx, l)
 	if err == nil {
 		p.c.Log.Info("portal: login", "user", l.User, "address", v.from.String(), "peer", l.Peer)
 		return nil
 	}
 	p.c.Log.Warn("portal: login refused", "user", l.User, "address", v.from.String(), "peer", l.Peer, "error", refusal(err))
+	if guessed(err) || browser.Err() != nil { // who hangs up in the middle has guessed, as far as we know: directory or CA may have counted it
+		guess.Fail(time.Now())
+	}
 	other := false
 	if all, err := p.c.Router.Logins(ctx, v.from); err == nil {
 		other = slices.ContainsFunc(all, func(s Standing) bool { return s.User != l.User })
@@ -129,9 +135,14 @@ func (p *Portal) try(ctx context.Context, l Login, v visit) *said {
 	return &s
 }
 
+// guessed says whether directory or CA have counted a failure.
+func guessed(err error) bool {
+	return errors.Is(err, client.ErrDenied) || errors.Is(err, caclient.ErrDenied)
+}
+
 // refusal is what the log may hold. All of it: no error that a login ends with has a password in it.
 func refusal(err error) string {
-	if errors.Is(err, client.ErrDenied) || errors.Is(err, caclient.ErrDenied) {
+	if guessed(err) {
 		return client.ErrDenied.Error() // the directory's audit says why, and who may know it reads it there
 	}
 	return err.Error()

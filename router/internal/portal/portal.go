@@ -38,14 +38,8 @@ const (
 	askBurst       = 100
 	loginRate      = rate.Limit(1) / 3 // logins a second of one address
 	loginBurst     = 6                 // slips of a finger
-	// The directory locks a router from which a hundred logins fail in a quarter of an hour, and for ever longer. Strangers on the LAN
-	// must not be able to bring that about: the portal stays below, one address far below.
-	failRate     = rate.Limit(1) / 30
-	failBurst    = 60
-	failRateAddr = rate.Limit(1) / 60
-	failBurstOf  = 10
-	loginQueue   = 32  // logins that wait: at some 0.3 s each it is what people still wait for
-	hostBits     = 128 // of an IPv6 address: on a LAN every host has one of its own
+	loginQueue     = 32                // logins that wait: at some 0.3 s each it is what people still wait for
+	hostBits       = 128               // of an IPv6 address: on a LAN every host has one of its own
 
 	headerTimeout = 5 * time.Second // handshake and header
 	readTimeout   = 10 * time.Second
@@ -63,8 +57,8 @@ type Login struct {
 	Password []byte
 	Peer     string
 	Address  netip.Addr
-	// Turn runs what takes the router's cores when it is the login's turn, and returns what that returns. Waiting for others does not
-	// belong there: turns are few.
+	// Turn runs what takes the router's cores when it is the login's turn, and returns what that returns: nil says that the password is right. Waiting
+	// for the far site does not belong there: turns are few.
 	Turn func(f func() error) error
 }
 
@@ -111,6 +105,7 @@ type Config struct {
 	Certificate  func() (*tls.Certificate, error)
 	Root         func() *x509.Certificate
 	Warn         func() time.Duration // before the end of a user's certificate
+	Guesses      *limit.Failures      // the router's, wherever passwords are tried
 	// Hold keeps the answer to a login that began then and failed so, until when such answers go out; nil: not at all.
 	Hold func(ctx context.Context, began time.Time, err error)
 	Log  *slog.Logger
@@ -123,8 +118,6 @@ type Portal struct {
 	hosts    []string // of URLs that mean us
 	asks     *limit.Rates
 	logins   *limit.Rates
-	wrong    *limit.Rates  // logins that failed, of one address
-	wrongs   *rate.Limiter // of all
 	turns    *semaphore.Weighted
 	waiting  atomic.Int64
 	refused  atomic.Uint64 // connections
@@ -168,7 +161,6 @@ func newPortal(c Config) (*Portal, error) {
 	}
 	p := &Portal{
 		c: c, sessions: s, trying: make(map[netip.Addr]bool), asks: limit.NewRates(askRate, askBurst, hostBits), logins: limit.NewRates(loginRate, loginBurst, hostBits),
-		wrong: limit.NewRates(failRateAddr, failBurstOf, hostBits), wrongs: rate.NewLimiter(failRate, failBurst),
 		// Half of the cores are left to packets, whoever tries passwords.
 		turns: semaphore.NewWeighted(int64(max(1, runtime.NumCPU()/2))),
 	}

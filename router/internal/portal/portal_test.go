@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 
 	caclient "twinkey/ca/client"
 	"twinkey/directory/client"
@@ -133,8 +134,20 @@ func configOf(d *desk, log io.Writer) Config {
 	return Config{
 		Listen: netip.MustParseAddrPort("10.1.1.1:443"), DNSName: "ra.portal.example", Name: "ra", Company: "Example & Sons", Captive: true, Router: d,
 		Certificate: func() (*tls.Certificate, error) { return c, nil }, Root: func() *x509.Certificate { return c.Leaf },
-		Warn: func() time.Duration { return 240 * time.Hour }, Log: slog.New(slog.NewTextHandler(log, nil)),
+		Warn: func() time.Duration { return 240 * time.Hour }, Guesses: guesses(failBurst), Log: slog.New(slog.NewTextHandler(log, nil)),
 	}
+}
+
+// What may fail in tests: of one address, of all.
+const (
+	failBurstOf = 10
+	failBurst   = 60
+)
+
+// guesses is a count of wrong passwords that is not filled again in a test's time.
+func guesses(all int) *limit.Failures {
+	b := func(n int) limit.Bucket { return limit.Bucket{Rate: rate.Every(time.Hour), Burst: n} }
+	return limit.NewFailures(limit.FailureLimits{Each: b(failBurstOf), Net: b(all), All: b(all), Known: b(2), Remember: time.Hour})
 }
 
 func newWorld(t *testing.T) *world {
@@ -427,7 +440,7 @@ func TestUniformAnswer(t *testing.T) {
 	read := func(err error, user, password string) string {
 		t.Helper()
 		w.desk.err = err
-		w.p.logins, w.p.wrong = limit.NewRates(1000, 1000, hostBits), limit.NewRates(1000, 1000, hostBits)
+		w.p.logins = limit.NewRates(1000, 1000, hostBits)
 		b := w.browser("10.1.1.3")
 		res := b.login(user, password)
 		if res.Code != http.StatusForbidden || !strings.Contains(res.Body.String(), "UserID or password is wrong") {
@@ -578,9 +591,113 @@ func TestFailuresAreFew(t *testing.T) {
 	if w.desk.tried != failBurst-failBurstOf {
 		t.Errorf("all addresses together could try %d times more", w.desk.tried)
 	}
-	const window = 15 * 60 // seconds, and failures, of directory/internal/store
-	if most := failBurst + int(failRate*window); most >= 100 {
-		t.Errorf("%d failures in a quarter of an hour would lock the router", most)
+	if res := at(2).login("alice", "secret"); res.Code != http.StatusSeeOther {
+		t.Errorf("who has logged in from there before: %d %s", res.Code, res.Body)
+	}
+}
+
+// What says nothing of a password costs nothing: the directory refuses what is no UserID before it counts.
+func TestWhatIsNoGuess(t *testing.T) {
+	w := newWorld(t)
+	w.p.logins = limit.NewRates(1000, 1000, hostBits)
+	for _, err := range []error{&client.Error{Code: client.CodeInvalid}, &client.Error{Code: client.CodeNotFound}, &caclient.Error{Code: caclient.CodeInvalid}, &client.Error{Code: client.CodeUnavailable}} {
+		w.desk.err = err
+		for range failBurstOf {
+			w.browser("10.1.1.3").login("no such name!", "x")
+		}
+	}
+	w.desk.err = nil
+	if res := w.browser("10.1.1.3").login("alice", "secret"); res.Code != http.StatusSeeOther {
+		t.Errorf("afterwards: %d %s", res.Code, res.Body)
+	}
+}
+
+// Many who try at once can do so no more often than if they tried one after the other.
+func TestGuessesAtOnce(t *testing.T) {
+	const left, tries = 3, 20
+	w := newWorld(t)
+	c := w.p.c
+	c.Guesses = guesses(left)
+	w.p = must(newPortal(c))
+	w.p.turns = semaphore.NewWeighted(tries)
+	w.h = w.p.handler()
+	var asked atomic.Int64
+	look := make(chan struct{})
+	w.p.c.Router = asking{w.desk, func(l Login) error {
+		if asked.Add(1) > left {
+			return errDenied
+		}
+		<-look
+		return l.Turn(func() error { return errDenied })
+	}}
+	codes := make(chan int, tries)
+	for i := range tries {
+		b := w.browser(netip.AddrFrom4([4]byte{10, 1, 2, byte(i)}).String())
+		form := url.Values{"csrf": {b.token("/login")}, "uid": {"alice"}, "password": {"wrong"}, "peer": {"rb"}}
+		go func() { codes <- b.do(http.MethodPost, "/login", form).Code }()
+	}
+	for range tries - left { // while the others are looked at
+		if code := <-codes; code != http.StatusTooManyRequests {
+			t.Error(code)
+		}
+	}
+	close(look)
+	for range left {
+		if code := <-codes; code != http.StatusForbidden {
+			t.Error(code)
+		}
+	}
+	if n := asked.Load(); n != left {
+		t.Errorf("%d were tried", n)
+	}
+}
+
+// asking is a desk of which a test says what becomes of logins.
+type asking struct {
+	*desk
+	login func(l Login) error
+}
+
+func (a asking) Login(_ context.Context, l Login) error { return a.login(l) }
+
+// Whoever hangs up while the password is looked at has guessed; if it was right already, not.
+func TestHangingUpIsAGuess(t *testing.T) {
+	for name, tt := range map[string]struct {
+		right bool
+		tried int
+	}{"before it is known": {false, failBurstOf}, "while the call is placed": {true, 2 * failBurstOf}} {
+		w := newWorld(t)
+		w.p.logins = limit.NewRates(1000, 1000, hostBits)
+		tried := 0
+		var hangUp context.CancelFunc
+		w.p.c.Router = asking{w.desk, func(l Login) error {
+			tried++
+			away := &client.Error{Code: client.CodeUnavailable, Err: context.Canceled} // what a request that was broken off ends with
+			err := l.Turn(func() error {
+				hangUp()
+				if tt.right {
+					return nil
+				}
+				return away
+			})
+			if err == nil {
+				err = context.Canceled
+			}
+			return err
+		}}
+		b := w.browser("10.1.1.3")
+		for range 2 * failBurstOf {
+			form := url.Values{"csrf": {b.token("/login")}, "uid": {"alice"}, "password": {"guess"}, "peer": {"rb"}}
+			ctx, cancel := context.WithCancel(t.Context())
+			hangUp = cancel
+			b.change = func(r *http.Request) { *r = *r.WithContext(ctx) }
+			b.do(http.MethodPost, "/login", form)
+			cancel()
+			b.change = nil
+		}
+		if tried != tt.tried {
+			t.Errorf("%s: %d tries, want %d", name, tried, tt.tried)
+		}
 	}
 }
 

@@ -22,7 +22,6 @@ type said struct {
 	Title, Text string
 	status      int
 	after       time.Duration // not sooner; zero: whenever they like
-	guess       bool          // the directory counts it as a try at a password
 }
 
 // What is said whatever the password.
@@ -32,7 +31,7 @@ var (
 	saidTooLong  = said{Title: "That is too long", Text: "No UserID and no password have so many characters.", status: http.StatusRequestEntityTooLarge}
 	saidEmpty    = said{Title: "Something is missing", Text: "Both UserID and password are needed.", status: http.StatusBadRequest}
 	saidTooOften = said{Title: "Too many tries from your device", Text: "Wait a few seconds, then try once more.", status: http.StatusTooManyRequests, after: 3 * time.Second}
-	saidWrongs   = said{Title: "Too many wrong passwords", Text: "Nobody can try more for the moment, so that nobody can guess. Wait a minute, then try once more.", status: http.StatusTooManyRequests, after: time.Minute}
+	saidWrongs   = said{Title: "Too many wrong passwords", Text: "No more can be tried from your device for the moment, so that nobody can guess. Wait a minute, then try once more.", status: http.StatusTooManyRequests, after: time.Minute}
 	saidBusy     = said{Title: "Too many people are logging in right now", Text: "Nothing is wrong with your password. Try again in a few seconds.", status: http.StatusServiceUnavailable, after: 5 * time.Second}
 	saidEnded    = said{Title: "You are logged out", Text: "What was open is closed: your session has ended.", status: http.StatusOK}
 	saidNoPeer   = said{Title: "That site is not known", Text: "Choose one of the sites in the list.", status: http.StatusBadRequest}
@@ -40,7 +39,7 @@ var (
 
 // saidWrong is the one answer for everything that has to do with who somebody is: a wrong password, an unknown user, one whom
 // this router may not serve.
-var saidWrong = said{Title: "UserID or password is wrong", Text: "Check both: capital letters count. After too many wrong tries you would have to wait.", status: http.StatusForbidden, guess: true}
+var saidWrong = said{Title: "UserID or password is wrong", Text: "Check both: capital letters count. After too many wrong tries you would have to wait.", status: http.StatusForbidden}
 
 // explain says what a failed login means for the person in front of it. other: somebody else is logged in from the same address.
 func explain(err error, peer string, other bool, now time.Time) said {
