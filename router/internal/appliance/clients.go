@@ -25,7 +25,8 @@ func (a *Appliance) newDesk(s *settings.Settings) *voluntary.Server {
 			b := a.id.Bundle()
 			return b.Roots, b.Intermediates
 		},
-		Vouch: func() time.Duration { return a.set.Load().Clients.Vouch },
+		Guesses: a.tries,
+		Vouch:   func() time.Duration { return a.set.Load().Clients.Vouch },
 	}, s.Policy)
 }
 

@@ -1,12 +1,15 @@
 package voluntary
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"twinkey/directory/client"
 	"twinkey/pkg/limit"
+	"twinkey/proto/secret"
 )
 
 // Limits on what strangers on the LAN can make the router do. An address has one client; it tries a few passwords.
@@ -49,6 +52,24 @@ func (l *limiter) wait(from netip.Addr, now time.Time) time.Duration {
 		}
 	}
 	return limit.Wait(l.all, now)
+}
+
+// release asks the directory for a user's keys, as a guess at the password: what it refuses counts for this router there, and would lock it.
+func (s *Server) release(r *request, uid string, auth secret.Key) (client.Release, error) {
+	guess, wait := s.c.Guesses.Begin(r.from, time.Now())
+	if wait > 0 {
+		return client.Release{}, &Error{Code: CodeBusy, Message: "too many wrong passwords at this router", RetryAfter: wait}
+	}
+	defer guess.Close()
+	out, err := s.c.Directory.Release(r.ctx(), uid, auth)
+	if err == nil {
+		guess.Succeed(time.Now())
+		return out, nil
+	}
+	if errors.Is(err, client.ErrDenied) || r.ctx().Err() != nil { // who hangs up in the middle has guessed, as far as we know
+		guess.Fail(time.Now())
+	}
+	return client.Release{}, s.directoryError(uid, r.from, err)
 }
 
 // addressOf is the address of "address:port".

@@ -114,9 +114,9 @@ func (s *Server) login(r *request) (any, error) {
 	if !s.desk.room() {
 		return nil, errFull
 	}
-	release, err := s.c.Directory.Release(r.ctx(), in.User, auth)
+	release, err := s.release(r, in.User, auth)
 	if err != nil {
-		return nil, s.directoryError(in.User, r.from, err)
+		return nil, err
 	}
 	now := time.Now()
 	der := release.Certificate

@@ -68,7 +68,9 @@ type Config struct {
 	Anchors func() (roots, intermediates []*x509.Certificate)
 	// Vouch is how long what is signed for a tunnel is good.
 	Vouch func() time.Duration
-	Log   *slog.Logger
+	// Guesses are the router's, wherever passwords are tried.
+	Guesses *limit.Failures
+	Log     *slog.Logger
 }
 
 // Server is the router's side. Safe for concurrent use.

@@ -20,7 +20,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"twinkey/directory/client"
+	"twinkey/pkg/limit"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/handshake"
 	"twinkey/proto/secret"
@@ -314,6 +317,43 @@ func TestLimiter(t *testing.T) {
 	}
 	if l.wait(host(1000), now) == 0 || l.wait(a(80_000), now) > 0 {
 		t.Error("one host with many addresses has used up what the others may")
+	}
+}
+
+// Wrong passwords are counted with the router's others: what fails here cannot lock it at the directory.
+func TestGuessesAreLimited(t *testing.T) {
+	w := newWorld(t)
+	few := func(n int) limit.Bucket { return limit.Bucket{Rate: rate.Every(time.Hour), Burst: n} }
+	w.wrongs.All, w.wrongs.Known = few(3), few(1)
+	w.c.Guesses = limit.NewFailures(w.wrongs)
+	w.login("bob", 2)
+	for _, code := range []string{client.CodeInvalid, client.CodeUnavailable, client.CodeLocked, client.CodeTooMany} {
+		w.code = code
+		if _, err := w.client(3).Login(t.Context(), "alice", proofOf("bob")); err == nil {
+			t.Fatal("let in")
+		}
+	}
+	w.code = ""
+	other, _ := w.c.Guesses.Begin(netip.MustParseAddr("10.1.1.1"), time.Now()) // the portal's
+	other.Fail(time.Now())
+	// One that hangs up is a guess, too.
+	ctx, hangUp := context.WithCancel(t.Context())
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, pathLogin, nil)
+	w.during = hangUp
+	if _, err := w.release(&request{http: r, from: netip.MustParseAddr("127.0.0.4")}, "alice", proofOf("bob")); codeOf(err) != CodeUnavailable {
+		t.Error(err)
+	}
+	w.during = nil
+	if _, err := w.client(5).Login(t.Context(), "alice", proofOf("bob")); codeOf(err) != CodeDenied {
+		t.Error(err)
+	}
+	asked := w.released
+	_, err := w.client(6).Login(t.Context(), "alice", proofOf("bob"))
+	if e, _ := errors.AsType[*Error](err); codeOf(err) != CodeBusy || e.RetryAfter <= 0 || w.released != asked {
+		t.Errorf("%v, asked the directory %d times more", err, w.released-asked)
+	}
+	if _, err := w.client(2).Login(t.Context(), "bob", proofOf("bob")); err != nil {
+		t.Errorf("from where bob has logged in before: %v", err)
 	}
 }
 

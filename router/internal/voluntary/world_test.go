@@ -23,6 +23,7 @@ import (
 
 	"twinkey/directory/client"
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/limit"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 	"twinkey/router/internal/engine"
@@ -114,6 +115,9 @@ type world struct {
 	terms    policy.Terms
 	welcome  error
 	left     []string
+	during   func() // while the directory looks at a proof
+	// wrongs is what may fail
+	wrongs limit.FailureLimits
 	// successor is what the directory releases besides
 	successor *client.Successor
 }
@@ -129,6 +133,8 @@ func newWorld(t *testing.T) *world {
 	for _, uid := range []string{"alice", "bob"} {
 		w.users[uid] = w.ca.user(uid)
 	}
+	many := limit.Bucket{Rate: 1, Burst: 1000}
+	w.wrongs = limit.FailureLimits{Each: many, Net: many, All: many, Known: many, Remember: time.Hour}
 	p := must(policy.New([]policy.Rule{{Groups: []string{"staff", "others"}, To: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}}, {Groups: []string{"others"}}}))
 	w.Server = NewServer(Config{
 		Scope: func() []string { return []string{"group:staff"} },
@@ -137,6 +143,7 @@ func newWorld(t *testing.T) *world {
 			signature, err = twincert.SignLowS(rand.Reader, w.box.PrivateKey.(*ecdsa.PrivateKey), digest)
 			return w.box.Certificate[0], signature, err
 		},
+		Guesses: limit.NewFailures(w.wrongs),
 		Anchors: func() (roots, inter []*x509.Certificate) { return []*x509.Certificate{w.ca.cert}, nil },
 	}, p)
 	w.at = serve(t, w.Server, w.box)
@@ -175,15 +182,20 @@ func proofOf(uid string) secret.Key {
 }
 
 // Release is the directory's.
-func (w *world) Release(_ context.Context, uid string, auth secret.Key) (client.Release, error) {
+func (w *world) Release(ctx context.Context, uid string, auth secret.Key) (client.Release, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	refused := func(code string) (client.Release, error) {
 		return client.Release{}, &client.Error{Op: "asking", Code: code, RetryAfter: time.Minute}
 	}
 	w.released++
+	if w.during != nil {
+		w.during()
+	}
 	c, ok := w.users[uid]
 	switch {
+	case ctx.Err() != nil:
+		return refused(client.CodeUnavailable)
 	case w.code != "":
 		return refused(w.code)
 	case !ok || subtle.ConstantTimeCompare(auth.Bytes(), proofOf(uid).Bytes()) != 1:
