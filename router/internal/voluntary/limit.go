@@ -9,7 +9,6 @@ import (
 
 	"twinkey/directory/client"
 	"twinkey/pkg/limit"
-	"twinkey/proto/secret"
 )
 
 // Limits on what strangers on the LAN can make the router do. An address has one client; it tries a few passwords.
@@ -54,22 +53,22 @@ func (l *limiter) wait(from netip.Addr, now time.Time) time.Duration {
 	return limit.Wait(l.all, now)
 }
 
-// release asks the directory for a user's keys, as a guess at the password: what it refuses counts for this router there, and would lock it.
-func (s *Server) release(r *request, uid string, auth secret.Key) (client.Release, error) {
-	guess, wait := s.c.Guesses.Begin(r.from, time.Now())
+// guess asks the directory about a user's login: what it denies counts for this router there, and would lock it.
+func (s *Server) guess(r *request, uid string, ask func() error) error {
+	try, wait := s.c.Guesses.Begin(r.from, time.Now())
 	if wait > 0 {
-		return client.Release{}, &Error{Code: CodeBusy, Message: "too many wrong passwords at this router", RetryAfter: wait}
+		return &Error{Code: CodeBusy, Message: "too many wrong passwords at this router", RetryAfter: wait}
 	}
-	defer guess.Close()
-	out, err := s.c.Directory.Release(r.ctx(), uid, auth)
+	defer try.Close()
+	err := ask()
 	if err == nil {
-		guess.Succeed(time.Now())
-		return out, nil
+		try.Succeed(time.Now())
+		return nil
 	}
 	if errors.Is(err, client.ErrDenied) || r.ctx().Err() != nil { // who hangs up in the middle has guessed, as far as we know
-		guess.Fail(time.Now())
+		try.Fail(time.Now())
 	}
-	return client.Release{}, s.directoryError(uid, r.from, err)
+	return s.directoryError(uid, r.from, err)
 }
 
 // addressOf is the address of "address:port".

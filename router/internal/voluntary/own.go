@@ -150,8 +150,8 @@ func (s *Server) prove(r *request) (any, error) {
 		s.refused(in.User, r.from, err)
 		return nil, errKeys
 	}
-	if err := s.c.Directory.Own(r.ctx(), client.OwnLogin{UID: in.User, ID: cert.ID()}); err != nil {
-		err = s.directoryError(in.User, r.from, err)
+	own := client.OwnLogin{UID: in.User, ID: cert.ID()}
+	if err := s.guess(r, in.User, func() error { return s.c.Directory.Own(r.ctx(), own) }); err != nil {
 		if errors.Is(err, errUser) {
 			err = errKeys
 		}

@@ -15,8 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	ca "twinkey/ca/client"
 	"twinkey/directory/client"
+	"twinkey/pkg/limit"
 	"twinkey/pkg/twincert"
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/policy"
@@ -224,6 +227,23 @@ func TestLoginOwnIsLimited(t *testing.T) {
 	}
 	if _, err := w.client(2).LoginOwn(t.Context(), erin.cert, erin.control, erin.data); err != nil {
 		t.Errorf("from elsewhere: %v", err)
+	}
+}
+
+// What the directory denies counts for the router there, by possession as by password: both are of one count.
+func TestDeniedKeysCount(t *testing.T) {
+	w := newWorld(t)
+	w.notOwn = &client.Error{Code: client.CodeDenied}
+	w.wrongs.All = limit.Bucket{Rate: rate.Every(time.Hour), Burst: 1}
+	w.c.Guesses = limit.NewFailures(w.wrongs)
+	for n, code := range []Code{CodeDenied, CodeBusy} {
+		erin := w.ca.own("erin", "staff")
+		if _, err := w.client(byte(n+1)).LoginOwn(t.Context(), erin.cert, erin.control, erin.data); codeOf(err) != code {
+			t.Errorf("from address %d: %v, want %s", n+1, err, code)
+		}
+	}
+	if len(w.owned) != 1 {
+		t.Errorf("the directory was asked %d times", len(w.owned))
 	}
 }
 

@@ -114,7 +114,11 @@ func (s *Server) login(r *request) (any, error) {
 	if !s.desk.room() {
 		return nil, errFull
 	}
-	release, err := s.release(r, in.User, auth)
+	var release client.Release
+	err := s.guess(r, in.User, func() (err error) {
+		release, err = s.c.Directory.Release(r.ctx(), in.User, auth)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -338,9 +338,10 @@ func TestGuessesAreLimited(t *testing.T) {
 	other.Fail(time.Now())
 	// One that hangs up is a guess, too.
 	ctx, hangUp := context.WithCancel(t.Context())
-	r := httptest.NewRequestWithContext(ctx, http.MethodPost, pathLogin, nil)
+	body := must(json.Marshal(LoginRequest{User: "alice", Auth: proofOf("bob").Bytes()}))
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, pathLogin, bytes.NewReader(body))
 	w.during = hangUp
-	if _, err := w.release(&request{http: r, from: netip.MustParseAddr("127.0.0.4")}, "alice", proofOf("bob")); codeOf(err) != CodeUnavailable {
+	if _, err := w.Server.login(&request{w: httptest.NewRecorder(), http: r, from: netip.MustParseAddr("127.0.0.4")}); codeOf(err) != CodeUnavailable {
 		t.Error(err)
 	}
 	w.during = nil
