@@ -657,7 +657,7 @@ func TestDirectoryIsToldOfSources(t *testing.T) {
 
 // A successor of the certificate that is made in the middle of a login is no reason to withdraw anything.
 func TestRotationIsQuicker(t *testing.T) {
-	for _, when := range []string{"while the source is asked", "before the CA vouches"} {
+	for _, when := range []string{"while the source is asked", "while the source is asked, and the old one revoked", "before the CA vouches"} {
 		t.Run(when, func(t *testing.T) {
 			w := newWorld(t)
 			old := w.mustIn("alice", "spring", "staff")
@@ -666,6 +666,13 @@ func TestRotationIsQuicker(t *testing.T) {
 				proof, err := keybundle.Derive([]byte("spring"), p)
 				w.check(err)
 				w.check(second(w.desk.RenewUser(t.Context(), "source:corp", issue.UserRequest{UID: "alice", Group: "staff", Source: "corp", Params: p, Verifier: keybundle.Verifier(proof.Auth.Bytes()), Seal: proof.Seal})))
+				if strings.HasSuffix(when, "revoked") {
+					w.check(w.led.Update(func(tx *ledger.Tx) error {
+						c, _, err := tx.Cert(old.ID.Serial)
+						c.Revoked = w.now
+						return errors.Join(err, tx.Take(ledger.Effects{Certs: []ledger.Cert{c}}))
+					}))
+				}
 			})
 			if when == "before the CA vouches" {
 				w.cfg.Vouch = func(ctx context.Context, v client.Vouch) error { rotate(); return w.dir.Vouch(ctx, v) }
