@@ -84,7 +84,9 @@ func (s *Server) answered(f func(*http.Request) (any, error)) http.HandlerFunc {
 		v, err := f(r)
 		if err != nil {
 			code, status := codeOf(err)
-			s.cfg.Log.Warn("request refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", code, "error", err)
+			if !errors.Is(err, errTooMany) { // which would have the log filled by whoever wants to
+				s.cfg.Log.Warn("request refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", code, "error", err)
+			}
 			writeError(w, status, code, public(code, err), after(code, err))
 			return
 		}
