@@ -10,6 +10,9 @@ import (
 // Listener closes at once what comes beyond its limits.
 type Listener struct {
 	net.Listener
+	// Bits6 is how many bits of an IPv6 address count, as with Rates; 0: all. Set it before Accept.
+	Bits6 int
+
 	all, each int
 	refused   *atomic.Uint64
 
@@ -31,7 +34,11 @@ func (l *Listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		a, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-		if from := a.Addr().Unmap(); l.enter(from) {
+		from := a.Addr().Unmap()
+		if l.Bits6 > 0 {
+			from = network(from, l.Bits6)
+		}
+		if l.enter(from) {
 			return &counted{Conn: c, leave: sync.OnceFunc(func() { l.leave(from) })}, nil
 		}
 		l.refused.Add(1)

@@ -74,12 +74,7 @@ func until(r *rate.Limiter, n int, now time.Time) time.Duration {
 
 // of is the bucket of an address. mu is held.
 func (l *Rates) of(a netip.Addr, now time.Time) *rate.Limiter {
-	a = a.Unmap().WithZone("")
-	if a.Is6() {
-		if p, err := a.Prefix(l.bits6); err == nil {
-			a = p.Addr()
-		}
-	}
+	a = network(a, l.bits6)
 	r, ok := l.by[a]
 	if !ok {
 		l.shrink(now)
@@ -87,6 +82,17 @@ func (l *Rates) of(a netip.Addr, now time.Time) *rate.Limiter {
 		l.by[a] = r
 	}
 	return r
+}
+
+// network is what counts as one address: of IPv6 the first bits6 bits.
+func network(a netip.Addr, bits6 int) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if a.Is6() {
+		if p, err := a.Prefix(bits6); err == nil {
+			a = p.Addr()
+		}
+	}
+	return a
 }
 
 // shrink keeps the table bounded: those go that have their full allowance, which is as

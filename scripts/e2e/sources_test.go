@@ -304,7 +304,7 @@ pidfile = %[1]s/pid
 hostname_lookups = no
 security {
 	allow_core_dumps = no
-	reject_delay = 0
+	reject_delay = 1
 	status_server = no
 	allow_vulnerable_openssl = yes
 }

@@ -22,6 +22,7 @@ import (
 	"twinkey/ca/internal/source"
 	dirclient "twinkey/directory/client"
 	"twinkey/pkg/identity"
+	"twinkey/pkg/limit"
 	"twinkey/pkg/lockout"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
@@ -86,7 +87,9 @@ func (b *box) asker(name string, life time.Duration) *identity.Identity {
 // asks has a source answer that, and says what becomes of a login at a router.
 func (b *box) asks(id *identity.Identity, says error, uid string) error {
 	b.Helper()
-	b.srv.door = login.New(login.Config{Desk: b.ca.Desk, Ledger: b.ca.Ledger, Sources: []source.Source{&answers{says}}, Lockout: lockout.Default(), Now: b.srv.cfg.Now})
+	lock := lockout.Default()
+	lock.UserFailures = 2 // each refusal takes its time
+	b.srv.door = login.New(login.Config{Desk: b.ca.Desk, Ledger: b.ca.Ledger, Sources: []source.Source{&answers{says}}, Lockout: lock, Now: b.srv.cfg.Now})
 	_, err := caclient.AskLogin(b.Context(), b.url, id, uid, []byte("spring"))
 	return err
 }
@@ -111,16 +114,12 @@ func TestLoginOnTheWire(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
-	var last error
-	for range 9 {
-		last = b.asks(berlin, source.ErrRejected, "alice")
-	}
-	if !errors.Is(last, caclient.ErrDenied) {
-		t.Fatalf("the tenth try: %v", last)
+	if err := b.asks(berlin, source.ErrRejected, "alice"); !errors.Is(err, caclient.ErrDenied) {
+		t.Fatalf("the second try: %v", err)
 	}
 	err := b.asks(berlin, nil, "alice")
 	if e, ok := errors.AsType[*caclient.Error](err); !ok || !errors.Is(err, caclient.ErrLocked) || e.RetryAfter < 50*time.Second || e.RetryAfter > time.Minute {
-		t.Errorf("the eleventh: %v", err)
+		t.Errorf("the third: %v", err)
 	}
 }
 
@@ -177,6 +176,58 @@ func TestWhoMayAskAboutPasswords(t *testing.T) {
 		_ = res.Body.Close()
 		if res.StatusCode != http.StatusForbidden {
 			t.Errorf("%s: %s", name, res.Status)
+		}
+	}
+}
+
+// What strangers at a router's address ask takes nothing from the router, which has limits of its own, and has an end.
+func TestStrangersBesideARouter(t *testing.T) {
+	b := newBox(t)
+	berlin, gone := b.asker("berlin", time.Hour), b.asker("rome", time.Hour)
+	if err := b.ca.Ledger.Update(func(tx *ledger.Tx) error {
+		rome, _, err := tx.Router("rome")
+		rome.Revoked = time.Now()
+		return errors.Join(err, tx.Take(ledger.Effects{Routers: []ledger.Router{rome}}))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.srv.plain = limit.NewRates(0.001, 1, hostBits)
+	h, err := b.srv.public()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.url = b.serve(h, tlsConfig(b.ca.Identity))
+	asks := func(path string) int {
+		t.Helper()
+		method, body := http.MethodPost, strings.NewReader(`{"uid":"alice","password":"c3ByaW5n"}`)
+		if path == caclient.PathTrust {
+			method = http.MethodGet
+		}
+		req, err := http.NewRequestWithContext(t.Context(), method, b.url+path, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := insecure().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		return res.StatusCode
+	}
+	if got := asks(caclient.PathLogin); got != http.StatusForbidden {
+		t.Errorf("the first: %d", got)
+	}
+	for _, path := range []string{caclient.PathLogin, caclient.PathTrust} {
+		if got := asks(path); got != http.StatusTooManyRequests {
+			t.Errorf("%s: %d", path, got)
+		}
+	}
+	if err := b.asks(gone, source.ErrUnavailable, "alice"); !errors.Is(err, caclient.ErrTooMany) {
+		t.Errorf("a revoked router: %v", err)
+	}
+	for range 3 {
+		if err := b.asks(berlin, source.ErrUnavailable, "alice"); !errors.Is(err, caclient.ErrSource) {
+			t.Errorf("the router: %v", err)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"twinkey/ca/internal/authority"
 	"twinkey/ca/internal/enroll"
 	"twinkey/ca/internal/issue"
+	"twinkey/ca/internal/ledger"
 	"twinkey/pkg/identity"
 	"twinkey/pkg/limit"
 )
@@ -49,8 +50,8 @@ func (s *Server) public() (http.Handler, error) {
 	mux.HandleFunc("PUT "+caclient.PathAnswer, s.limited(s.post))
 	mux.HandleFunc(authority.PortalACME, s.routersOnly(plain))
 	mux.HandleFunc("POST "+caclient.PathClose, s.limited(s.close))
-	mux.HandleFunc("GET "+caclient.PathTrust, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.trust()) })
-	mux.HandleFunc("POST "+caclient.PathLogin, s.answering(s.plain, s.login))
+	mux.HandleFunc("GET "+caclient.PathTrust, s.answering(s.plain, func(*http.Request) (any, error) { return s.trust(), nil }))
+	mux.HandleFunc("POST "+caclient.PathLogin, s.answered(s.login))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if !s.plain.Allow(r.RemoteAddr, time.Now()) {
 			writeError(w, http.StatusTooManyRequests, caclient.CodeTooMany, errTooMany.Error(), time.Second)
@@ -73,10 +74,19 @@ func (s *Server) answering(l *limit.Rates, f func(*http.Request) (any, error)) h
 			writeError(w, http.StatusTooManyRequests, caclient.CodeTooMany, errTooMany.Error(), time.Second)
 			return
 		}
+		s.answered(f)(w, r)
+	}
+}
+
+// answered wraps an operation.
+func (s *Server) answered(f func(*http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		v, err := f(r)
 		if err != nil {
 			code, status := codeOf(err)
-			s.cfg.Log.Warn("request refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", code, "error", err)
+			if !errors.Is(err, errTooMany) { // which would have the log filled by whoever wants to
+				s.cfg.Log.Warn("request refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", code, "error", err)
+			}
 			writeError(w, status, code, public(code, err), after(code, err))
 			return
 		}
@@ -85,14 +95,13 @@ func (s *Server) answering(l *limit.Rates, f func(*http.Request) (any, error)) h
 }
 
 // login lets in a user whom a source authenticates. Only a router in good standing may ask; the door has limits of its
-// own for each.
+// own for each. Others spend what their address may, and cannot take it from a router that shares it.
 func (s *Server) login(r *http.Request) (any, error) {
-	name, leaf, err := s.routerOf(r)
+	router, err := s.asking(r)
 	if err != nil {
-		return nil, err
-	}
-	router, err := s.cfg.CA.Desk.Router(name, leaf)
-	if err != nil {
+		if !s.plain.Allow(r.RemoteAddr, time.Now()) {
+			return nil, errTooMany
+		}
 		return nil, err
 	}
 	b, err := io.ReadAll(io.LimitReader(r.Body, caclient.MaxRequest+1))
@@ -110,6 +119,15 @@ func (s *Server) login(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return caclient.Admission{Params: a.Params, SessionMS: a.Session.Milliseconds()}, nil
+}
+
+// asking is the router that asks, if it is one in good standing.
+func (s *Server) asking(r *http.Request) (ledger.Router, error) {
+	name, leaf, err := s.routerOf(r)
+	if err != nil {
+		return ledger.Router{}, err
+	}
+	return s.cfg.CA.Desk.Router(name, leaf)
 }
 
 func (s *Server) challenge(*http.Request) (any, error) { return s.challenger.New(s.cfg.Now()) }

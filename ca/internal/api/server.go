@@ -10,9 +10,8 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/netutil"
 
 	"twinkey/ca/internal/accounts"
 	"twinkey/ca/internal/board"
@@ -22,12 +21,12 @@ import (
 	"twinkey/ca/internal/source"
 	dirclient "twinkey/directory/client"
 	"twinkey/pkg/limit"
-	"twinkey/pkg/lockout"
 )
 
 // Bounds of the servers.
 const (
-	maxConnections = 512
+	maxConnections = 4096
+	maxOfAddress   = 256 // many routers may share one NAT, each with logins of a whole site
 	headerTimeout  = 5 * time.Second
 	readTimeout    = 15 * time.Second
 	writeTimeout   = 90 * time.Second // the desk may wait for the directory, twice its patience
@@ -63,6 +62,7 @@ type Server struct {
 	closeKey      []byte        // X25519, public
 	kick          chan struct{} // there is something to tend to
 	untended      string        // why that did not go; belongs to keep
+	refused       atomic.Uint64 // connections, since there were too many
 }
 
 // New returns a server; Serve runs it.
@@ -81,7 +81,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := login.Config{Desk: c.CA.Desk, Ledger: c.CA.Ledger, Sources: c.CA.Sources, Lockout: lockout.Default(), Now: c.Now, Log: c.Log}
+	d := login.Config{Desk: c.CA.Desk, Ledger: c.CA.Ledger, Sources: c.CA.Sources, Lockout: c.CA.Config.Lockout.Policy(), Strangers: c.CA.Config.Lockout.Strangers, Now: c.Now, Log: c.Log}
 	if c.CA.Directory != nil {
 		d.Vouch, d.Refused = c.CA.Directory.Vouch, c.CA.Directory.Refused
 	}
@@ -123,7 +123,7 @@ func (s *Server) Serve(ctx context.Context, public, admin net.Listener) error {
 		{Handler: s.admin(), MaxHeaderBytes: maxHeader, ErrorLog: errorLog, ConnContext: withPeer,
 			ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout},
 	}
-	listeners := []net.Listener{tls.NewListener(netutil.LimitListener(public, maxConnections), tlsConfig(s.cfg.CA.Identity)), admin}
+	listeners := []net.Listener{tls.NewListener(s.limitedListener(public), tlsConfig(s.cfg.CA.Identity)), admin}
 	var wg sync.WaitGroup
 	for i, srv := range servers {
 		wg.Go(func() {
@@ -149,6 +149,13 @@ func (s *Server) Serve(ctx context.Context, public, admin net.Listener) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// limitedListener leaves room for others, whoever connects.
+func (s *Server) limitedListener(l net.Listener) net.Listener {
+	limited := limit.NewListener(l, maxConnections, maxOfAddress, &s.refused)
+	limited.Bits6 = hostBits
+	return limited
 }
 
 // clerks tell those sources of calls that want to know.

@@ -10,6 +10,7 @@ import (
 
 	"twinkey/ca/internal/issue"
 	"twinkey/pkg/config"
+	"twinkey/pkg/lockout"
 	"twinkey/pkg/twincert"
 )
 
@@ -27,6 +28,36 @@ type Config struct {
 	Renew     bool              `yaml:"renew-users" doc:"Renew local users' certificates by itself after two thirds of their life, with the same keys and without a password, until the user is revoked. A call that is up goes on." default:"false"`
 	Validity  Validity          `yaml:"validity" doc:"How long things live."`
 	Sources   []SourceConfig    `yaml:"sources" doc:"Who else knows users and their passwords: RADIUS and LDAP servers, asked in this order. Try one with: twinkey-ca source test NAME UID."`
+	Lockout   Lockout           `yaml:"lockout" doc:"When wrong passwords of users of sources lock. If a source locks accounts itself: failures below its threshold, window and lock no shorter than the time for which it counts; otherwise whoever guesses at a router locks users out everywhere."`
+}
+
+// Lockout says when wrong passwords of users of sources lock.
+type Lockout struct {
+	Failures  int           `yaml:"failures" doc:"How many of one user, within the window, lock." default:"10"`
+	Window    time.Duration `yaml:"window" doc:"From the first failure on." default:"15m"`
+	Lock      time.Duration `yaml:"lock" doc:"How long the first lock is; each later one is twice as long, up to an hour or this." default:"1m"`
+	Strangers int           `yaml:"strangers" doc:"After how many of a user out of the router's scope the source is not asked by this router for an hour; the answer stays that of a wrong password." default:"3"`
+}
+
+// Policy is what it comes to.
+func (l Lockout) Policy() lockout.Policy {
+	p := lockout.Default()
+	p.UserFailures, p.Window, p.Lock, p.MaxLock = l.Failures, l.Window, l.Lock, max(p.MaxLock, l.Lock)
+	return p
+}
+
+func (l Lockout) check(key string) error {
+	for k, n := range map[string]int{"failures": l.Failures, "strangers": l.Strangers} {
+		if n < 1 || n > mostFailures {
+			return config.Wrong(key+"."+k, fmt.Errorf("%d is not within 1 and %d", n, mostFailures))
+		}
+	}
+	for k, d := range map[string]time.Duration{"window": l.Window, "lock": l.Lock} {
+		if d < leastLock || d > mostLock {
+			return config.Wrong(key+"."+k, fmt.Errorf("%s is not within %s and %s", d, leastLock, mostLock))
+		}
+	}
+	return nil
 }
 
 // Validity is how long things live.
@@ -44,6 +75,10 @@ const (
 	mostTerm  = 2 * 365 * 24 * time.Hour
 	mostCRL   = 30 * 24 * time.Hour
 	mostWait  = 30 * time.Second // twice this, and the client still waits
+
+	mostFailures = 100 // as many lock the router
+	leastLock    = time.Minute
+	mostLock     = 24 * time.Hour // after which failures are forgotten
 )
 
 // LoadConfig reads the ca.yaml of a home.
@@ -94,6 +129,9 @@ func (c *Config) check() error {
 	}
 	if c.Patience < time.Second || c.Patience > mostWait {
 		return wrong("patience", "%s is not within 1s and %s", c.Patience, mostWait)
+	}
+	if err := c.Lockout.check("lockout"); err != nil {
+		return err
 	}
 	return checkSources(c.Sources)
 }

@@ -39,18 +39,22 @@ func TestInitWritesTheConfigurationThatItWasGiven(t *testing.T) {
 
 func TestConfigurationRefused(t *testing.T) {
 	for name, change := range map[string]func(*Config){
-		"hosts":           func(c *Config) { c.Hosts = nil },
-		"hosts[0]: \"*":   func(c *Config) { c.Hosts = []string{"*.example"} },
-		"url":             func(c *Config) { c.URL = "http://ca.example" },
-		"directory":       func(c *Config) { c.Directory = "directory.example:8702" },
-		"profile":         func(c *Config) { c.Profile = "x" },
-		"portal-domain":   func(c *Config) { c.Domain = ".portal.example" },
-		"portal-domain: ": func(c *Config) { c.Domain = "192.0.2.1" },
-		"patience":        func(c *Config) { c.Patience = time.Hour },
-		"validity.router": func(c *Config) { c.Validity.Router = 0 },
-		"validity.user":   func(c *Config) { c.Validity.User = 100 * 365 * 24 * time.Hour },
-		"validity.crl":    func(c *Config) { c.Validity.CRL = time.Second },
-		"validity.grace":  func(c *Config) { c.Validity.Grace = -1 },
+		"hosts":             func(c *Config) { c.Hosts = nil },
+		"hosts[0]: \"*":     func(c *Config) { c.Hosts = []string{"*.example"} },
+		"url":               func(c *Config) { c.URL = "http://ca.example" },
+		"directory":         func(c *Config) { c.Directory = "directory.example:8702" },
+		"profile":           func(c *Config) { c.Profile = "x" },
+		"portal-domain":     func(c *Config) { c.Domain = ".portal.example" },
+		"portal-domain: ":   func(c *Config) { c.Domain = "192.0.2.1" },
+		"patience":          func(c *Config) { c.Patience = time.Hour },
+		"validity.router":   func(c *Config) { c.Validity.Router = 0 },
+		"validity.user":     func(c *Config) { c.Validity.User = 100 * 365 * 24 * time.Hour },
+		"lockout.failures":  func(c *Config) { c.Lockout.Failures = 0 },
+		"lockout.strangers": func(c *Config) { c.Lockout.Strangers = 101 },
+		"lockout.window":    func(c *Config) { c.Lockout.Window = time.Second },
+		"lockout.lock":      func(c *Config) { c.Lockout.Lock = 48 * time.Hour },
+		"validity.crl":      func(c *Config) { c.Validity.CRL = time.Second },
+		"validity.grace":    func(c *Config) { c.Validity.Grace = -1 },
 	} {
 		c, err := config.Parse[Config](fileConfig, nil)
 		if err != nil {

@@ -23,15 +23,24 @@
 // those behind it none may take a name that this one might know. Names that two sources
 // know are therefore to be avoided. No source is asked for a local user's password.
 //
-// Refusals are all alike, whatever is the reason, and come no sooner than a second after the
-// request (then two, and so on): unknown, wrong password, disabled, barred by the operator,
-// group out of the router's scope. They count, as they do in the directory:
+// Refusals are all alike, whatever is the reason, and come no sooner than three seconds after the
+// request (then six, and so on): unknown, wrong password, disabled, barred by the operator,
+// group out of the router's scope. That is longer than servers hold back a "no" (FreeRADIUS a second, unless it
+// is told otherwise), so that the time does not tell a wrong password from a right one that is of no use.
+// They count, as they do in the directory:
 //
-//	u/UID          of a user in the router's scope, or of one of whom nothing is known
-//	               before the source has spoken; whichever router asks
+//	u/UID          of a user in the router's scope, whichever router asks; of a name that
+//	               nobody knows yet if the router may have everybody, or this user
 //	p/ROUTER/UID   of anybody else: a router cannot lock out whom it may not have, and a
 //	               right guess would tell it nothing
+//	o/ROUTER/UID   of a source's user out of the router's scope: three in an hour, then the
+//	               source, which may have put the user into another group since, is not
+//	               asked. Its own lock-out must not be reached. The answer stays the same
 //	r/ROUTER       all of a router's failures
+//
+// While a source is silent more shows: the users of another are still refused, and names that
+// nobody knows, and the silent source's users, are told of its silence. A router that asks then
+// learns of which source somebody is.
 //
 // Logins of one user happen one after the other, so that many tries at once give a guesser
 // no more; what a source tells of an account that ended waits in the same line, so that no

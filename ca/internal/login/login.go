@@ -1,6 +1,7 @@
 package login
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -52,11 +53,16 @@ func (e *SourceError) Unwrap() []error { return []error{ErrSource, e.Err} }
 const (
 	maxPassword = 256              // bytes
 	checkTime   = 20 * time.Second // for a source to answer
-	refuseAfter = time.Second
+	// refuseAfter is between the moments at which refusals go out. Servers take their time for a "no" and none for a "yes" (a
+	// second with FreeRADIUS, reject_delay): a "yes" that is refused for the router's scope must not be told by its haste.
+	refuseAfter = 3 * time.Second
 	noteTime    = 2 * time.Second // for the directory to note a refusal
 	// renewWithin is the part of a certificate's life that has to be left, or a login renews it.
 	renewWithin = 3
 	maxReason   = 200 // bytes
+
+	strangerFailures = 3
+	strangerLock     = time.Hour
 )
 
 // Config of a door.
@@ -67,9 +73,11 @@ type Config struct {
 	Vouch   func(ctx context.Context, v client.Vouch) error
 	Refused func(ctx context.Context, r client.Refusal) error // notes it where logins are noted; nil: nobody does
 	Lockout lockout.Policy
-	Params  func() (keybundle.Params, error) // of a new password; nil: the default
-	Now     func() time.Time
-	Log     *slog.Logger
+	// Strangers is how many failures of a user whom the router may not have spare the source for an hour; 0: three.
+	Strangers int
+	Params    func() (keybundle.Params, error) // of a new password; nil: the default
+	Now       func() time.Time
+	Log       *slog.Logger
 }
 
 // Door is where routers bring users whom a source authenticates. Safe for concurrent use.
@@ -88,6 +96,9 @@ func New(c Config) *Door {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Strangers == 0 {
+		c.Strangers = strangerFailures
 	}
 	if c.Params == nil {
 		c.Params = func() (keybundle.Params, error) { return keybundle.DefaultParams(rand.Reader) }
@@ -171,6 +182,9 @@ type visit struct {
 	known  bool
 	key    string // of the user's throttle
 	counts bool   // there is a throttle
+	alien  bool   // a user of a source who is, as far as is known, none of the router's
+	spared bool   // whose source was asked often enough
+	asked  bool   // a source was asked
 }
 
 // look reads who the user is, and fails with a *LockedError.
@@ -182,9 +196,21 @@ func (v *visit) look() error {
 		if v.user, v.known, err = tx.User(v.uid); err != nil {
 			return err
 		}
+		// Of a name that is not known yet there is no group: it is in the scope of those alone who may have everybody, or this user.
 		v.key = "u/" + v.uid
-		if v.known && (v.user.Source == "" || !twincert.InScope(v.router.Scope, v.uid, v.user.Group)) {
+		outside := !twincert.InScope(v.router.Scope, v.uid, v.user.Group)
+		if v.known && v.user.Source == "" || outside {
 			v.key = "p/" + v.router.Name + "/" + v.uid
+		}
+		if v.alien = v.known && v.user.Source != "" && outside; v.alien {
+			t, _, err := tx.Throttle(v.askKey())
+			if err != nil {
+				return err
+			}
+			left, next, m := t.Locked(now)
+			if v.spared = left > 0; m {
+				moved[v.askKey()] = next
+			}
 		}
 		for _, key := range []string{v.routerKey(), v.key} {
 			t, ok, err := tx.Throttle(key)
@@ -214,25 +240,43 @@ func (v *visit) look() error {
 }
 
 func (v *visit) routerKey() string { return "r/" + v.router.Name }
+func (v *visit) askKey() string    { return "o/" + v.router.Name + "/" + v.uid }
+
+// strangers is how often a router has the source asked about somebody who is, as far as is known, none of its users. They are asked about at
+// all because the source may have put them into another group; but its own lock-out, often five failures within half an hour, must not be
+// reached by it. Nobody is told: that it is sooner than others are locked would say who is known.
+func (c *Config) strangers() lockout.Policy {
+	p := c.Lockout
+	p.UserFailures = c.Strangers
+	p.Window, p.Lock, p.MaxLock = max(p.Window, strangerLock), max(p.Lock, strangerLock), max(p.MaxLock, strangerLock)
+	return p
+}
 
 // fail counts a failure against user and router.
 func (v *visit) fail() error {
 	p, now := v.door.cfg.Lockout, v.door.cfg.Now()
+	type count struct {
+		key    string
+		limit  int
+		policy lockout.Policy
+	}
+	counts := []count{{v.key, p.UserFailures, p}, {v.routerKey(), p.RouterFailures, p}}
+	if v.alien && v.asked {
+		strict := v.door.cfg.strangers()
+		counts = append(counts, count{v.askKey(), strict.UserFailures, strict})
+	}
 	return v.door.cfg.Ledger.Update(func(tx *ledger.Tx) error {
-		for _, c := range []struct {
-			key   string
-			limit int
-		}{{v.key, p.UserFailures}, {v.routerKey(), p.RouterFailures}} {
+		for _, c := range counts {
 			t, ok, err := tx.Throttle(c.key)
 			if err != nil {
 				return err
 			}
 			if !ok {
-				if err := tx.PruneThrottles(c.key, now, p); err != nil {
+				if err := tx.PruneThrottles(c.key, now, c.policy); err != nil {
 					return err
 				}
 			}
-			t, locked := t.Fail(now, c.limit, p)
+			t, locked := t.Fail(now, c.limit, c.policy)
 			if err := tx.PutThrottle(c.key, t); err != nil {
 				return err
 			}
@@ -258,10 +302,10 @@ func (v *visit) note(ctx context.Context, cause *refusal) {
 
 // clear forgets the user's failures.
 func (v *visit) clear() error {
-	if !v.counts {
+	if !v.counts && !v.alien {
 		return nil
 	}
-	return v.door.cfg.Ledger.Update(func(tx *ledger.Tx) error { return tx.DeleteThrottle(v.key) })
+	return v.door.cfg.Ledger.Update(func(tx *ledger.Tx) error { return errors.Join(tx.DeleteThrottle(v.key), tx.DeleteThrottle(v.askKey())) })
 }
 
 // admit asks, issues and vouches. The error is a *refusal if the user is the reason.
@@ -282,6 +326,15 @@ func (v *visit) admit(ctx context.Context) (Admission, error) {
 	params, cert, fresh, err := v.certify(ctx, src.Name(), answer.Group)
 	if err == nil {
 		err = v.vouch(ctx, src.Name(), cert)
+	}
+	if errors.Is(err, client.ErrConflict) && !fresh { // a rotation may have been quicker
+		if moved, reread := v.follow(); reread != nil {
+			err = reread
+		} else if moved {
+			if cert, err = v.present(); err == nil {
+				err = v.vouch(ctx, src.Name(), cert)
+			}
+		}
 	}
 	if errors.Is(err, client.ErrConflict) && !fresh {
 		// It was restored from an older copy. What it lacks nobody but the user can have sealed anew.
@@ -311,6 +364,8 @@ func (v *visit) ask(ctx context.Context) (source.Source, source.Answer, error) {
 		return nil, source.Answer{}, refuse("a password of %d bytes", len(v.password))
 	case v.known && v.user.Source == "":
 		return nil, source.Answer{}, refuse("a local user, about whom no source is asked")
+	case v.spared:
+		return nil, source.Answer{}, refuse("a user out of the router's scope, about whom it had source %s asked too often", v.user.Source)
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
@@ -319,7 +374,7 @@ func (v *visit) ask(ctx context.Context) (source.Source, source.Answer, error) {
 		if v.known && s.Name() != v.user.Source {
 			continue
 		}
-		asked = true
+		asked, v.asked = true, true
 		switch answer, err := s.Check(ctx, v.uid, v.password); {
 		case err == nil:
 			return s, answer, nil
@@ -359,6 +414,9 @@ func (v *visit) certify(ctx context.Context, src, group string) (p keybundle.Par
 		p, cert, err = v.reissue(ctx, src, group, "the password was changed")
 		return p, cert, true, err
 	}
+	if _, err := v.follow(); err != nil {
+		return p, nil, false, err
+	}
 	known, err := v.door.cfg.Desk.Certificate(v.user.Serial)
 	if err != nil {
 		return p, nil, false, err
@@ -379,6 +437,30 @@ func (v *visit) certify(ctx context.Context, src, group string) (p keybundle.Par
 		cert, err = twincert.Parse(made.DER)
 	}
 	return accepted.Params, cert, true, err
+}
+
+// follow looks whether the user has a successor of the certificate since: those who make them do not wait in our line. It is sealed
+// under the same data key, so what was proved holds for it.
+func (v *visit) follow() (moved bool, err error) {
+	err = v.door.cfg.Ledger.View(func(tx *ledger.Tx) error {
+		u, ok, err := tx.User(v.uid)
+		if err != nil || !ok || !u.Active() || u.Barred || u.Source != v.user.Source || u.Group != v.user.Group || u.Accepted == nil || !bytes.Equal(u.Accepted.Verifier, v.user.Accepted.Verifier) {
+			return err // what else has changed, whoever goes on finds
+		}
+		moved = u.Serial != v.user.Serial
+		v.user = u
+		return nil
+	})
+	return moved, err
+}
+
+// present is the user's certificate.
+func (v *visit) present() (*twincert.Certificate, error) {
+	c, err := v.door.cfg.Desk.Certificate(v.user.Serial)
+	if err != nil {
+		return nil, err
+	}
+	return twincert.Parse(c.DER)
 }
 
 // actor is on whose behalf the CA acts.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"twinkey/ca/internal/issue"
@@ -92,26 +93,31 @@ func (w *world) local(uid string) issue.UserRequest {
 	return issue.UserRequest{UID: uid, Group: "staff", Params: p, Verifier: keybundle.Verifier(proof.Auth.Bytes()), Seal: proof.Seal}
 }
 
-// Refusals go out at moments that do not depend on how long it took to find out.
+// Refusals go out at moments that do not depend on how long it took to find out: a server that takes a second for each rejection
+// tells a router by its haste neither that the password of whom it may not have is right, nor who is local.
 func TestRefusalsTakeTheSameTime(t *testing.T) {
 	w := newWorld(t)
-	w.floor = time.Second
-	for uid, password := range map[string]string{"nobody": "spring", "alice": "guess", "local": "guess"} {
-		if uid == "local" {
-			w.check(second(w.desk.AddUser(t.Context(), "operator:test", w.local("local"))))
+	w.floor, w.corp.delay = refuseAfter, 1300*time.Millisecond
+	w.corp.set("bob", "spring", "sales") // out of berlin's scope
+	w.corp.set("erin", "spring", "staff")
+	w.check(second(w.desk.AddUser(t.Context(), "operator:test", w.local("local"))))
+	w.mustIn("erin", "spring", "staff")
+	w.check(second(w.desk.RevokeUser(t.Context(), "operator:test", "erin", "left")))
+	synctest.Test(t, func(t *testing.T) {
+		for uid, password := range map[string]string{"nobody": "spring", "alice": "guess", "local": "guess", "bob": "spring", "carol": "guess", "erin": "spring"} {
+			began := time.Now()
+			_, err := w.Login(t.Context(), w.berlin, uid, []byte(password))
+			if took := time.Since(began); !errors.Is(err, ErrDenied) || took != 3*time.Second {
+				t.Errorf("%s: %v after %s", uid, err, took)
+			}
 		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(2*time.Second, cancel)
 		began := time.Now()
-		_, err := w.in(uid, password)
-		if took := time.Since(began); !errors.Is(err, ErrDenied) || took < w.floor || took%w.floor > 500*time.Millisecond {
-			t.Errorf("%s: %v after %s", uid, err, took)
+		if _, err := w.Login(ctx, w.berlin, "nobody", []byte("x")); !errors.Is(err, ErrDenied) || time.Since(began) != 2*time.Second {
+			t.Errorf("given up: %v after %s", err, time.Since(began))
 		}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(50*time.Millisecond, cancel)
-	w.floor = time.Hour
-	if _, err := w.Login(ctx, w.berlin, "nobody", []byte("x")); !errors.Is(err, ErrDenied) {
-		t.Errorf("given up: %v", err)
-	}
+	})
 }
 
 // Another password than the keys are sealed under: new keys, and what stood on the old certificate ends.
@@ -365,21 +371,64 @@ func TestLockout(t *testing.T) {
 	w.lockedFor(w.berlin, "alice", time.Minute)
 	w.now = w.now.Add(3 * time.Minute)
 
-	// Of whom nothing is known every guess counts, wherever it was made.
-	w.wrong(5, w.berlin, "nobody")
+	// Of whom nothing is known every guess counts, at routers that may have everybody.
+	rome := ledger.Router{Name: "rome", Scope: []string{"*"}}
+	w.wrong(5, rome, "nobody")
 	w.wrong(5, w.paris, "nobody")
-	w.lockedFor(w.berlin, "nobody", time.Minute)
+	w.lockedFor(rome, "nobody", time.Minute)
+}
 
-	// A router locks nobody out whom it may not have.
+// A router locks nobody out whom it may not have, known or not.
+func TestLockoutOfStrangers(t *testing.T) {
+	w := newWorld(t)
+	w.corp.set("bob", "spring", "sales")
+	w.corp.set("carol", "spring", "sales")
+	if _, err := w.Login(t.Context(), w.paris, "bob", []byte("spring")); err != nil {
+		t.Fatal(err)
+	}
+	for _, uid := range []string{"bob", "carol"} { // carol has never logged in; both are locked alike
+		w.wrong(10, w.berlin, uid)
+		w.lockedFor(w.berlin, uid, time.Minute)
+		if _, err := w.Login(t.Context(), w.paris, uid, []byte("spring")); err != nil {
+			t.Errorf("%s at a router that serves them: %v", uid, err)
+		}
+	}
+}
+
+// A source that locks after five failures within half an hour is not made to by a router whose user it is not, and whoever asks does not notice.
+func TestSourceIsSparedStrangers(t *testing.T) {
+	w := newWorld(t)
 	w.corp.set("bob", "spring", "sales")
 	if _, err := w.Login(t.Context(), w.paris, "bob", []byte("spring")); err != nil {
 		t.Fatal(err)
 	}
-	w.wrong(10, w.berlin, "bob")
-	w.lockedFor(w.berlin, "bob", time.Minute)
-	if _, err := w.Login(t.Context(), w.paris, "bob", []byte("spring")); err != nil {
-		t.Errorf("bob at a router that serves him: %v", err)
+	var tries []time.Time
+	for range 12 * 12 {
+		w.now = w.now.Add(5 * time.Minute)
+		before := w.corp.timesAsked()
+		if _, err := w.in("bob", "guess"); !errors.Is(err, ErrDenied) {
+			t.Fatal(err)
+		}
+		if w.corp.timesAsked() > before {
+			tries = append(tries, w.now)
+		}
 	}
+	for i := 4; i < len(tries); i++ {
+		if tries[i].Sub(tries[i-4]) < 30*time.Minute {
+			t.Errorf("five tries in %s", tries[i].Sub(tries[i-4]))
+		}
+	}
+	if len(tries) < 5 {
+		t.Errorf("the source was asked %d times in half a day", len(tries))
+	}
+	w.mustNot("bob", "spring", "asked too often")
+	// The right router is not concerned, nor is the wrong one when it is the right one.
+	if _, err := w.Login(t.Context(), w.paris, "bob", []byte("spring")); err != nil {
+		t.Error(err)
+	}
+	w.now = w.now.Add(time.Hour)
+	w.corp.set("bob", "spring", "staff")
+	w.mustIn("bob", "spring", "staff")
 }
 
 func TestARouterThatGuessesManyUsersLocks(t *testing.T) {
@@ -396,6 +445,8 @@ func TestARouterThatGuessesManyUsersLocks(t *testing.T) {
 // Tries of one user come one after the other: ten are answered, however many are made at once.
 func TestManyTriesAtOnceGiveNoMore(t *testing.T) {
 	w := newWorld(t)
+	w.mustIn("alice", "spring", "staff")
+	asked := w.corp.timesAsked()
 	var denied, others atomic.Int32
 	var wg sync.WaitGroup
 	for range 4 {
@@ -413,8 +464,8 @@ func TestManyTriesAtOnceGiveNoMore(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if denied.Load() != 10 || others.Load() != 0 || w.corp.timesAsked() != 10 {
-		t.Errorf("%d tries were answered, the source was asked %d times, %d other errors", denied.Load(), w.corp.timesAsked(), others.Load())
+	if denied.Load() != 10 || others.Load() != 0 || w.corp.timesAsked() != asked+10 {
+		t.Errorf("%d tries were answered, the source was asked %d times, %d other errors", denied.Load(), w.corp.timesAsked()-asked, others.Load())
 	}
 }
 
@@ -601,6 +652,39 @@ func TestDirectoryIsToldOfSources(t *testing.T) {
 	w.check(w.desk.PublishCRL(t.Context()))
 	if w.dir.sources == nil || !*w.dir.sources {
 		t.Error("it was not told")
+	}
+}
+
+// A successor of the certificate that is made in the middle of a login is no reason to withdraw anything.
+func TestRotationIsQuicker(t *testing.T) {
+	for _, when := range []string{"while the source is asked", "while the source is asked, and the old one revoked", "before the CA vouches"} {
+		t.Run(when, func(t *testing.T) {
+			w := newWorld(t)
+			old := w.mustIn("alice", "spring", "staff")
+			rotate := sync.OnceFunc(func() {
+				p := w.user("alice").Accepted.Params
+				proof, err := keybundle.Derive([]byte("spring"), p)
+				w.check(err)
+				w.check(second(w.desk.RenewUser(t.Context(), "source:corp", issue.UserRequest{UID: "alice", Group: "staff", Source: "corp", Params: p, Verifier: keybundle.Verifier(proof.Auth.Bytes()), Seal: proof.Seal})))
+				if strings.HasSuffix(when, "revoked") {
+					w.check(w.led.Update(func(tx *ledger.Tx) error {
+						c, _, err := tx.Cert(old.ID.Serial)
+						c.Revoked = w.now
+						return errors.Join(err, tx.Take(ledger.Effects{Certs: []ledger.Cert{c}}))
+					}))
+				}
+			})
+			if when == "before the CA vouches" {
+				w.cfg.Vouch = func(ctx context.Context, v client.Vouch) error { rotate(); return w.dir.Vouch(ctx, v) }
+			} else {
+				w.cfg.Sources = []source.Source{&meddler{corp: w.corp, meanwhile: rotate}}
+			}
+			fresh := w.mustIn("alice", "spring", "staff")
+			if w.dir.mu.Lock(); fresh.ID == old.ID || len(w.dir.revoked) > 0 {
+				t.Errorf("the same certificate, or revoked: %+v", w.dir.revoked)
+			}
+			w.dir.mu.Unlock()
+		})
 	}
 }
 

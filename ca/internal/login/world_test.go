@@ -37,6 +37,7 @@ type corp struct {
 	accounts map[string]account
 	away     error         // what it fails with
 	slow     chan struct{} // a check waits for it to be closed
+	delay    time.Duration // of a rejection, as servers have it
 	asked    []string      // UIDs
 	session  time.Duration
 	state    []byte
@@ -69,6 +70,7 @@ func (c *corp) Check(ctx context.Context, uid string, password []byte) (source.A
 	case away != nil:
 		return source.Answer{}, away
 	case !ok || a.disabled || a.password != string(password):
+		time.Sleep(c.delay)
 		return source.Answer{}, source.ErrRejected
 	}
 	c.Follow(uid)

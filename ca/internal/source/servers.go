@@ -8,6 +8,10 @@ import (
 // rest is how long a server that fell silent is asked last.
 const rest = time.Minute
 
+// Turn is how long a server is waited for at a login if there is another one behind it, which is to be asked before whoever logs in, or the
+// CA, gives up.
+const Turn = 9 * time.Second
+
 // Servers are those of a source, in the order of the configuration. One that fell silent is asked after the
 // others until it has answered, or a minute has passed. Safe for concurrent use.
 type Servers struct {

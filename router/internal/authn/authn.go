@@ -20,7 +20,7 @@ import (
 type AskCA func(ctx context.Context, uid string, password []byte) (caclient.Admission, error)
 
 // refuseAfter is between the moments at which refusals go out: more than the CA takes to refuse, and a directory.
-const refuseAfter = 2 * time.Second
+const refuseAfter = 4 * time.Second
 
 // Hold waits, if a login that began then was refused for who the user is, for the next moment at which such refusals go out: how long it
 // took to find out would tell who is known, and to whom. Whoever answers people calls it, when nothing of the router's is taken up any more.

@@ -297,9 +297,9 @@ func TestHold(t *testing.T) {
 			took time.Duration
 			want time.Duration // in all
 		}{
-			"by the directory": {fmt.Errorf("x: %w", &client.Error{Code: client.CodeDenied}), 300 * time.Millisecond, 2 * time.Second},
-			"by the CA":        {fmt.Errorf("x: %w", &caclient.Error{Code: caclient.CodeDenied}), 1100 * time.Millisecond, 2 * time.Second},
-			"late":             {&caclient.Error{Code: caclient.CodeDenied}, 2500 * time.Millisecond, 4 * time.Second},
+			"by the directory": {fmt.Errorf("x: %w", &client.Error{Code: client.CodeDenied}), 300 * time.Millisecond, 4 * time.Second},
+			"by the CA":        {fmt.Errorf("x: %w", &caclient.Error{Code: caclient.CodeDenied}), 3100 * time.Millisecond, 4 * time.Second},
+			"late":             {&caclient.Error{Code: caclient.CodeDenied}, 6200 * time.Millisecond, 8 * time.Second},
 			"locked":           {&client.Error{Code: client.CodeLocked}, 300 * time.Millisecond, 300 * time.Millisecond},
 			"source away":      {&caclient.Error{Code: caclient.CodeSource}, time.Second, time.Second},
 			"it worked":        {nil, time.Second, time.Second},

@@ -24,7 +24,7 @@
 // The sealing key never leaves the router. The password leaves it for the CA alone, and only
 // for names of which the directory says so: the company's users whom a source authenticates, and those whom nobody knows.
 //
-// Whoever is refused hears it two seconds after they asked, or four: how long it took to find
+// Whoever is refused hears it four seconds after they asked, or eight: how long it took to find
 // out would tell a stranger who is known, and to whom.
 //
 // A successor (package keybundle) of a user who is logged in is opened with the data key that the router holds: Succeed.

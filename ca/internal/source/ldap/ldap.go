@@ -50,6 +50,7 @@ type Source struct {
 
 	servers  *source.Servers
 	turns    chan struct{}
+	turn     time.Duration // of a server that is not the last
 	followed followed
 	count    counters
 
@@ -70,7 +71,7 @@ type counters struct{ accepted, rejected, silent, ended, rounds, failed atomic.U
 // New makes the source of a configuration that was checked; key is the path of its section, dir what its files are
 // relative to. Nobody is spoken to yet.
 func New(name, key, dir string, c Config, log *slog.Logger) (*Source, error) {
-	s := &Source{name: name, cfg: c, log: log.With("source", name), servers: source.NewServers(c.Servers), turns: make(chan struct{}, maxOutstanding)}
+	s := &Source{name: name, cfg: c, log: log.With("source", name), servers: source.NewServers(c.Servers), turns: make(chan struct{}, maxOutstanding), turn: source.Turn}
 	if c.SecretFile != "" {
 		var err error
 		if s.secret, err = source.ReadSecret(dir, c.SecretFile); err != nil {
@@ -116,8 +117,9 @@ func (s *Source) Check(ctx context.Context, uid string, password []byte) (source
 	refusal := time.NewTimer(refusalTime)
 	defer refusal.Stop()
 	var errs []error
-	for _, server := range s.servers.Order(time.Now()) {
-		a, err := s.checkAt(ctx, server, uid, password)
+	order := s.servers.Order(time.Now())
+	for i, server := range order {
+		a, err := s.inTurn(ctx, i == len(order)-1, server, uid, password)
 		switch {
 		case err == nil:
 			s.servers.Answered(server)
@@ -132,12 +134,15 @@ func (s *Source) Check(ctx context.Context, uid string, password []byte) (source
 			case <-ctx.Done():
 			}
 			return source.Answer{}, err
-		case ctx.Err() != nil:
+		case errors.Is(ctx.Err(), context.Canceled): // nobody waits any more; that there is no more time to wait says that it was silent
 			return source.Answer{}, s.unavailable(ctx, nil)
 		}
 		s.servers.Silent(server, time.Now())
 		s.count.silent.Add(1)
 		s.log.Warn("a server gave no answer", "server", server, "error", err)
+		if ctx.Err() != nil {
+			return source.Answer{}, s.unavailable(ctx, nil)
+		}
 		errs = append(errs, fmt.Errorf("%s: %w", server, err))
 	}
 	return source.Answer{}, s.unavailable(ctx, errs)
@@ -152,6 +157,16 @@ func (s *Source) unavailable(ctx context.Context, errs []error) error {
 		errs = []error{ctx.Err()}
 	}
 	return fmt.Errorf("%w: %w", source.ErrUnavailable, errors.Join(errs...))
+}
+
+// inTurn asks one server, and if it is not the last not for too long.
+func (s *Source) inTurn(ctx context.Context, last bool, server, uid string, password []byte) (source.Answer, error) {
+	if !last {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.turn)
+		defer cancel()
+	}
+	return s.checkAt(ctx, server, uid, password)
 }
 
 // checkAt asks one server.

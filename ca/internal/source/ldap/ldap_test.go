@@ -336,6 +336,35 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
+// However long a server may be waited for: the next one is asked in time, and one that used up all the time is asked last from then on.
+func TestSlowServersLeaveTimeForTheNext(t *testing.T) {
+	w := newWorld(t)
+	deaf, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = deaf.Close() }()
+	patient := func(c *Config) {
+		c.Servers, c.Timeout, c.ServerName = append([]string{"ldaps://" + deaf.Addr().String()}, c.Servers...), 25*time.Second, "127.0.0.1"
+	}
+	s := w.asking(t, patient)
+	s.turn = 300 * time.Millisecond
+	began := time.Now()
+	if _, err := s.Check(t.Context(), "alice", []byte(password)); err != nil || time.Since(began) > 6*time.Second {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
+	s = w.asking(t, patient)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := s.Check(ctx, "alice", []byte(password)); !errors.Is(err, source.ErrUnavailable) || counted(s, "servers silent") != 1 {
+		t.Errorf("%v, %+v", err, s.State().Counts)
+	}
+	began = time.Now()
+	if _, err := s.Check(t.Context(), "alice", []byte(password)); err != nil || time.Since(began) > 6*time.Second {
+		t.Errorf("after it had used up the time: %v after %s", err, time.Since(began))
+	}
+}
+
 // A server that refuses StartTLS, or somebody on the way who has it refused, gets no password in the clear.
 func TestStartTLSStripped(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -54,6 +54,7 @@ type Source struct {
 
 	servers, accounting *source.Servers
 	turns               chan struct{}
+	turn                time.Duration    // of a server that is not the last
 	links               map[string]*link // of RadSec, by server
 	clients             clients
 	sessions            sessions
@@ -74,7 +75,7 @@ var (
 // New makes the source of a configuration that was checked; key is the path of its section, dir what its files are
 // relative to. Nobody is spoken to yet.
 func New(name, key, dir string, c Config, log *slog.Logger) (*Source, error) {
-	s := &Source{name: name, cfg: c, log: log.With("source", name), turns: make(chan struct{}, maxOutstanding),
+	s := &Source{name: name, cfg: c, log: log.With("source", name), turns: make(chan struct{}, maxOutstanding), turn: source.Turn,
 		servers: source.NewServers(c.Servers), accounting: source.NewServers(c.Accounting)}
 	var err error
 	if s.group, err = parseAttribute(c.GroupAttribute); err != nil {
@@ -233,12 +234,15 @@ func (s *Source) ask(ctx context.Context, servers *source.Servers, code radius.C
 			servers.Answered(server)
 			return p, server, nil
 		}
-		if ctx.Err() != nil {
+		if errors.Is(ctx.Err(), context.Canceled) { // nobody waits any more; that there is no more time to wait says that it was silent
 			return packet{}, "", s.cause(ctx)
 		}
 		servers.Silent(server, time.Now())
 		s.count.silent.Add(1)
 		s.log.Warn("a server gave no answer", "server", server, "error", err)
+		if ctx.Err() != nil {
+			return packet{}, "", s.cause(ctx)
+		}
 		errs = append(errs, fmt.Errorf("%s: %w", server, err))
 	}
 	return packet{}, "", errors.Join(errs...)
@@ -253,6 +257,11 @@ func (s *Source) cause(ctx context.Context) error {
 }
 
 func (s *Source) askOne(ctx context.Context, server string, last bool, code radius.Code, fill func(*radius.Packet) error) (packet, error) {
+	if !last && code == radius.CodeAccessRequest {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.turn)
+		defer cancel()
+	}
 	if s.tls != nil {
 		return s.links[server].ask(ctx, code, fill)
 	}

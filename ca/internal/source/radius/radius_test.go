@@ -372,6 +372,35 @@ func TestSilence(t *testing.T) {
 	}
 }
 
+// However long servers may be waited for: the next one is asked in time, and one that used up all the time is asked last from then on.
+func TestSlowServersLeaveTimeForTheNext(t *testing.T) {
+	deaf, hears := serve(t, silent), serve(t, accept(t, avp(typeFilterID, "staff")))
+	patient := func(c *Config) { c.Wait, c.Tries = 40*time.Second, 1 }
+	s := overUDP(t, patient, deaf.addr, hears.addr)
+	s.turn = 200 * time.Millisecond
+	began := time.Now()
+	if _, err := check(t, s); err != nil || time.Since(began) > 5*time.Second {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
+	s = overUDP(t, patient, deaf.addr, hears.addr)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := s.Check(ctx, "alice", []byte(password)); !errors.Is(err, source.ErrUnavailable) || counted(s, "servers silent") != 1 {
+		t.Errorf("%v, %+v", err, s.State().Counts)
+	}
+	began = time.Now()
+	if _, err := check(t, s); err != nil || time.Since(began) > 5*time.Second {
+		t.Errorf("after it had used up the time: %v after %s", err, time.Since(began))
+	}
+	// That nobody waits any more says nothing of the server.
+	gone, leave := context.WithCancel(t.Context())
+	s = overUDP(t, patient, deaf.addr, hears.addr)
+	time.AfterFunc(50*time.Millisecond, leave)
+	if _, err := s.Check(gone, "alice", []byte(password)); !errors.Is(err, source.ErrUnavailable) || counted(s, "servers silent") != 0 {
+		t.Errorf("%v, %+v", err, s.State().Counts)
+	}
+}
+
 func TestRepetitionIsAnswered(t *testing.T) {
 	srv := serve(t, func(n int, req []byte) [][]byte {
 		if n < 2 {

@@ -68,9 +68,11 @@ func (l *link) ask(ctx context.Context, code radius.Code, fill func(*radius.Pack
 		if err != nil {
 			return packet{}, err
 		}
+		began := time.Now()
 		p, err := c.ask(ctx, l.s.secret.Bytes(), code, fill)
 		if err == nil || fresh || !errors.Is(err, errBroken) {
-			if errors.Is(err, errOverdue) {
+			// Whoever asks may give up before we would. With no time left to wait nothing is said of the connection.
+			if errors.Is(err, errOverdue) || errors.Is(err, context.DeadlineExceeded) && time.Since(began) >= l.s.cfg.Wait {
 				l.drop(c, errOverdue)
 			}
 			return p, err
@@ -178,11 +180,11 @@ func readPacket(r io.Reader) ([]byte, error) {
 
 // ask sends one request through c.
 func (c *conn) ask(ctx context.Context, secret []byte, code radius.Code, fill func(*radius.Packet) error) (packet, error) {
-	w, err := c.reserve(secret, code, fill)
+	w, alone, err := c.reserve(secret, code, fill)
 	if err != nil {
 		return packet{}, err
 	}
-	if err := c.send(ctx, w.r.wire); err != nil {
+	if err := c.send(ctx, w.r.wire, alone); err != nil {
 		err = fmt.Errorf("%w: %w", errBroken, err)
 		c.end(err)
 		return packet{}, err
@@ -202,13 +204,14 @@ func (c *conn) ask(ctx context.Context, secret []byte, code radius.Code, fill fu
 	}
 }
 
-// reserve makes a request with an Identifier that is free, a random one.
-func (c *conn) reserve(secret []byte, code radius.Code, fill func(*radius.Packet) error) (*waiter, error) {
+// reserve makes a request with an Identifier that is free, a random one. alone says that no other waits for an answer.
+func (c *conn) reserve(secret []byte, code radius.Code, fill func(*radius.Packet) error) (w *waiter, alone bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
-		return nil, c.err
+		return nil, false, c.err
 	}
+	alone = c.waiting == [identifiers]*waiter{}
 	first := mrand.N(identifiers) //nolint:gosec // nobody gains by guessing it: it is within TLS
 	for i := range identifiers {
 		id := (first + i) % identifiers
@@ -217,25 +220,30 @@ func (c *conn) reserve(secret []byte, code radius.Code, fill func(*radius.Packet
 		}
 		r, err := newRequest(code, byte(id), secret, fill)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		c.waiting[id] = &waiter{r: r, answer: make(chan packet, 1)}
-		return c.waiting[id], nil
+		return c.waiting[id], alone, nil
 	}
-	return nil, errBusy
+	return nil, false, errBusy
 }
 
-func (c *conn) send(ctx context.Context, wire []byte) error {
+// send writes a request. If others wait already, it is since theirs that the connection has been silent.
+func (c *conn) send(ctx context.Context, wire []byte, alone bool) error {
 	c.write.Lock()
 	defer c.write.Unlock()
 	until, ok := ctx.Deadline()
 	if !ok {
 		until = time.Now().Add(idle)
 	}
-	if err := errors.Join(c.tls.SetWriteDeadline(until), c.tls.SetReadDeadline(time.Now().Add(idle))); err != nil {
+	err := c.tls.SetWriteDeadline(until)
+	if alone {
+		err = errors.Join(err, c.tls.SetReadDeadline(time.Now().Add(idle)))
+	}
+	if err != nil {
 		return err
 	}
-	_, err := c.tls.Write(wire)
+	_, err = c.tls.Write(wire)
 	return err
 }
 

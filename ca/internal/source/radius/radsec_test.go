@@ -1,6 +1,7 @@
 package radius
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -155,6 +156,33 @@ func TestConnections(t *testing.T) {
 	s = overTLS(t, pki, nil, addr)
 	if _, err := check(t, s); !errors.Is(err, source.ErrUnavailable) || !errors.Is(err, errBroken) || connections() != 1 {
 		t.Errorf("%v, %d connections", err, connections())
+	}
+}
+
+// A connection that is dead is given up although whoever logs in gives up first, and requests that go into it do not keep it.
+func TestDeadConnection(t *testing.T) {
+	pki := newPKI(t)
+	addr, connections := serveTLS(t, pki, func(connection, _ int, req []byte) [][]byte {
+		if connection == 0 {
+			return [][]byte{}
+		}
+		return tlsReply(t, req, nil)
+	})
+	s := overTLS(t, pki, func(c *Config) { c.Wait, c.Tries = 100*time.Millisecond, 8 }, addr)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := s.Check(ctx, "alice", []byte(password)); !errors.Is(err, source.ErrUnavailable) {
+		t.Errorf("%v", err)
+	}
+	if _, err := check(t, s); err != nil || connections() != 2 {
+		t.Errorf("%v, %d connections", err, connections())
+	}
+
+	c := &conn{}
+	for i, want := range []bool{true, false, false} {
+		if _, alone, err := c.reserve([]byte(radsecSecret), radius.CodeAccessRequest, func(*radius.Packet) error { return nil }); err != nil || alone != want {
+			t.Errorf("request %d: alone is %t, %v", i, alone, err)
+		}
 	}
 }
 
