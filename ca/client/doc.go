@@ -24,7 +24,7 @@
 // The transcript is a hash over everything that is asked for (Request.Transcript): a
 // proof is good for this request alone.
 //
-// A router whose policy says revoke_on_close proves in the same way that it held the data key of
+// A router whose policy says revoke-on-close proves in the same way that it held the data key of
 // the user whose session has ended (CloseProof), with a key of the CA that stays the same.
 //
 // The connection is TLS 1.3 and ends at whoever bears twinkey://ca under the pinned root;

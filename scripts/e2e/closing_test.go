@@ -31,14 +31,14 @@ func revocations(t *testing.T, c *lab.Company, uid string) (all []string) {
 	return all
 }
 
-// Where the policy says revoke_on_close the end of a user's last call takes the certificate: it is in the CRL, the audit says why, the next
+// Where the policy says revoke-on-close the end of a user's last call takes the certificate: it is in the CRL, the audit says why, the next
 // login is refused until there is another certificate. While the CA is away the end of a session waits, also over a restart of the router.
 func TestRevokeOnClose(t *testing.T) {
 	c := network(t)
 	ctx := t.Context()
 	check(t, c.StartCA(ctx))
 	check(t, c.StartDirectory(ctx))
-	check(t, c.StartRouter(ctx, lab.SiteA, fmt.Sprintf("policy:\n  - groups: [%s]\n    revoke_on_close: true\n", lab.UserGroup)))
+	check(t, c.StartRouter(ctx, lab.SiteA, fmt.Sprintf("policy:\n  - groups: [%s]\n    revoke-on-close: true\n", lab.UserGroup)))
 	check(t, c.StartRouter(ctx, lab.SiteB, "")) // the far end has no say in it
 	check(t, c.WaitLink(ctx))
 	serial := func(uid string) string {
@@ -73,7 +73,7 @@ func TestRevokeOnClose(t *testing.T) {
 	revokedBecause := func(uid string, n int) {
 		t.Helper()
 		soon("the revocation of "+uid, func() error {
-			if got := revocations(t, c, uid); len(got) != n || !strings.Contains(got[n-1], "twinkey://router/ra: ") || !strings.Contains(got[n-1], "the session at router ra has ended (revoke_on_close)") {
+			if got := revocations(t, c, uid); len(got) != n || !strings.Contains(got[n-1], "twinkey://router/ra: ") || !strings.Contains(got[n-1], "the session at router ra has ended (revoke-on-close)") {
 				return fmt.Errorf("noted: %q", got)
 			}
 			return nil

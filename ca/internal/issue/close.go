@@ -64,7 +64,7 @@ func (d *Desk) Close(ctx context.Context, router string, leaf *x509.Certificate,
 				continue // there is nothing left to do
 			}
 			n++
-			cert.Revoked, cert.Reason = d.now(), "the session at router "+router+" has ended (revoke_on_close)"
+			cert.Revoked, cert.Reason = d.now(), "the session at router "+router+" has ended (revoke-on-close)"
 			in.Effects.Certs = append(in.Effects.Certs, cert)
 			in.Change.Revocations = append(in.Change.Revocations, client.Revocation{ID: d.id(cert.Serial), Name: cert.Name, Role: twincert.User, Time: cert.Revoked, Reason: cert.Reason})
 		}

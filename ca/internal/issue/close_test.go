@@ -119,7 +119,7 @@ func TestClose(t *testing.T) {
 	for _, c := range w.remote.asked {
 		for _, r := range c.Revocations {
 			asked++
-			if c.Actor != "twinkey://router/berlin" || r.Name != "alice" || r.Role != twincert.User || !strings.Contains(r.Reason, "router berlin") || !strings.Contains(r.Reason, "revoke_on_close") {
+			if c.Actor != "twinkey://router/berlin" || r.Name != "alice" || r.Role != twincert.User || !strings.Contains(r.Reason, "router berlin") || !strings.Contains(r.Reason, "revoke-on-close") {
 				t.Errorf("for %s: %+v", c.Actor, r)
 			}
 		}

@@ -30,7 +30,7 @@ type Status struct {
 	Self *Self `json:"client,omitempty"`
 }
 
-// Closing is how it stands with certificates that the CA is to revoke because sessions have ended (revoke_on_close).
+// Closing is how it stands with certificates that the CA is to revoke because sessions have ended (revoke-on-close).
 type Closing struct {
 	Waiting int       `json:"waiting"` // that the CA has not been told of
 	Since   time.Time `json:"since,omitzero"`

@@ -1,5 +1,5 @@
 // Package closing has the CA revoke a user's certificate when the user's last call from this router has ended, where the
-// policy says revoke_on_close (the paper, section 2 step 6).
+// policy says revoke-on-close (the paper, section 2 step 6).
 //
 //	engine ── Add: certificate, data key
 //	            |   proof = MAC under X25519(data key, the CA's key), over router and certificate (ca/client CloseProof)

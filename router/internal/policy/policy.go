@@ -25,7 +25,7 @@ type Rule struct {
 	Session time.Duration  `yaml:"session" json:"session,omitempty" doc:"A call ends this long after it came up; 0: never." default:"0s"`
 
 	// No matter of a user's own machine, which the CA does not know.
-	RevokeOnClose bool `yaml:"revoke_on_close" json:"-" doc:"Have the CA revoke the certificate of a user who was logged in here when the last call on it ends." default:"false"`
+	RevokeOnClose bool `yaml:"revoke-on-close" json:"-" doc:"Have the CA revoke the certificate of a user who was logged in here when the last call on it ends." default:"false"`
 }
 
 // ErrDenied says that no rule lets a user do what they ask for.

@@ -109,7 +109,7 @@ func TestTerms(t *testing.T) {
 	}
 	for group, want := range map[string]bool{"guests": true, "staff": false} {
 		if terms, err := closing.Terms(group); err != nil || terms.RevokeOnClose != want {
-			t.Errorf("revoke_on_close of %s: %v, %v", group, terms.RevokeOnClose, err)
+			t.Errorf("revoke-on-close of %s: %v, %v", group, terms.RevokeOnClose, err)
 		}
 	}
 	if !closing.RevokesOnClose() {
