@@ -19,6 +19,7 @@ import (
 	caclient "twinkey/ca/client"
 	"twinkey/ca/internal/authority"
 	"twinkey/ca/internal/issue"
+	"twinkey/ca/internal/ledger"
 	"twinkey/directory/client"
 	"twinkey/pkg/identity"
 	"twinkey/pkg/twincert"
@@ -60,9 +61,19 @@ func (b *box) router(name, prefix string) *identity.Identity {
 // order orders a certificate as a router's portal does. put is how answers get to the CA.
 func (b *box) order(hc *http.Client, directory string, put func(caclient.ChallengeAnswer) error, names ...string) (*x509.Certificate, error) {
 	b.Helper()
+	finalize, err := b.validated(hc, directory, put, nil, names...)
+	if err != nil {
+		return nil, err
+	}
+	return finalize()
+}
+
+// validated orders one and shows whose the names are. What is left is to finalize the order, for new keys each time.
+func (b *box) validated(hc *http.Client, directory string, put func(caclient.ChallengeAnswer) error, opt []acme.OrderOption, names ...string) (finalize func() (*x509.Certificate, error), err error) {
+	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), 20*time.Second)
-	defer cancel()
-	account, key := newKey(b.T), newKey(b.T)
+	b.Cleanup(cancel)
+	account := newKey(b.T)
 	ac := &acme.Client{Key: account, HTTPClient: hc, DirectoryURL: b.url + directory, RetryBackoff: func(int, *http.Request, *http.Response) time.Duration { return -1 }}
 	if _, err := ac.Register(ctx, &acme.Account{}, acme.AcceptTOS); err != nil {
 		return nil, err
@@ -76,7 +87,7 @@ func (b *box) order(hc *http.Client, directory string, put func(caclient.Challen
 			ids, csr.DNSNames = append(ids, acme.DomainIDs(n)...), append(csr.DNSNames, n)
 		}
 	}
-	o, err := ac.AuthorizeOrder(ctx, ids)
+	o, err := ac.AuthorizeOrder(ctx, ids, opt...)
 	if err != nil {
 		return nil, err
 	}
@@ -104,15 +115,17 @@ func (b *box) order(hc *http.Client, directory string, put func(caclient.Challen
 			return nil, errors.Join(err, errors.New("authorization is "+z.Status))
 		}
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, csr, key)
-	if err != nil {
-		return nil, err
-	}
-	chain, _, err := ac.CreateOrderCert(ctx, o.FinalizeURL, der, true)
-	if err != nil {
-		return nil, err
-	}
-	return x509.ParseCertificate(chain[0])
+	return func() (*x509.Certificate, error) {
+		der, err := x509.CreateCertificateRequest(rand.Reader, csr, newKey(b.T))
+		if err != nil {
+			return nil, err
+		}
+		chain, _, err := ac.CreateOrderCert(ctx, o.FinalizeURL, der, true)
+		if err != nil {
+			return nil, err
+		}
+		return x509.ParseCertificate(chain[0])
+	}, nil
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {
@@ -193,12 +206,109 @@ func TestPortalCertificateRefused(t *testing.T) {
 	if _, err := b.ca.Desk.RevokeRouter(t.Context(), "operator", "ra", "stolen"); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := b.order(asRA, caclient.PathACME, b.post(ra), "10.1.0.1"); !errors.Is(err, caclient.ErrDenied) {
-		t.Errorf("of a revoked router: %v, %v", c, err)
+	if err := b.post(ra)(caclient.ChallengeAnswer{Identifier: "10.1.0.1", Token: "a", KeyAuthorization: "a.b"}); !errors.Is(err, caclient.ErrDenied) {
+		t.Errorf("of a revoked router: %v", err)
+	}
+	if c, err := b.order(asRA, caclient.PathACME, nothing, "10.1.0.1"); !forbidden(err) {
+		t.Errorf("an order of a revoked router: %v, %v", c, err)
 	}
 	b.ahead = time.Until(rb.Bundle().TLS.Leaf.NotAfter) + time.Hour
 	if err := b.post(rb)(caclient.ChallengeAnswer{Identifier: "10.2.0.1", Token: "a", KeyAuthorization: "a.b"}); !errors.Is(err, caclient.ErrDenied) {
 		t.Errorf("with an expired certificate: %v", err)
+	}
+}
+
+// forbidden says whether an ACME client was sent away.
+func forbidden(err error) bool {
+	e, ok := errors.AsType[*acme.Error](err)
+	return ok && (e.StatusCode == http.StatusForbidden || e.StatusCode == http.StatusUnauthorized)
+}
+
+// An order that was validated while all was well is of no use to a router that is none any more, or that may not be called so any more.
+func TestPortalOrderOutlivesNothing(t *testing.T) {
+	b := newBox(t)
+	b.routers()
+	ra := b.router("ra", "10.1.0.0/16")
+	hold := func(name string) func() (*x509.Certificate, error) {
+		finalize, err := b.validated(caclient.HTTP(b.url, ra), caclient.PathACME, b.post(ra), nil, name)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return finalize
+	}
+	address, name, named := hold("10.1.0.1"), hold("ra"), hold("ra.portal.example")
+	b.lose("ra", "10.3.0.0/16")
+	if c, err := address(); !forbidden(err) {
+		t.Errorf("for an address of a prefix that it has lost: %v, %v", c, err)
+	}
+	if c, err := name(); err != nil {
+		t.Errorf("for the name that it still has: %v, %v", c, err)
+	}
+	if _, err := b.ca.Desk.RevokeRouter(t.Context(), "operator", "ra", "stolen"); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := named(); !forbidden(err) {
+		t.Errorf("of a revoked router: %v, %v", c, err)
+	}
+}
+
+// lose certifies a router for another prefix instead of what it had.
+func (b *box) lose(name, prefix string) {
+	b.Helper()
+	err := b.ca.Ledger.Update(func(tx *ledger.Tx) error {
+		r, _, err := tx.Router(name)
+		if err != nil {
+			return err
+		}
+		r.Prefixes = []netip.Prefix{netip.MustParsePrefix(prefix)}
+		return tx.Take(ledger.Effects{Routers: []ledger.Router{r}})
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// Another router that has the order's account does not finalize it either.
+func TestPortalOrderIsFinalizedByItsRouter(t *testing.T) {
+	b := newBox(t)
+	b.routers()
+	ra, rb := b.router("ra", "10.1.0.0/16"), b.router("rb", "10.2.0.0/16")
+	hc := caclient.HTTP(b.url, ra)
+	finalize, err := b.validated(hc, caclient.PathACME, b.post(ra), nil, "10.1.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hc.CloseIdleConnections()
+	hc.Transport = caclient.HTTP(b.url, rb).Transport
+	if c, err := finalize(); !forbidden(err) {
+		t.Errorf("rb is 10.1.0.1: %v, %v", c, err)
+	}
+}
+
+// A portal's certificate cannot be taken back: it begins now and lasts 30 days.
+func TestPortalCertificateTerm(t *testing.T) {
+	b := newBox(t)
+	b.routers()
+	ra := b.router("ra", "10.1.0.0/16")
+	const day = 24 * time.Hour
+	for _, tt := range []struct {
+		name       string
+		from, term time.Duration
+		good       bool
+	}{
+		{"usual", 0, 30 * day, true}, {"short", 0, day, true}, {"90 days", 0, 90 * day, false}, {"31 days", 0, 31 * day, false},
+		{"in a month", 30 * day, 30 * day, false}, {"in a day", day, day, false}, {"in ten years", 3650 * day, 30 * day, false},
+	} {
+		from := time.Now().Add(tt.from)
+		opt := []acme.OrderOption{acme.WithOrderNotBefore(from), acme.WithOrderNotAfter(from.Add(tt.term))}
+		var c *x509.Certificate
+		finalize, err := b.validated(caclient.HTTP(b.url, ra), caclient.PathACME, b.post(ra), opt, "10.1.0.1")
+		if err == nil {
+			c, err = finalize()
+		}
+		if (err == nil) != tt.good {
+			t.Errorf("%s: %v, %v", tt.name, c, err)
+		}
 	}
 }
 

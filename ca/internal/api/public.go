@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -38,7 +39,7 @@ func tlsConfig(id *identity.Identity) *tls.Config {
 
 // public answers everybody.
 func (s *Server) public() (http.Handler, error) {
-	plain, err := s.cfg.CA.Authority.Handler(s.cfg.Port, s.board.Answer)
+	plain, err := s.cfg.CA.Authority.Handler(s.cfg.Port, s.board.Answer, s.mayBe)
 	if err != nil {
 		return nil, err
 	}
@@ -212,20 +213,41 @@ func (s *Server) routerOf(r *http.Request) (name string, leaf *x509.Certificate,
 	return name, leaf, err
 }
 
-// routersOnly lets nobody else order certificates that are validated by the board.
+// shown is a router and the certificate that it has shown, in the context of a request.
+type shown struct {
+	router string
+	leaf   *x509.Certificate
+}
+
+type shownKey struct{}
+
+// mayBe says whether the router that sends a request may have a certificate for identifier, as the ledger is now.
+func (s *Server) mayBe(ctx context.Context, identifier string) error {
+	who, ok := ctx.Value(shownKey{}).(shown)
+	if !ok {
+		return errPeer
+	}
+	return s.cfg.CA.Desk.PortalName(who.router, who.leaf, identifier)
+}
+
+// routersOnly lets nobody else order certificates that are validated by the board, and no router that is none any more.
 func (s *Server) routersOnly(next http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.plain.Allow(r.RemoteAddr, time.Now()) {
 			writeError(w, http.StatusTooManyRequests, caclient.CodeTooMany, errTooMany.Error(), time.Second)
 			return
 		}
-		if _, _, err := s.routerOf(r); err != nil {
+		name, leaf, err := s.routerOf(r)
+		if err == nil {
+			_, err = s.cfg.CA.Desk.Router(name, leaf)
+		}
+		if err != nil {
 			code, status := codeOf(err)
 			s.cfg.Log.Warn("request refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", code, "error", err)
 			writeError(w, status, code, public(code, err), 0)
 			return
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), shownKey{}, shown{name, leaf})))
 	}
 }
 

@@ -33,6 +33,7 @@ const (
 	plainDefault = 30 * 24 * time.Hour
 	plainMax     = 90 * 24 * time.Hour
 	plainMin     = 5 * time.Minute
+	portalMax    = plainDefault // a portal's cannot be taken back, so it is not for longer than it has to be
 )
 
 // never is longer than any process lives; see the package comment on the CRL.
@@ -96,7 +97,7 @@ func (a *Authority) embed() (err error) {
 	if err != nil {
 		return fmt.Errorf("preparing the signer: %w", err)
 	}
-	a.cas = &service{soft, a.reserved}
+	a.cas = &service{soft, a.reserved, a.cfg.Now}
 	if a.jwk, err = signingKey(a.cfg.Provisioner); err != nil {
 		return err
 	}
@@ -107,8 +108,10 @@ func (a *Authority) embed() (err error) {
 		DefaultTLSDur: &provisioner.Duration{Duration: plainDefault}, DisableRenewal: &yes, EnableSSHCA: &no,
 	}
 	provisioners := provisioner.List{&provisioner.JWK{Type: "JWK", Name: provisionerName, Key: &public, Claims: claims}}
+	portal := *claims
+	portal.MaxTLSDur = &provisioner.Duration{Duration: portalMax}
 	// Only what is asked of the board: the other challenges would ask the network.
-	provisioners = append(provisioners, &provisioner.ACME{Type: "ACME", Name: routersACME, Claims: claims, Challenges: []provisioner.ACMEChallenge{provisioner.HTTP_01}})
+	provisioners = append(provisioners, &provisioner.ACME{Type: "ACME", Name: routersACME, Claims: &portal, Challenges: []provisioner.ACMEChallenge{provisioner.HTTP_01}})
 	if a.cfg.ACME {
 		provisioners = append(provisioners, &provisioner.ACME{Type: "ACME", Name: strangersACME, Claims: claims})
 	}

@@ -134,7 +134,7 @@ func server(t *testing.T, a *Authority) (base string, client *http.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := a.Handler(port.Port(), posts.Answer)
+	h, err := a.Handler(port.Port(), posts.Answer, func(context.Context, string) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

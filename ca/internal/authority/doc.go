@@ -17,7 +17,8 @@
 //     signing service refuses names of ours, CA certificates and foreign key usages to
 //     everybody but SignTLS.
 //   - ACME believes whoever answers in the network under a name. Names and addresses of routers are not to be had
-//     that way; a router's own orders are validated by what it has put at the CA with its certificate.
+//     that way; a router's own orders are validated by what it has put at the CA with its certificate. And it believes for a day: who finalizes such an order is
+//     asked again what they may be called.
 //   - It stores a certificate when it has signed it. Ours must appear in all databases
 //     or in none, so SignTLS stores nothing; Record does, once the directory has them.
 //   - Its CRL generator has a clock of its own. It is set to never; the owner calls

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -24,8 +25,9 @@ const maxBody = 64 << 10
 
 // Handler serves smallstep's part of the API: those of its routes that we mean to have,
 // each by itself. port is that of the server, for the links in ACME answers. What is under PortalACME is for routers alone, which
-// the caller sees to; their challenges are answered by answer and by nobody else.
-func (a *Authority) Handler(port uint16, answer func(identifier, token string) (string, bool)) (http.Handler, error) {
+// the caller sees to; their challenges are answered by answer and by nobody else, and may says whether
+// who sends a request, which its context tells, may be called identifier now.
+func (a *Authority) Handler(port uint16, answer func(identifier, token string) (string, bool), may func(ctx context.Context, identifier string) error) (http.Handler, error) {
 	r := chi.NewRouter()
 	r.Get("/health", api.Health)
 	r.Get("/version", api.Version)
@@ -51,13 +53,16 @@ func (a *Authority) Handler(port uint16, answer func(identifier, token string) (
 			http.NotFound(w, q)
 			return
 		}
-		client := strangers
+		var (
+			client         = strangers
+			kept   acme.DB = records
+		)
 		if strings.HasPrefix(q.URL.Path, PortalACME) {
-			client = routers
+			client, kept = routers, &orders{records, may}
 		}
 		q.Body = http.MaxBytesReader(w, q.Body, maxBody)
 		ctx := db.NewContext(stepauth.NewContext(q.Context(), a.step), held{a.store})
-		ctx = acme.NewContext(ctx, records, client, linker, nil)
+		ctx = acme.NewContext(ctx, kept, client, linker, nil)
 		r.ServeHTTP(w, q.WithContext(ctx))
 	}), nil
 }

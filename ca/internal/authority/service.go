@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/smallstep/certificates/cas/apiv1"
 	"github.com/smallstep/certificates/cas/softcas"
@@ -20,7 +21,11 @@ var ErrReserved = errors.New("not to be had this way")
 type service struct {
 	*softcas.SoftCAS
 	reserved func(names ...string) error
+	now      func() time.Time
 }
+
+// skew is how far the clock of whoever orders may be ahead.
+const skew = 5 * time.Minute
 
 // CreateCertificate signs. Requests that came by ACME or a token carry a provisioner, those
 // of SignTLS none.
@@ -47,6 +52,10 @@ func (s *service) CreateCertificate(req *apiv1.CreateCertificateRequest) (*apiv1
 		if err := s.reserved(namesOf(res.Certificate)...); err != nil {
 			return nil, err
 		}
+	}
+	// What is ordered today for a later year outlives the router that ordered it.
+	if p := req.Provisioner; p != nil && p.Name == routersACME && res.Certificate.NotBefore.After(s.now().Add(skew)) {
+		return nil, fmt.Errorf("%w: a certificate that begins at %s", ErrReserved, res.Certificate.NotBefore.UTC().Format(time.RFC3339))
 	}
 	return res, nil
 }

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -46,6 +47,27 @@ func (*posted) LookupTxt(name string) ([]string, error) {
 // TLSDial refuses tls-alpn-01.
 func (*posted) TLSDial(_, addr string, _ *tls.Config) (*tls.Conn, error) {
 	return nil, fmt.Errorf("validating %s: %w: only http-01", addr, ErrReserved)
+}
+
+// orders are those of routers. An order lives for a day, and what was shown when it was validated may not hold any more when it is
+// finalized: so nobody sees one, to finalize it or to fetch what came of it, who may not have all that it names at that moment.
+type orders struct {
+	acme.DB
+	may func(ctx context.Context, identifier string) error
+}
+
+// GetOrder is what each request about an order begins with.
+func (o *orders) GetOrder(ctx context.Context, id string) (*acme.Order, error) {
+	order, err := o.DB.GetOrder(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range order.Identifiers {
+		if err := o.may(ctx, i.Value); err != nil {
+			return nil, acme.WrapError(acme.ErrorUnauthorizedType, err, "order %s", id)
+		}
+	}
+	return order, nil
 }
 
 // outside validates strangers by the network, but nothing that is a router's: who answers there under that name need not be it.
