@@ -12,6 +12,8 @@
 //	           Keys of the user's own lie in the home directory: the password opens them here, and they are proved themselves
 //	interface  a TUN interface, the address that the router saw on it if the machine has it nowhere else, and routes to what
 //	           other sites are certified for, with that address as their source
+//	clear      of those routes stay this machine's own networks, and the addresses of the router in front and of those that are called;
+//	           where the machine moves they are looked at anew
 //	calls      one for each router that is wanted: when a packet asks, or at once where the user named it
 //	follow     the watch: what changes is passed on; the end of the session is the end of everything
 //	anew       calls are placed anew before what the router said for them runs out

@@ -134,6 +134,8 @@ func (r *run) take(ctx context.Context, w voluntary.Word, now time.Time) error {
 			return err
 		}
 	}
+	r.maps.Lock()
+	defer r.maps.Unlock()
 	if w.Sites != nil {
 		r.sites, r.unread = *w.Sites, true
 	}
@@ -144,7 +146,7 @@ func (r *run) take(ctx context.Context, w voluntary.Word, now time.Time) error {
 }
 
 // ready says, once, whether the map that came last is to be told to the engine. While nothing has been heard for too long no
-// certificate is believed: all of it would be refused, and the calls that are up end.
+// certificate is believed: all of it would be refused, and the calls that are up end. The caller holds maps.
 func (r *run) ready(now time.Time) bool {
 	if !r.unread || r.trust.Fresh(now) != nil {
 		return false

@@ -2,6 +2,7 @@ package station
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -15,23 +16,24 @@ import (
 	"twinkey/router/internal/sitemap"
 )
 
-// pushMap tells the engine of the routers that are wanted, and wants calls to those that are new.
+// pushMap tells the engine of the routers that are wanted, and wants calls to those that are new. The caller holds maps.
 func (r *run) pushMap(ctx context.Context) error {
 	peers, refused := sitemap.Believe(time.Now(), r.trust, r.sites)
 	if want := r.s.o.Peers; len(want) > 0 {
 		peers = slices.DeleteFunc(peers, func(p native.Peer) bool { return !slices.Contains(want, p.Name) })
 		refused = slices.DeleteFunc(refused, func(f native.Refusal) bool { return !slices.Contains(want, f.Peer) })
 	}
-	own, err := ownNetworks(r.dev.Name())
+	around, err := r.look()
 	if err != nil {
 		return err
 	}
-	peers, conflicts := apart(peers, own, r.reaching(peers))
+	peers, conflicts := apart(peers, around.own, reaching(around.front, peers))
 	refused = append(append(refused, conflicts...), unreachable(peers, r.s.o.Peers)...)
 	m := engine.Map{Wanted: func(string) bool { return false }, Peers: peers, Refused: refused}
 	if err := r.eng.SetMap(ctx, m); err != nil {
 		return err
 	}
+	r.around = &around
 	for _, p := range peers {
 		if err := r.want(ctx, p); err != nil {
 			return err
@@ -82,14 +84,78 @@ func (r *run) want(ctx context.Context, p native.Peer) error {
 	return nil
 }
 
-// reaching are the addresses that must not go into the interface: those by which routers are reached.
-func (r *run) reaching(peers []native.Peer) []netip.Addr {
-	var all []netip.Addr
-	if host, _, err := net.SplitHostPort(r.s.home.Router); err == nil {
+// surroundings are what the routes to sites must keep clear of, besides the routers that are called.
+type surroundings struct {
+	own   []netip.Prefix // networks that this machine is in
+	front []netip.Addr   // where the router in front is
+}
+
+func (a surroundings) equal(b surroundings) bool {
+	return slices.Equal(a.own, b.own) && slices.Equal(a.front, b.front)
+}
+
+// look says what is around now.
+func (r *run) look() (surroundings, error) {
+	own, err := ownNetworks(r.dev.Name())
+	return surroundings{own, front(r.s.home.Router, r.s.front.Reached())}, err
+}
+
+// front is where the router in front is, of which we know host and port and where it was reached: a name alone says no address.
+func front(router string, reached []netip.Addr) []netip.Addr {
+	if host, _, err := net.SplitHostPort(router); err == nil {
 		if a, err := netip.ParseAddr(host); err == nil {
-			all = append(all, a.Unmap())
+			reached = append(slices.Clip(reached), a.Unmap().WithZone(""))
 		}
 	}
+	slices.SortFunc(reached, netip.Addr.Compare)
+	return slices.Compact(reached)
+}
+
+// lookTick is how often it is looked whether this machine has moved.
+const lookTick = 5 * time.Second
+
+// lookAround tells the engine of the map again when this machine, or the router in front, is in other networks than when it was told.
+func (r *run) lookAround(ctx context.Context) {
+	t := time.NewTicker(lookTick)
+	defer t.Stop()
+	for {
+		select {
+		case now := <-t.C:
+			if err := r.keepClear(ctx, now); errors.Is(err, engine.ErrStopped) || ctx.Err() != nil {
+				return
+			} else if err != nil {
+				r.s.log.Warn("routes not brought in line with this machine's networks", "error", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// keepClear does it once.
+func (r *run) keepClear(ctx context.Context, now time.Time) error {
+	around, err := r.look()
+	if err != nil {
+		return err
+	}
+	r.maps.Lock()
+	defer r.maps.Unlock()
+	if !r.moved(now, around) {
+		return nil
+	}
+	r.s.log.Info("this machine's networks have changed", "networks", fmt.Sprint(around.own), "router", fmt.Sprint(around.front))
+	return r.pushMap(ctx)
+}
+
+// moved says whether the map that the engine has is to be told anew. One that waits is told later anyway, and while no certificate is
+// believed the calls that are up would end. The caller holds maps.
+func (r *run) moved(now time.Time, around surroundings) bool {
+	return r.around != nil && !r.unread && !r.around.equal(around) && r.trust.Fresh(now) == nil
+}
+
+// reaching are the addresses that must not go into the interface: those by which routers are reached.
+func reaching(front []netip.Addr, peers []native.Peer) []netip.Addr {
+	all := slices.Clone(front)
 	for _, p := range peers {
 		if p.Endpoint.IsValid() {
 			all = append(all, p.Endpoint.Addr().Unmap())
@@ -98,7 +164,7 @@ func (r *run) reaching(peers []native.Peer) []netip.Addr {
 	return all
 }
 
-// ownNetworks are those that this machine is in, but for the one behind an interface, and host routes.
+// ownNetworks are those that this machine is in, but for the one behind an interface.
 func ownNetworks(except string) ([]netip.Prefix, error) {
 	ifs, err := net.Interfaces()
 	if err != nil {
@@ -113,13 +179,23 @@ func ownNetworks(except string) ([]netip.Prefix, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listing the addresses of %s: %w", i.Name, err)
 		}
-		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() && !p.IsSingleIP() {
-				own = append(own, p.Masked())
-			}
-		}
+		own = append(own, networks(i.Flags, addrs)...)
 	}
-	return own, nil
+	slices.SortFunc(own, netip.Prefix.Compare)
+	return slices.Compact(own), nil
+}
+
+// networks are those that an interface with these addresses is in. A single address, as clouds and DHCPv6 give them, stands in a network
+// too, whose length it does not tell; at the end of a line, such as another tunnel, it stands alone.
+func networks(f net.Flags, addrs []net.Addr) (own []netip.Prefix) {
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil || p.Addr().IsLinkLocalUnicast() || p.IsSingleIP() && f&net.FlagPointToPoint != 0 {
+			continue
+		}
+		own = append(own, p.Masked())
+	}
+	return own
 }
 
 // apart takes from the peers what would cut this machine off: its own networks, and what routers are reached by.

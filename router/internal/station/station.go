@@ -88,9 +88,10 @@ type run struct {
 	stop  context.CancelCauseFunc
 	ended chan endedCall
 
-	// What follows belongs to follow.
+	maps   sync.Mutex    // one map at a time; guards what follows
 	sites  []client.Site // that were told last
 	unread bool          // they are not in the engine yet
+	around *surroundings // in which the engine was told of them; nil: it was not
 
 	mu      sync.Mutex
 	cred    native.Credentials
@@ -327,6 +328,7 @@ func (r *run) carry(outer context.Context) error {
 		wg.Go(func() { stop(r.follow(ctx)) })
 		wg.Go(func() { r.watchCalls(ctx) })
 		wg.Go(func() { r.renew(ctx) })
+		wg.Go(func() { r.lookAround(ctx) })
 		<-ctx.Done()
 		err = context.Cause(ctx)
 	}

@@ -16,7 +16,9 @@ import (
 	"iter"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +34,8 @@ import (
 const (
 	dialTimeout   = 5 * time.Second
 	answerTimeout = 15 * time.Second
+
+	maxReached = 4 // addresses of one router: two families, and what it had before
 )
 
 // Client is the client's side: it speaks to one router. Safe for concurrent use.
@@ -39,8 +43,9 @@ type Client struct {
 	base string
 	http *http.Client
 
-	mu    sync.Mutex
-	chain []*x509.Certificate // what the router showed with its certificate
+	mu      sync.Mutex
+	chain   []*x509.Certificate // what the router showed with its certificate
+	reached []netip.Addr        // where it was, the latest last
 }
 
 // ParseRoot returns a root certificate if it has the fingerprint: SHA-256 of the DER in hex, colons and case do not matter.
@@ -142,6 +147,31 @@ func (c *Client) Chain() []*x509.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.chain
+}
+
+// Reached are the addresses at which the router was, the latest last. A name that the router has says nothing of the kind.
+func (c *Client) Reached() []netip.Addr {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.reached)
+}
+
+// got notes where a connection goes that a request is sent over; whoever is there has proved to be a router.
+func (c *Client) got(i httptrace.GotConnInfo) {
+	t, ok := i.Conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return
+	}
+	a := t.AddrPort().Addr().Unmap().WithZone("")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.reached); n > 0 && c.reached[n-1] == a {
+		return
+	}
+	c.reached = append(slices.DeleteFunc(c.reached, func(b netip.Addr) bool { return a == b }), a)
+	if len(c.reached) > maxReached {
+		c.reached = c.reached[1:]
+	}
 }
 
 // Params asks how the user's password is stretched.
@@ -322,6 +352,7 @@ func (c *Client) exchange(ctx context.Context, method, path string, token []byte
 
 // send returns a response with status 200 or 204.
 func (c *Client) send(ctx context.Context, method, path string, token, body []byte) (*http.Response, error) {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: c.got})
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, &Error{Code: CodeInvalid, Message: "no router can be there", Err: err}
