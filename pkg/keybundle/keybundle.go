@@ -1,6 +1,7 @@
 package keybundle
 
 import (
+	"bytes"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"errors"
@@ -76,6 +77,11 @@ func (p Params) Check() error {
 // Weaker says whether p costs a guesser less time or memory than least does.
 func (p Params) Weaker(least Params) bool {
 	return p.Time < least.Time || p.MemoryKiB < least.MemoryKiB
+}
+
+// Equal says whether p and q make the same of a password.
+func (p Params) Equal(q Params) bool {
+	return bytes.Equal(p.Salt, q.Salt) && p.Time == q.Time && p.MemoryKiB == q.MemoryKiB && p.Threads == q.Threads
 }
 
 // DefaultParams draws a salt for RFC 9106's second recommended option on one thread.

@@ -143,6 +143,21 @@ func TestCheckPassword(t *testing.T) {
 	}
 }
 
+func TestEqual(t *testing.T) {
+	for name, change := range map[string]func(*keybundle.Params){
+		"salt": func(p *keybundle.Params) { p.Salt = bytes.Repeat([]byte{9}, len(p.Salt)) }, "time": func(p *keybundle.Params) { p.Time++ },
+		"memory": func(p *keybundle.Params) { p.MemoryKiB++ }, "threads": func(p *keybundle.Params) { p.Threads++ },
+	} {
+		p := cheap()
+		if change(&p); p.Equal(cheap()) || cheap().Equal(p) {
+			t.Errorf("another %s is the same", name)
+		}
+	}
+	if !cheap().Equal(cheap()) {
+		t.Error("the same is not the same")
+	}
+}
+
 func TestWeaker(t *testing.T) {
 	usual, err := keybundle.DefaultParams(rand.Reader)
 	if err != nil {

@@ -69,7 +69,12 @@ is proved to nobody: login proves the keys themselves to the router in front.
 The first time the router's address and the fingerprint of the company's root
 certificate are needed; both are kept. Calls have the address that the router
 sees this machine under, which must be one that users may come from. They are
-placed when a packet asks for them, or at once to the routers that --peer names.`,
+placed when a packet asks for them, or at once to the routers that --peer names.
+
+The router says how the password is to be stretched before it is proved. Less than
+any keys are sealed at is refused, and so is another way than at the last login from
+here, unless --password-changed says that the password was changed since, or that the
+operator has renewed the keys or made the user anew.`,
 		Example: `  sudo twinkey-router client login alice --router 10.1.1.1 --fingerprint 5f3a...
   sudo twinkey-router client login alice --peer rb --address 10.1.1.3
 
@@ -83,6 +88,7 @@ placed when a packet asks for them, or at once to the routers that --peer names.
 	f.StringVar(&address, "address", "", "this machine's address to speak to the router from, where it has several")
 	f.StringSliceVar(&o.Peers, "peer", nil, "router of a site to call, at once; may be given several times")
 	f.StringVar(&o.Device, "interface", "twinkey0", "name of the interface to make")
+	f.BoolVar(&o.Changed, "password-changed", false, "the password was changed since the last login from here, or the keys renewed: believe the router that it is stretched in another way")
 	f.StringVar(&file, "password-file", "", "file that holds the password in its first line; - is standard input")
 	f.BoolVar(&released, "released-keys", false, "log in by password, with the keys that the directory releases, though there are keys of the user's own under --home")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -222,6 +228,10 @@ func clientFailed(what string, err error) error {
 		code, hint = cli.ExitUsage, "name its fingerprint once: --fingerprint F; the operator gets it by `twinkey-ca status`"
 	case errors.Is(err, station.ErrNoRouter):
 		code, hint = cli.ExitUsage, "name it once: --router HOST"
+	case errors.Is(err, station.ErrAnother):
+		code, hint = cli.ExitDenied, "was the password changed, or did the operator renew the keys? Then log in with --password-changed. If not, somebody at the router may be after the password: do not, and tell the operator"
+	case errors.Is(err, station.ErrCheap):
+		code, hint = cli.ExitDenied, "the password has not been used. Somebody at the router may be after it: tell the operator, who helps with `twinkey-ca user renew` if the keys are sealed like that"
 	case errors.Is(err, station.ErrEnded):
 		code, hint = cli.ExitDenied, "log in again, or ask the operator"
 	case errors.Is(err, admin.ErrInUse):

@@ -9,6 +9,7 @@
 //
 //	root       the root certificate, by its fingerprint, once; kept in the home directory
 //	proof      of the password: the key that opens the sealed keys is derived here and stays here
+//	           How it is stretched the router says: not for less than the default, and as at the last login
 //	           Keys of the user's own lie in the home directory: the password opens them here, and they are proved themselves
 //	interface  a TUN interface, the address that the router saw on it if the machine has it nowhere else, and routes to what
 //	           other sites are certified for, with that address as their source

@@ -7,24 +7,28 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 
+	"twinkey/pkg/keybundle"
 	"twinkey/router/internal/voluntary"
 )
 
 // Home is the directory where a client keeps whom it trusts and where the router is; the user's own, 0700.
 //
 //	root.pem      the company's root certificate
-//	client.json   where the router in front listens, and who logged in last
+//	client.json   where the router in front listens, who logged in last, and how users' passwords were stretched when they did
 //	control.sock  while a client runs
 type Home struct {
 	Dir    string
 	Root   *x509.Certificate // nil: not known yet
 	Router string            // "host:port"; empty: not known yet
 	User   string
+	// Passwords says how each user's was stretched when it last opened their keys.
+	Passwords map[string]keybundle.Params
 }
 
 const (
@@ -46,6 +50,8 @@ var (
 type saved struct {
 	Router string `json:"router"`
 	User   string `json:"user"`
+
+	Passwords map[string]keybundle.Params `json:"passwords,omitempty"`
 }
 
 // OpenHome reads what is there. A directory that is not there yet is an empty one.
@@ -76,7 +82,7 @@ func OpenHome(dir string) (Home, error) {
 	if err != nil {
 		return h, fmt.Errorf("reading %s: %w", filepath.Join(dir, clientFile), err)
 	}
-	h.Router, h.User = s.Router, s.User
+	h.Router, h.User, h.Passwords = s.Router, s.User, s.Passwords
 	return h, nil
 }
 
@@ -120,14 +126,25 @@ func (h *Home) Trust(ctx context.Context, local netip.Addr, fingerprint string) 
 	}
 	root, err := voluntary.FetchRoot(ctx, h.Router, local, fingerprint)
 	if err == nil {
-		h.Root = root
+		h.Root, h.Passwords = root, nil // of another company
 	}
 	return err
 }
 
-// Save keeps root, router and user.
+// Remember keeps how a user's password was stretched.
+func (h *Home) Remember(uid string, p keybundle.Params) error {
+	all := maps.Clone(h.Passwords)
+	if all == nil {
+		all = make(map[string]keybundle.Params)
+	}
+	all[uid] = p
+	h.Passwords = all
+	return h.Save()
+}
+
+// Save keeps all that there is.
 func (h *Home) Save() error {
-	b, err := json.MarshalIndent(saved{Router: h.Router, User: h.User}, "", "\t")
+	b, err := json.MarshalIndent(saved{Router: h.Router, User: h.User, Passwords: h.Passwords}, "", "\t")
 	if err == nil {
 		err = os.MkdirAll(h.Dir, 0o700)
 	}

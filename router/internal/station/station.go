@@ -40,6 +40,8 @@ type Options struct {
 	Keys *keyfile.File
 	// Password is asked for once the router has answered, or at once where it is for Keys alone.
 	Password func() ([]byte, error)
+	// Changed says that the password may be stretched in another way than at the last login.
+	Changed bool
 	// Say is told what the person in front of the machine may want to see. It must not wait.
 	Say func(line string)
 }
@@ -64,7 +66,8 @@ type Station struct {
 	set   *settings.Settings
 	log   *slog.Logger
 	front *voluntary.Client
-	proof keybundle.Proof // of the password; to log in anew
+	proof keybundle.Proof   // of the password; to log in anew
+	cost  *keybundle.Params // that the router told; nil: none
 	since time.Time
 
 	again sync.Mutex // one login at a time
@@ -186,7 +189,7 @@ func (s *Station) params(ctx context.Context) (keybundle.Params, error) {
 	if s.o.Keys != nil {
 		return s.o.Keys.Params, nil
 	}
-	return s.front.Params(ctx, s.o.User)
+	return s.told(ctx)
 }
 
 // enter logs in with what is kept of the password: it is shown what proves that, or possession of the keys that it opens.
@@ -250,6 +253,7 @@ func (s *Station) once(ctx context.Context, seal secret.Key) (err error) {
 		r.cred.Control.Private.Wipe()
 		r.cred.Data.Private.Wipe()
 	}()
+	s.remember()
 	if err := r.open(adm); err != nil {
 		return err
 	}
