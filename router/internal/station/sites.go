@@ -39,6 +39,10 @@ func (r *run) pushMap(ctx context.Context) error {
 			return err
 		}
 	}
+	// Now, and not before, what is for the sites goes into the interface: whoever waits for the client may begin.
+	r.s.mu.Lock()
+	r.s.run = r
+	r.s.mu.Unlock()
 	return nil
 }
 

@@ -326,9 +326,6 @@ func (r *run) carry(outer context.Context) error {
 	var wg sync.WaitGroup
 	err := r.eng.SetSelf(ctx, native.Self{Signer: r})
 	if err == nil {
-		r.s.mu.Lock()
-		r.s.run = r
-		r.s.mu.Unlock()
 		wg.Go(func() { stop(r.follow(ctx)) })
 		wg.Go(func() { r.watchCalls(ctx) })
 		wg.Go(func() { r.renew(ctx) })
