@@ -41,11 +41,11 @@ build: ## build the three binaries into bin/
 test: ## vet, then all tests with the race detector, fuzz seeds and end-to-end; tells what was left out
 	$(GO) vet -tags $(TAGS) $(PKG)
 	@mkdir -p bin && $(GO) build -o bin/testreport ./scripts/testreport
-	$(GO) test $(RACE) -json -tags $(TAGS) -timeout 12m $(PKG) | bin/testreport $(LEFT_OUT)
+	$(GO) test $(RACE) -json -tags $(TAGS) -timeout 20m $(PKG) | bin/testreport $(LEFT_OUT)
 
 .PHONY: e2e
 e2e: ## the end-to-end tests alone, as they go
-	$(GO) test -tags $(TAGS) -count 1 -v -timeout 12m ./scripts/e2e/...
+	$(GO) test -tags $(TAGS) -count 1 -v -timeout 20m ./scripts/e2e/...
 
 .PHONY: demo
 demo: build ## two LANs, two routers, a CA and a directory on this machine, and what they do

@@ -16,6 +16,7 @@ import (
 // Who was logged in where, when, on which certificate, how much went through and why it ended: from both routers, also when the
 // directory was away meanwhile, and in a chain that verifies.
 func TestAccounting(t *testing.T) {
+	t.Parallel()
 	c := company(t)
 	ctx := t.Context()
 	alice := user(t, c, "alice", "10.1.1.3")

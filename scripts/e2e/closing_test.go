@@ -34,6 +34,7 @@ func revocations(t *testing.T, c *lab.Company, uid string) (all []string) {
 // Where the policy says revoke-on-close the end of a user's last call takes the certificate: it is in the CRL, the audit says why, the next
 // login is refused until there is another certificate. While the CA is away the end of a session waits, also over a restart of the router.
 func TestRevokeOnClose(t *testing.T) {
+	t.Parallel()
 	c := network(t)
 	ctx := t.Context()
 	check(t, c.StartCA(ctx))

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, errPrepare)
 		os.Exit(1)
 	}
+	_ = os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // where Debian has slapd and freeradius; it cannot fail for this name
 	os.Exit(m.Run())
 }
 

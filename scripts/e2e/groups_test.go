@@ -25,6 +25,7 @@ import (
 // A group gets another control key while two of its users transfer something: both are in one new tunnel, over the new key, the old
 // tunnel goes, the transfers do not notice, and the old certificates are revoked after the grace.
 func TestGroupRotation(t *testing.T) {
+	t.Parallel()
 	c := company(t)
 	ctx := t.Context()
 	addresses := map[string]netip.Addr{"alice": user(t, c, "alice", "10.1.1.3"), "bob": user(t, c, "bob", "10.1.1.4")}
@@ -162,6 +163,7 @@ func wantedCall(st lab.Status, uid string) (lab.Link, bool) {
 // given new keys meanwhile, which only a login brings: she is warned of, and at the end her call ends and it is
 // written down why.
 func TestCertificateEndsInACall(t *testing.T) {
+	t.Parallel()
 	c := network(t)
 	ctx := t.Context()
 	check(t, c.StartCA(ctx))
@@ -248,6 +250,7 @@ func TestCertificateEndsInACall(t *testing.T) {
 
 // A user's own machine goes over to the new control key as a router does: its transfer goes on, and nobody logs in again.
 func TestGroupRotationVoluntary(t *testing.T) {
+	t.Parallel()
 	c, alice := front(t, "")
 	ctx := t.Context()
 	p, err := c.StartClient(ctx, c.HostA, lab.SiteA, "alice", "alice")

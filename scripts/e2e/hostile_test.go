@@ -120,6 +120,7 @@ func forged(tunnel, typ, ns uint16) []byte {
 
 // A packet of the LAN with a source that no certificate covers stays here, and is counted.
 func TestForeignSourceStaysHere(t *testing.T) {
+	t.Parallel()
 	c := company(t)
 	foreign := netip.MustParseAddr("10.1.7.7")
 	check(t, c.HostA.AddAddress("eth0", netip.PrefixFrom(foreign, 32)))

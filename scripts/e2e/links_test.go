@@ -12,6 +12,7 @@ import (
 
 // A link on demand is not there until a packet wants it.
 func TestLinkOnDemand(t *testing.T) {
+	t.Parallel()
 	c := network(t)
 	ctx := t.Context()
 	check(t, c.StartCA(ctx))
@@ -31,6 +32,7 @@ func TestLinkOnDemand(t *testing.T) {
 
 // Who is hung up stays so if it is a user; a site link comes back by itself.
 func TestHangup(t *testing.T) {
+	t.Parallel()
 	c := company(t)
 	ctx := t.Context()
 	alice := user(t, c, "alice", "10.1.1.3")

@@ -26,6 +26,7 @@ import (
 // A user makes the keys on a machine of their own. The certificate is the company's; the private keys are in that one file, sealed, and
 // nowhere at headquarters; no router can be given them, and what it says of that is what it says of a wrong password.
 func TestClientEnroll(t *testing.T) {
+	t.Parallel()
 	c := network(t)
 	ctx := t.Context()
 	check(t, c.StartCA(ctx))
@@ -139,6 +140,7 @@ func TestClientEnroll(t *testing.T) {
 // Erin's machine encrypts with the keys that were made there: it proves them to the router in front, which is never handed any. Whoever has her
 // file and not her password gets nowhere; the router may restart; a revocation is the end.
 func TestClientLoginByOwnKeys(t *testing.T) {
+	t.Parallel()
 	c, erin := front(t, "")
 	ctx := t.Context()
 	const password = "only erin knows it"

@@ -21,6 +21,7 @@ import (
 
 // The six steps of the paper, as docs/flows.md tells them, under the same names. Each step stands on the one before.
 func TestThePapersSixSteps(t *testing.T) {
+	t.Parallel()
 	c := network(t)
 	ctx := t.Context()
 	ra, rb := lab.SiteA, lab.SiteB

@@ -34,6 +34,7 @@ func (u *until) Read(p []byte) (int, error) {
 // A user changes the password at one router while a transfer goes through the user's call: the transfer does not notice, the old
 // password opens nothing any more, and the new one works at the other router too.
 func TestPasswd(t *testing.T) {
+	t.Parallel()
 	c := company(t)
 	ctx := t.Context()
 	const first, second = "the first password", "the second password"

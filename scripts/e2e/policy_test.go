@@ -19,6 +19,7 @@ import (
 
 // A user reaches what the policy names and nothing else, from where it says and for as long; a change counts at once.
 func TestPolicy(t *testing.T) {
+	t.Parallel()
 	const port = 4433
 	rules := func(allow string) string {
 		return fmt.Sprintf("policy:\n  - groups: [%s]\n    to: [%s]\n    allow: [%s]\n    from: [%s]\n", lab.UserGroup, lab.SiteB.LAN, allow, netip.PrefixFrom(netip.MustParseAddr("10.1.1.0"), 29))

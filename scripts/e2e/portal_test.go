@@ -90,6 +90,7 @@ func portalOf(ctx context.Context, c *lab.Company) (p portalState, err error) {
 // A person with a browser: the lock, the fingerprint, a wrong password, the right one, traffic that the page counts, the end. Once as browsers
 // are and once without JavaScript.
 func TestPortalInABrowser(t *testing.T) {
+	t.Parallel()
 	needs(t, "chromium", "chromium")
 	needs(t, "certutil", "libnss3-tools")
 	c, root := withPortal(t)
@@ -337,6 +338,7 @@ func logIn(ctx context.Context, hc *http.Client, uid, password string) (int, str
 
 // What is refused: by the directory, the policy, the address; and a directory that is away is told from a wrong password.
 func TestPortalSaysWhatIsTheMatter(t *testing.T) {
+	t.Parallel()
 	c, root := withPortal(t)
 	ctx := t.Context()
 	alice, bob := netip.MustParseAddr("10.1.1.3"), netip.MustParseAddr("10.1.1.4")

@@ -16,6 +16,7 @@ import (
 
 // What is refused, and in which words.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	c := company(t)
 	ctx := t.Context()
 	config := filepath.Join(c.Dir, lab.SiteA.Name+".yaml")

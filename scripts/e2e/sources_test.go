@@ -65,7 +65,6 @@ func (s *server) stop() {
 // program finds one that Debian keeps where only root looks.
 func program(t *testing.T, name, pkg string) string {
 	t.Helper()
-	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	needs(t, name, pkg)
 	path, err := exec.LookPath(name)
 	check(t, err)
@@ -206,6 +205,7 @@ func endsEverywhere(t *testing.T, c *lab.Company, uid string) {
 // Users of a real LDAP directory: the first login brings the certificate, another password new keys, an account that is
 // removed the end of the call; and whoever has to be asked and is away is named.
 func TestUsersOfLDAP(t *testing.T) {
+	t.Parallel()
 	c := network(t)
 	ctx := t.Context()
 	s := startSlapd(t, c, "alice", "bob")
@@ -397,6 +397,7 @@ func tells(t *testing.T, detail string, lines ...string) {
 // Users of a real RADIUS server: let in with the group and the time that it names, accounted for with the class that it
 // gave, and thrown out when it says so.
 func TestUsersOfRADIUS(t *testing.T) {
+	t.Parallel()
 	c := network(t)
 	ctx := t.Context()
 	needs(t, "radclient", "freeradius-utils")

@@ -115,6 +115,7 @@ func clearOf(t *testing.T, file string) {
 
 // A user's own machine on the LAN encrypts by itself; the router in front vouches for it, forwards, and carries no call.
 func TestVoluntary(t *testing.T) {
+	t.Parallel()
 	c, alice := front(t, "")
 	ctx := t.Context()
 	capture, err := c.HostA.Capture("eth0", filepath.Join(c.Dir, "hosta.pcap"))
@@ -213,6 +214,7 @@ func TestVoluntary(t *testing.T) {
 
 // The same from behind a NAT: the laptop has no address that the company knows, and gets that of the NAT for its calls.
 func TestVoluntaryBehindNAT(t *testing.T) {
+	t.Parallel()
 	c, alice := front(t, "")
 	ctx := t.Context()
 	laptop := behind(t, c)
@@ -271,6 +273,7 @@ func TestVoluntaryBehindNAT(t *testing.T) {
 
 // A NAT that gets another address: the session was for the old one, so the client logs in anew and its calls have the new one.
 func TestVoluntaryElsewhere(t *testing.T) {
+	t.Parallel()
 	c, alice := front(t, "")
 	ctx := t.Context()
 	laptop := behind(t, c)
@@ -319,6 +322,7 @@ func policy(t *testing.T, c *lab.Company, s lab.Site, yaml string) {
 
 // A revocation while a transfer goes on ends call and client, and nobody else's.
 func TestVoluntaryRevoked(t *testing.T) {
+	t.Parallel()
 	c, alice := front(t, "")
 	ctx := t.Context()
 	p, err := c.StartClient(ctx, c.HostA, lab.SiteA, "alice", "alice", "--peer", lab.SiteB.Name)
@@ -359,6 +363,7 @@ func TestVoluntaryRevoked(t *testing.T) {
 
 // While the router in front is away calls go on, for as long as it has vouched for them; when it is back the client logs in anew by itself.
 func TestVoluntaryRouterRestarts(t *testing.T) {
+	t.Parallel()
 	c, alice := front(t, "  vouch: 8s\n")
 	ctx := t.Context()
 	p, err := c.StartClient(ctx, c.HostA, lab.SiteA, "alice", "alice")
