@@ -1,17 +1,16 @@
 package keyfile
 
 import (
-	"bytes"
 	"crypto/ecdh"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"path/filepath"
 
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/strictjson"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 )
@@ -106,13 +105,8 @@ func Parse(b []byte) (*File, error) {
 		return bad("longer than %d bytes", maxFile)
 	}
 	var d document
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&d); err != nil {
+	if err := strictjson.Decode(b, &d); err != nil {
 		return bad("%w", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return bad("something follows it")
 	}
 	if d.Version != version {
 		return bad("version %d, this program knows %d", d.Version, version)

@@ -1,17 +1,14 @@
 package enroll
 
 import (
-	"bytes"
 	"crypto/ecdh"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 
 	"twinkey/ca/client"
+	"twinkey/pkg/strictjson"
 	"twinkey/proto/secret"
 )
 
@@ -42,13 +39,8 @@ func ParseClose(b []byte) ([]client.Closed, error) {
 		return bad("body: too long")
 	}
 	var r client.CloseRequest
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&r); err != nil {
+	if err := strictjson.Decode(b, &r); err != nil {
 		return bad("body: %w", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return bad("body: something follows it")
 	}
 	if len(r.Closed) == 0 || len(r.Closed) > client.MaxClosed {
 		return bad("%d certificates, 1 to %d are taken", len(r.Closed), client.MaxClosed)

@@ -7,13 +7,12 @@ import (
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"twinkey/ca/client"
+	"twinkey/pkg/strictjson"
 	"twinkey/pkg/twincert"
 )
 
@@ -38,13 +37,8 @@ func Parse(b []byte) (*client.Request, error) {
 		return bad("body", errors.New("too long"))
 	}
 	var r client.Request
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&r); err != nil {
+	if err := strictjson.Decode(b, &r); err != nil {
 		return bad("body", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return bad("body", errors.New("something follows it"))
 	}
 	user := r.Name != ""
 	if err := twincert.CheckName(r.Name); user && err != nil {

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -21,6 +20,7 @@ import (
 	"twinkey/directory/internal/store"
 	"twinkey/directory/internal/watch"
 	"twinkey/pkg/limit"
+	"twinkey/pkg/strictjson"
 )
 
 const (
@@ -206,13 +206,8 @@ func (r *request) decode(limit int64, v any) error {
 	if err != nil {
 		return fmt.Errorf("%w: reading the request: %w", client.ErrInvalid, err)
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	if err := strictjson.Decode(b, v); err != nil {
 		return fmt.Errorf("%w: decoding the request: %w", client.ErrInvalid, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: something follows the request", client.ErrInvalid)
 	}
 	return nil
 }

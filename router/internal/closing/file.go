@@ -1,7 +1,6 @@
 package closing
 
 import (
-	"bytes"
 	"crypto/ecdh"
 	"encoding/json"
 	"errors"
@@ -11,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"twinkey/pkg/strictjson"
 	"twinkey/pkg/twincert"
 )
 
@@ -73,13 +73,8 @@ func parse(b []byte) (c contents, err error) {
 		return bad("too long")
 	}
 	var f fileJSON
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&f); err != nil {
+	if err := strictjson.Decode(b, &f); err != nil {
 		return bad("%w", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return bad("something follows it")
 	}
 	if len(f.CAKey) > 0 {
 		if c.key, err = ecdh.X25519().NewPublicKey(f.CAKey); err != nil {

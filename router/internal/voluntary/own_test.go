@@ -20,6 +20,7 @@ import (
 	ca "twinkey/ca/client"
 	"twinkey/directory/client"
 	"twinkey/pkg/limit"
+	"twinkey/pkg/strictjson"
 	"twinkey/pkg/twincert"
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/policy"
@@ -302,11 +303,11 @@ func FuzzProve(f *testing.F) {
 	key := must(ecdh.X25519().GenerateKey(rand.Reader))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var r ProveRequest
-		if err := parse(in, &r); err != nil {
+		if err := strictjson.Decode(in, &r); err != nil {
 			return
 		}
 		var again ProveRequest
-		if err := parse(must(json.Marshal(r)), &again); err != nil || again.User != r.User || !bytes.Equal(again.Certificate, r.Certificate) || !bytes.Equal(again.Nonce, r.Nonce) {
+		if err := strictjson.Decode(must(json.Marshal(r)), &again); err != nil || again.User != r.User || !bytes.Equal(again.Certificate, r.Certificate) || !bytes.Equal(again.Nonce, r.Nonce) {
 			t.Fatalf("%+v came back as %+v, %v", r, again, err)
 		}
 		// Trust is not even asked: possession fails before.

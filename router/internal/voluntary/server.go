@@ -1,7 +1,6 @@
 package voluntary
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -21,6 +20,7 @@ import (
 
 	"twinkey/directory/client"
 	"twinkey/pkg/limit"
+	"twinkey/pkg/strictjson"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 	"twinkey/router/internal/engine"
@@ -241,23 +241,10 @@ func (r *request) decode(v any) error {
 	b, err := io.ReadAll(http.MaxBytesReader(r.w, r.http.Body, maxRequest))
 	defer clear(b) // it may hold a proof
 	if err == nil {
-		err = parse(b, v)
+		err = strictjson.Decode(b, v)
 	}
 	if err != nil {
 		return &Error{Code: CodeInvalid, Message: "the request cannot be read"}
-	}
-	return nil
-}
-
-// parse reads one JSON value, nothing behind it, no field that is not known.
-func parse(b []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows")
 	}
 	return nil
 }

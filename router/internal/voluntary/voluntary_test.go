@@ -24,6 +24,7 @@ import (
 
 	"twinkey/directory/client"
 	"twinkey/pkg/limit"
+	"twinkey/pkg/strictjson"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/handshake"
 	"twinkey/proto/secret"
@@ -627,11 +628,11 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"hash":"AAAA"}`))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var l LoginRequest
-		if err := parse(in, &l); err != nil {
+		if err := strictjson.Decode(in, &l); err != nil {
 			return
 		}
 		var again LoginRequest
-		if err := parse(must(json.Marshal(l)), &again); err != nil || again.User != l.User || !bytes.Equal(again.Auth, l.Auth) {
+		if err := strictjson.Decode(must(json.Marshal(l)), &again); err != nil || again.User != l.User || !bytes.Equal(again.Auth, l.Auth) {
 			t.Fatalf("%+v came back as %+v, %v", l, again, err)
 		}
 	})
