@@ -42,18 +42,13 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
 		return
 	}
 	defer p.finish(v.from)
-	var token, uid, password, peer []byte
-	body, s := readForm(w, r, map[string]*[]byte{"csrf": &token, "uid": &uid, "password": &password, "peer": &peer})
+	var uid, password, peer []byte
+	body, ok := p.form(w, r, v, name, cookie, map[string]*[]byte{"uid": &uid, "password": &password, "peer": &peer})
 	defer clear(body)
-	if s != nil {
-		p.fail(w, r, v, *s)
+	if !ok {
 		return
 	}
-	if !p.sessions.genuine(token, name, cookie, v.from) {
-		p.c.Log.Warn("portal: a form with a forged token was refused", "address", v.from.String())
-		p.fail(w, r, v, saidForged)
-		return
-	}
+	var s *said
 	l := Login{User: strings.TrimSpace(string(uid)), Password: password, Peer: string(peer), Address: v.from}
 	switch {
 	case len(uid) > maxUID || len(password) > maxPassword:
@@ -169,6 +164,24 @@ func (p *Portal) inTurn(ctx context.Context, f func() error) error {
 	return nil
 }
 
+// form reads the fields of a form of ours, whose token belongs to the cookie of that name. They lie in body, which is the caller's to wipe.
+// If not ok, the answer has been given.
+func (p *Portal) form(w http.ResponseWriter, r *http.Request, v visit, name, cookie string, fields map[string]*[]byte) (body []byte, ok bool) {
+	var token []byte
+	fields["csrf"] = &token
+	body, s := readForm(w, r, fields)
+	if s != nil {
+		p.fail(w, r, v, *s)
+		return body, false
+	}
+	if !p.sessions.genuine(token, name, cookie, v.from) {
+		p.c.Log.Warn("portal: a form with a forged token was refused", "address", v.from.String())
+		p.fail(w, r, v, saidForged)
+		return body, false
+	}
+	return body, true
+}
+
 // logout ends the session and the calls of whoever's it is.
 func (p *Portal) logout(w http.ResponseWriter, r *http.Request, v visit) {
 	cookie, user, ok := p.session(r, v)
@@ -176,16 +189,9 @@ func (p *Portal) logout(w http.ResponseWriter, r *http.Request, v visit) {
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 		return
 	}
-	var token []byte
-	body, s := readForm(w, r, map[string]*[]byte{"csrf": &token})
+	body, ok := p.form(w, r, v, cookieSession, cookie, map[string]*[]byte{})
 	defer clear(body)
-	if s != nil {
-		p.fail(w, r, v, *s)
-		return
-	}
-	if !p.sessions.genuine(token, cookieSession, cookie, v.from) {
-		p.c.Log.Warn("portal: a form with a forged token was refused", "address", v.from.String())
-		p.fail(w, r, v, saidForged)
+	if !ok {
 		return
 	}
 	if err := p.c.Router.Logout(r.Context(), user, v.from); err != nil {
