@@ -37,11 +37,7 @@ func TestRevokeOnClose(t *testing.T) {
 	t.Parallel()
 	c := network(t)
 	ctx := t.Context()
-	check(t, c.StartCA(ctx))
-	check(t, c.StartDirectory(ctx))
-	check(t, c.StartRouter(ctx, lab.SiteA, fmt.Sprintf("policy:\n  - groups: [%s]\n    revoke-on-close: true\n", lab.UserGroup)))
-	check(t, c.StartRouter(ctx, lab.SiteB, "")) // the far end has no say in it
-	check(t, c.WaitLink(ctx))
+	check(t, c.UpWith(ctx, lab.SiteA, lab.SiteB, fmt.Sprintf("policy:\n  - groups: [%s]\n    revoke-on-close: true\n", lab.UserGroup), "")) // the far end has no say in it
 	serial := func(uid string) string {
 		out, err := c.Router(ctx, lab.SiteA, "calls", "--json")
 		check(t, err)

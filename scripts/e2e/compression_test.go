@@ -28,11 +28,7 @@ func TestCompression(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := network(t)
 			ctx := t.Context()
-			check(t, c.StartCA(ctx))
-			check(t, c.StartDirectory(ctx))
-			check(t, c.StartRouter(ctx, lab.SiteA, tt.a))
-			check(t, c.StartRouter(ctx, lab.SiteB, tt.b))
-			check(t, c.WaitLink(ctx))
+			check(t, c.UpWith(ctx, lab.SiteA, lab.SiteB, tt.a, tt.b))
 			packs(t, c, lab.SiteA)
 			var text bytes.Buffer
 			for i := range 100000 {
@@ -52,11 +48,7 @@ func TestCompression(t *testing.T) {
 	t.Run("one end does not want it", func(t *testing.T) {
 		c := network(t)
 		ctx := t.Context()
-		check(t, c.StartCA(ctx))
-		check(t, c.StartDirectory(ctx))
-		check(t, c.StartRouter(ctx, lab.SiteA, lz4))
-		check(t, c.StartRouter(ctx, lab.SiteB, ""))
-		check(t, c.WaitLink(ctx))
+		check(t, c.UpWith(ctx, lab.SiteA, lab.SiteB, lz4, ""))
 		mustPing(t, c, lab.SiteA.Host)
 		zeros := int64(4 << 20)
 		if r := sentFor(t, c, strings.NewReader(string(make([]byte, zeros))), zeros); r < 1 {

@@ -35,11 +35,7 @@ func TestDevicesAndHeaders(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := network(t)
 			ctx := t.Context()
-			check(t, c.StartCA(ctx))
-			check(t, c.StartDirectory(ctx))
-			check(t, c.StartRouter(ctx, lab.SiteA, tt.a))
-			check(t, c.StartRouter(ctx, lab.SiteB, tt.b))
-			check(t, c.WaitLink(ctx))
+			check(t, c.UpWith(ctx, lab.SiteA, lab.SiteB, tt.a, tt.b))
 			for s, want := range map[*lab.Site]string{&lab.SiteA: tt.kindA, &lab.SiteB: tt.kindB} {
 				if st := status(t, c, *s); st.Device.Kind != want {
 					t.Errorf("%s has a device of kind %q, want %q", s.Name, st.Device.Kind, want)

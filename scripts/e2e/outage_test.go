@@ -111,12 +111,8 @@ func TestStopLeavesNothing(t *testing.T) {
 func TestRekeyUnderLoad(t *testing.T) {
 	c := network(t)
 	ctx := t.Context()
-	check(t, c.StartCA(ctx))
-	check(t, c.StartDirectory(ctx))
 	const often = "security:\n  rekey-time: 10s\n  rekey-grace: 5s\n"
-	check(t, c.StartRouter(ctx, lab.SiteA, often))
-	check(t, c.StartRouter(ctx, lab.SiteB, often))
-	check(t, c.WaitLink(ctx))
+	check(t, c.UpWith(ctx, lab.SiteA, lab.SiteB, often, often))
 	lost := 0
 	end := time.Now().Add(25 * time.Second)
 	for time.Now().Before(end) {

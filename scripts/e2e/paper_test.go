@@ -26,15 +26,7 @@ func TestThePapersSixSteps(t *testing.T) {
 	ctx := t.Context()
 	ra, rb := lab.SiteA, lab.SiteB
 	rb.Scope = "group:visitors" // rb may not speak for staff
-	for _, f := range []func() error{
-		func() error { return c.StartCA(ctx) },
-		func() error { return c.StartDirectory(ctx) },
-		func() error { return c.StartRouter(ctx, ra, "") },
-		func() error { return c.StartRouter(ctx, rb, "") },
-		func() error { return c.WaitLink(ctx) },
-	} {
-		check(t, f())
-	}
+	check(t, c.UpWith(ctx, ra, rb, "", ""))
 	alice, bob := netip.MustParseAddr("10.1.1.3"), netip.MustParseAddr("10.1.1.4")
 	for _, a := range []netip.Addr{alice, bob} {
 		check(t, c.HostA.AddAddress("eth0", netip.PrefixFrom(a, ra.Users.Bits())))

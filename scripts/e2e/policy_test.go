@@ -26,11 +26,7 @@ func TestPolicy(t *testing.T) {
 	}
 	c := network(t)
 	ctx := t.Context()
-	check(t, c.StartCA(ctx))
-	check(t, c.StartDirectory(ctx))
-	check(t, c.StartRouter(ctx, lab.SiteA, rules(fmt.Sprintf("icmp, tcp/%d", port))))
-	check(t, c.StartRouter(ctx, lab.SiteB, ""))
-	check(t, c.WaitLink(ctx))
+	check(t, c.UpWith(ctx, lab.SiteA, lab.SiteB, rules(fmt.Sprintf("icmp, tcp/%d", port)), ""))
 	alice := user(t, c, "alice", "10.1.1.3")
 	mustPing(t, c, alice)
 	if err := connects(t, c, alice, port); err != nil {

@@ -43,11 +43,7 @@ func withPortal(t *testing.T) (c *lab.Company, root *x509.Certificate) {
 	t.Helper()
 	c = network(t)
 	ctx := t.Context()
-	check(t, c.StartCA(ctx))
-	check(t, c.StartDirectory(ctx))
-	check(t, c.StartRouter(ctx, lab.SiteA, fmt.Sprintf("portal: {listen: \"%s:443\", http: \"%s:80\", name: ra, company: \"Example & Sons\", captive: true}\n", portalAddr, portalAddr)))
-	check(t, c.StartRouter(ctx, lab.SiteB, ""))
-	check(t, c.WaitLink(ctx))
+	check(t, c.UpWith(ctx, lab.SiteA, lab.SiteB, fmt.Sprintf("portal: {listen: \"%s:443\", http: \"%s:80\", name: ra, company: \"Example & Sons\", captive: true}\n", portalAddr, portalAddr), ""))
 	check(t, lab.Until(ctx, "the portal's certificate", 30*time.Second, func(ctx context.Context) error {
 		p, err := portalOf(ctx, c)
 		if err == nil && p.Certificate.SHA256 == "" {

@@ -28,11 +28,7 @@ func front(t *testing.T, extra string) (c *lab.Company, alice netip.Addr) {
 	needs(t, "nft", "nftables")
 	c = network(t)
 	ctx := t.Context()
-	check(t, c.StartCA(ctx))
-	check(t, c.StartDirectory(ctx))
-	check(t, c.StartRouter(ctx, lab.SiteA, lab.SiteA.Clients()+extra))
-	check(t, c.StartRouter(ctx, lab.SiteB, ""))
-	check(t, c.WaitLink(ctx))
+	check(t, c.UpWith(ctx, lab.SiteA, lab.SiteB, lab.SiteA.Clients()+extra, ""))
 	check(t, lab.Masquerade(ctx, c.RA, "wan0"))
 	for _, uid := range []string{"alice", "bob"} {
 		check(t, c.AddUser(ctx, uid, rand.Text()))

@@ -272,12 +272,15 @@ func (c *Company) RouterUp(ctx context.Context, s Site, args ...string) error {
 }
 
 // Up starts everything and waits for the site link.
-func (c *Company) Up(ctx context.Context) error {
+func (c *Company) Up(ctx context.Context) error { return c.UpWith(ctx, SiteA, SiteB, "", "") }
+
+// UpWith is Up with sites of one's own, and what is added to each router's configuration.
+func (c *Company) UpWith(ctx context.Context, a, b Site, extraA, extraB string) error {
 	steps := []func(context.Context) error{
 		c.StartCA,
 		c.StartDirectory,
-		func(ctx context.Context) error { return c.StartRouter(ctx, SiteA, "") },
-		func(ctx context.Context) error { return c.StartRouter(ctx, SiteB, "") },
+		func(ctx context.Context) error { return c.StartRouter(ctx, a, extraA) },
+		func(ctx context.Context) error { return c.StartRouter(ctx, b, extraB) },
 		c.WaitLink,
 	}
 	for _, step := range steps {

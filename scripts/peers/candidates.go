@@ -79,15 +79,8 @@ func upNone(ctx context.Context, s *site) error {
 
 func upTwinkey(ctx context.Context, s *site, suite string) error {
 	yaml := fmt.Sprintf("security:\n  suites: [%s]\n  legacy: true\n", suite)
-	for _, f := range []func(context.Context) error{
-		s.StartCA, s.StartDirectory,
-		func(ctx context.Context) error { return s.StartRouter(ctx, lab.SiteA, yaml) },
-		func(ctx context.Context) error { return s.StartRouter(ctx, lab.SiteB, yaml) },
-		s.WaitLink,
-	} {
-		if err := f(ctx); err != nil {
-			return err
-		}
+	if err := s.UpWith(ctx, lab.SiteA, lab.SiteB, yaml, yaml); err != nil {
+		return err
 	}
 	s.pids = [2]int{s.Routers[lab.SiteA.Name].PID(), s.Routers[lab.SiteB.Name].PID()}
 	return nil
