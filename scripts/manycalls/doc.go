@@ -19,7 +19,10 @@
 //
 // The table has medians over the rounds with minimum and maximum.
 //
-//	manycalls [-calls 1,100,1000] [-tunnels 100] [-rounds N] [-time D] [-settle D] [-json FILE] [-out DIR]
+//	manycalls [-calls 1,100,1000] [-tunnels 100] [-setup 1000] [-rounds N] [-time D] [-settle D] [-json FILE] [-out DIR]
+//
+// Before all that, in a company by itself, users log in all at once over the control socket, and it is measured until the last
+// has a call. Their passwords cost the least that keybundle takes, and what stretching so many takes alone is told beside it.
 //
 // At the end some users of each set in one tunnel are revoked, one after another, and it is looked up in the routers' logs when their
 // calls ended.

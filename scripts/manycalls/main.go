@@ -29,6 +29,7 @@ func main() {
 	var o options
 	flag.Func("calls", "numbers of calls in one tunnel (default 1,100,1000)", numbers(&o.calls))
 	flag.Func("tunnels", "numbers of tunnels with one call each (default 100)", numbers(&o.tunnels))
+	flag.IntVar(&o.setup, "setup", 1000, "number of users whose logins are measured; 0: none")
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each is measured")
 	flag.DurationVar(&o.time, "time", 3*time.Second, "how long each is measured in a round: one stream, TCP and UDP")
 	flag.DurationVar(&o.settle, "settle", 10*time.Second, "how long the routers are left alone after the logins")
@@ -67,13 +68,19 @@ func numbers(to *[]int) func(string) error {
 
 type options struct {
 	calls, tunnels []int
-	rounds         int
+	rounds, setup  int
 	time, settle   time.Duration
 	json, out      string
 }
 
 func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	say := func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) }
+	r := report{Machine: machine(), Rounds: o.rounds, Seconds: o.time.Seconds()}
+	if o.setup > 0 { // by itself: the other sets' routers need the cores too
+		if r.Setup, err = measureSetup(ctx, o.setup, o.rounds, say); err != nil {
+			return fmt.Errorf("measuring the set-up of %d calls: %w", o.setup, err)
+		}
+	}
 	var sets []*set
 	defer func() {
 		for _, s := range sets {
@@ -97,7 +104,6 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 			return err
 		}
 	}
-	r := report{Machine: machine(), Rounds: o.rounds, Seconds: o.time.Seconds()}
 	for _, s := range sets {
 		r.Flows = max(r.Flows, s.users)
 		r.Rows = append(r.Rows, &row{Calls: s.users, Tunnels: s.groups})

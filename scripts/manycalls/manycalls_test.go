@@ -110,7 +110,7 @@ func TestNumbers(t *testing.T) {
 // example is a report with known figures.
 func example() report {
 	at := func(v float64) sample { return sample{2 * v, v, v / 4, 1.5, 50 * v, 20 * v, 10 * v, 30 * v, 15 * v} }
-	return report{Machine: "A machine", Rounds: 3, Seconds: 2, Flows: 1000, Rows: []*row{
+	return report{Machine: "A machine", Rounds: 3, Seconds: 2, Flows: 1000, Setup: &setup{Users: 1000, Whole: []float64{5, 4, 8}, Argon: []float64{3, 2, 3}}, Rows: []*row{
 		{Calls: 1, Tunnels: 1, Samples: []sample{at(3), at(1), at(2)}},
 		{Calls: 1000, Tunnels: 1, Samples: []sample{at(2)}, Revoked: []float64{30, 10, 20, 100}},
 		{Calls: 100, Tunnels: 100, Samples: []sample{at(2.5)}},
@@ -191,6 +191,30 @@ func TestRevocations(t *testing.T) {
 	}
 }
 
+func TestSetupRates(t *testing.T) {
+	got := example().markdown()
+	for _, want := range []string{"| calls a second, Argon2id included | 200 | 125-250 |\n", "| Argon2id alone, s for all | 3.00 | 2.00-3.00 |\n", "| calls a second, Argon2id aside | 500 | 200-500 |\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
+// Some users log in all at once, are logged out, and log in again.
+func TestSetup(t *testing.T) {
+	privileged(t)
+	got, err := measureSetup(t.Context(), 5, 2, t.Logf)
+	check(t, err)
+	if len(got.Whole) != 2 || len(got.Argon) != 2 {
+		t.Fatalf("%+v", got)
+	}
+	for i := range got.Whole {
+		if got.Argon[i] <= 0 || got.Whole[i] <= 0 {
+			t.Errorf("round %d: %v s, Argon2id alone %v s", i+1, got.Whole[i], got.Argon[i])
+		}
+	}
+}
+
 func TestTunnelsByGroup(t *testing.T) {
 	s := company(t, 2, 2)
 	a, err := s.status(t.Context(), s.siteA)
@@ -200,7 +224,7 @@ func TestTunnelsByGroup(t *testing.T) {
 	}
 }
 
-func company(t *testing.T, users, groups int) *set {
+func privileged(t *testing.T) {
 	t.Helper()
 	switch {
 	case errPrepare != nil && os.Getenv("TWINKEY_NO_SKIP") == "1":
@@ -208,6 +232,11 @@ func company(t *testing.T, users, groups int) *set {
 	case errPrepare != nil:
 		t.Skip("needs root:", errPrepare)
 	}
+}
+
+func company(t *testing.T, users, groups int) *set {
+	t.Helper()
+	privileged(t)
 	s, err := newSet(t.Context(), users, groups, t.Logf)
 	if s != nil {
 		t.Cleanup(func() { check(t, s.Close()) })

@@ -50,6 +50,15 @@ type report struct {
 	Seconds float64 `json:"seconds"` // of each kind of traffic
 	Flows   int     `json:"flows"`   // streams of TCP, and sockets of UDP, in every row
 	Rows    []*row  `json:"rows"`
+	Setup   *setup  `json:"setup,omitempty"`
+}
+
+// setup is how long the logins of a number of users took, seconds a round.
+type setup struct {
+	Users int       `json:"users"`
+	Whole []float64 `json:"whole_s"` // until every call was up
+	// Argon is Argon2id alone in the same round: as many passwords of the same cost, by as many cores.
+	Argon []float64 `json:"argon2id_s"`
 }
 
 // column is a figure of the table.
@@ -71,7 +80,7 @@ var columns = []column{
 	{"rb loaded, MiB", 1, func(s sample) float64 { return s.FarLoaded }},
 }
 
-// spread is the median, the least and the largest of a row's samples.
+// spread is the median, the least and the largest of some figures.
 type spread struct{ median, min, max float64 }
 
 func (r *row) spread(of func(sample) float64) spread {
@@ -79,6 +88,10 @@ func (r *row) spread(of func(sample) float64) spread {
 	for _, s := range r.Samples {
 		v = append(v, of(s))
 	}
+	return spreadOf(v)
+}
+
+func spreadOf(v []float64) spread {
 	if len(v) == 0 {
 		return spread{math.NaN(), math.NaN(), math.NaN()}
 	}
@@ -107,7 +120,7 @@ func (r report) table() string {
 		fmt.Fprintln(w, strings.Join(row.cells(), "\t"))
 	}
 	_ = w.Flush() // a Builder takes everything
-	return b.String() + r.ratios() + r.revocations()
+	return b.String() + r.ratios() + r.revocations() + r.setup()
 }
 
 // markdown is for the documentation.
@@ -128,6 +141,7 @@ func (r report) markdown() string {
 		"Memory is resident: at logins the peak of ra, as many Argon2id at a time as there are cores; idle some time later, before the first packet; loaded the most that was seen.\n", r.Flows, r.Flows)
 	b.WriteString(r.ratios())
 	b.WriteString(r.revocations())
+	b.WriteString(r.setup())
 	return b.String()
 }
 
@@ -172,6 +186,29 @@ func (r report) revocations() string {
 		fmt.Fprintf(&b, "| %s | %d | %.0f | %.0f | %.0f |\n", row.name(), len(v), v[len(v)/2], v[(len(v)*99+99)/100-1], v[len(v)-1])
 	}
 	return b.String()
+}
+
+// rates are calls a second: as it was, and with Argon2id aside.
+func (s *setup) rates() (whole, aside []float64) {
+	for i := range s.Whole {
+		whole = append(whole, float64(s.Users)/s.Whole[i])
+		aside = append(aside, float64(s.Users)/(s.Whole[i]-s.Argon[i]))
+	}
+	return whole, aside
+}
+
+// setup is the section on logins.
+func (r report) setup() string {
+	if r.Setup == nil {
+		return ""
+	}
+	whole, aside := r.Setup.rates()
+	w, a, t := spreadOf(whole), spreadOf(aside), spreadOf(r.Setup.Argon)
+	return fmt.Sprintf("\n## Call set-up\n\n%d users log in at one router, %d at a time, each to a call in the same tunnel, until the last call is up: the control socket, both requests to the directory with its audit record "+
+		"on the disk, Argon2id, opening the keys, the call with both ends' checks of certificates and four SAs. CA, directory, both routers and whoever asks share the cores. "+
+		"A password costs 8 MiB and one pass of Argon2id here, the least that is taken; the same number of them was stretched by itself in the same round.\n\n"+
+		"| | median | min-max |\n|---|---|---|\n| calls a second, Argon2id included | %.0f | %.0f-%.0f |\n| Argon2id alone, s for all | %.2f | %.2f-%.2f |\n| calls a second, Argon2id aside | %.0f | %.0f-%.0f |\n",
+		r.Setup.Users, atOnce, w.median, w.min, w.max, t.median, t.min, t.max, a.median, a.min, a.max)
 }
 
 // machine says on what it was measured.

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"time"
 
 	"twinkey/pkg/netlab"
@@ -40,30 +39,41 @@ type set struct {
 func userName(i int) string  { return fmt.Sprintf("u%05d", i) }
 func groupName(i int) string { return fmt.Sprintf("g%05d", i) }
 
-// newSet brings all of it up. The set is to be closed also if there is an error, unless it is nil.
-func newSet(ctx context.Context, users, groups int, say func(string, ...any)) (*set, error) {
+// newSite is a company with two routers and addresses for users, who are still to come. It is to be closed also if there is an error,
+// unless it is nil.
+func newSite(ctx context.Context, users, groups int) (*set, error) {
 	c, err := lab.New(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s := &set{Company: c, siteA: lab.SiteA, siteB: lab.SiteB, users: users, groups: groups}
 	s.siteA.Users, s.siteA.Scope, s.siteB.Scope = usersPrefix, "*", "*"
+	if err := s.address(); err != nil {
+		return s, err
+	}
+	return s, s.UpWith(ctx, s.siteA, s.siteB, "", "")
+}
+
+// newSet brings all of it up. The set is to be closed also if there is an error, unless it is nil.
+func newSet(ctx context.Context, users, groups int, say func(string, ...any)) (*set, error) {
 	begin := time.Now()
+	at := func(what string) {
+		say("%6.1fs  %d users in %d groups: %s", time.Since(begin).Seconds(), users, groups, what)
+	}
+	at("CA, directory, routers")
+	s, err := newSite(ctx, users, groups)
+	if err != nil {
+		return s, err
+	}
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
 	}{
-		{"addresses", s.address},
-		{"CA", s.StartCA},
-		{"directory", s.StartDirectory},
-		{"router ra", func(ctx context.Context) error { return s.StartRouter(ctx, s.siteA, "") }},
-		{"router rb", func(ctx context.Context) error { return s.StartRouter(ctx, s.siteB, "") }},
-		{"site link", s.WaitLink},
 		{"users", s.addUsers},
 		{"logins", s.logIn},
 		{"every call has an SA pair of its own", s.checkCalls},
 	} {
-		say("%6.1fs  %d users in %d groups: %s", time.Since(begin).Seconds(), users, groups, step.what)
+		at(step.what)
 		if err := step.do(ctx); err != nil {
 			return s, fmt.Errorf("%d users in %d groups: %s: %w", users, groups, step.what, err)
 		}
@@ -72,7 +82,7 @@ func newSet(ctx context.Context, users, groups int, say func(string, ...any)) (*
 }
 
 // address gives hosta the users' addresses, and ra the way there.
-func (s *set) address(context.Context) error {
+func (s *set) address() error {
 	const perNet = 250 // of the last byte
 	first := usersPrefix.Addr().As4()
 	for i := range s.users {
@@ -88,29 +98,7 @@ func (s *set) address(context.Context) error {
 
 // each does something for all users, as many at a time as there are cores: Argon2id is what takes the time.
 func (s *set) each(ctx context.Context, do func(context.Context, int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	next := make(chan int)
-	var workers sync.WaitGroup
-	for range runtime.NumCPU() {
-		workers.Go(func() {
-			for i := range next {
-				if err := do(ctx, i); err != nil {
-					cancel(err)
-					return
-				}
-			}
-		})
-	}
-	for i := range s.users {
-		select {
-		case next <- i:
-		case <-ctx.Done():
-		}
-	}
-	close(next)
-	workers.Wait()
-	return context.Cause(ctx)
+	return parallel(ctx, runtime.NumCPU(), s.users, do)
 }
 
 func (s *set) passwordFile() string { return filepath.Join(s.Dir, "password") }
