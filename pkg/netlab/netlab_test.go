@@ -307,6 +307,39 @@ func TestShapeLimitsRate(t *testing.T) {
 	check(t, a.Shape("eth0", 0)) // nothing to take away is no error
 }
 
+func TestStream(t *testing.T) {
+	l := needsLab(t)
+	a, b := host(t, l, "a"), host(t, l, "b")
+	src, dst := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	check(t, l.Link(a, "eth0", netip.PrefixFrom(src, 24), b, "eth0", netip.PrefixFrom(dst, 24)))
+	const rate = 1_000_000
+	s, err := netlab.StartStream(t.Context(), a, src, b, dst, rate)
+	check(t, err)
+	t.Cleanup(s.Break)
+	for s.Received() < rate/10 {
+		time.Sleep(time.Millisecond)
+	}
+	got, err := s.End(t.Context())
+	check(t, err)
+	if !got.Intact() || got.Bytes < rate/10 || got.Bytes != s.Received() || got.Rate()/8 > 1.5*rate {
+		t.Errorf("%+v, intact: %v", got, got.Intact())
+	}
+
+	// A cable that is pulled out: it does not come to its end, and can be broken off.
+	s, err = netlab.StartStream(t.Context(), a, src, b, dst, rate)
+	check(t, err)
+	check(t, b.LinkDown("eth0"))
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := s.End(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("over a cable that is pulled out: %v", err)
+	}
+	s.Break()
+	if _, err := s.End(t.Context()); !errors.Is(err, netlab.ErrEnded) {
+		t.Errorf("broken off: %v", err)
+	}
+}
+
 func TestTransferEndsWithItsContext(t *testing.T) {
 	l := needsLab(t)
 	a, b := host(t, l, "a"), host(t, l, "b")

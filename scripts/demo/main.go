@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twinkey/pkg/netlab"
 	"twinkey/scripts/lab"
 )
 
@@ -46,12 +47,13 @@ type demo struct {
 	begin time.Time
 	*lab.Company
 
-	aToB, bToA []byte   // the files that were transferred
-	captures   captures // that run
+	aToB, bToA []byte                    // the files that were transferred
+	captures   captures                  // that run
+	streams    map[string]*netlab.Stream // the users' transfers, by UserID
 }
 
 func run(ctx context.Context, out io.Writer, keep string) (err error) {
-	d := &demo{out: out, begin: time.Now()}
+	d := &demo{out: out, begin: time.Now(), streams: map[string]*netlab.Stream{}}
 	d.say("a network of namespaces: hosta - ra - wan - rb - hostb, and hq on the wan")
 	if d.Company, err = lab.New(ctx); err != nil {
 		return err
@@ -61,6 +63,9 @@ func run(ctx context.Context, out io.Writer, keep string) (err error) {
 			err = errors.Join(err, d.keep(keep))
 		}
 		d.say("everything stops")
+		for _, x := range d.streams {
+			x.Break()
+		}
 		err = errors.Join(err, d.Close())
 	}()
 	for _, step := range []struct {
@@ -79,7 +84,8 @@ func run(ctx context.Context, out io.Writer, keep string) (err error) {
 		{"both log in at ra: two more calls, in one tunnel of their group", d.login},
 		{"status of ra", d.status},
 		{"what the WAN saw", d.inspect},
-		{"alice's certificate is revoked: her call ends, nothing else does", d.revoke},
+		{"both transfer something, each through a call of their own", d.transferAsUsers},
+		{"alice's certificate is revoked meanwhile: her call ends, bob's transfer goes on", d.revoke},
 	} {
 		if err := ctx.Err(); err != nil {
 			return err

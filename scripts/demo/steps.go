@@ -26,6 +26,11 @@ const fileSize = 4 << 20
 var (
 	aliceAddr = netip.MustParseAddr("10.1.1.3")
 	bobAddr   = netip.MustParseAddr("10.1.1.4")
+
+	users = []struct {
+		uid  string
+		addr netip.Addr
+	}{{"alice", aliceAddr}, {"bob", bobAddr}}
 )
 
 func (d *demo) pingAcross(ctx context.Context) error {
@@ -80,8 +85,8 @@ func (d *demo) transferAcross(ctx context.Context) error {
 }
 
 func (d *demo) addUsers(ctx context.Context) error {
-	for _, uid := range []string{"alice", "bob"} {
-		if err := d.AddUser(ctx, uid, rand.Text()); err != nil {
+	for _, u := range users {
+		if err := d.AddUser(ctx, u.uid, rand.Text()); err != nil {
 			return err
 		}
 	}
@@ -89,10 +94,7 @@ func (d *demo) addUsers(ctx context.Context) error {
 }
 
 func (d *demo) login(ctx context.Context) error {
-	for _, u := range []struct {
-		uid  string
-		addr netip.Addr
-	}{{"alice", aliceAddr}, {"bob", bobAddr}} {
+	for _, u := range users {
 		if err := d.HostA.AddAddress("eth0", netip.PrefixFrom(u.addr, lab.SiteA.Users.Bits())); err != nil {
 			return err
 		}
@@ -125,6 +127,59 @@ func (d *demo) login(ctx context.Context) error {
 	}
 	d.show("tunnel %d carries alice (SPIs %s, %s) and bob (SPIs %s, %s); tunnel %d the site link", alice.Tunnel, alice.SPIIn, alice.SPIOut, bob.SPIIn, bob.SPIOut, site.Tunnel)
 	return nil
+}
+
+// Of the users' transfers, which go on until they are ended.
+const (
+	userRate  = 10_000_000 // bytes a second, each
+	userBytes = userRate / 2
+	enough    = 10 * time.Second // for so many to arrive
+)
+
+// transferAsUsers begins a transfer of each user, and demands that it goes through the user's own call.
+func (d *demo) transferAsUsers(ctx context.Context) error {
+	before, err := d.Status(ctx, lab.SiteB)
+	if err != nil {
+		return err
+	}
+	for _, u := range users {
+		x, err := netlab.StartStream(ctx, d.HostA, u.addr, d.HostB, lab.SiteB.Host, userRate)
+		if err != nil {
+			return err
+		}
+		d.streams[u.uid] = x
+	}
+	for _, u := range users {
+		if err := d.arrives(ctx, u.uid, userBytes); err != nil {
+			return err
+		}
+	}
+	after, err := d.Status(ctx, lab.SiteB)
+	if err != nil {
+		return err
+	}
+	for _, u := range users {
+		was, _ := before.UserCall(u.uid)
+		is, _ := after.UserCall(u.uid)
+		through := is.RxBytes - was.RxBytes
+		if through < userBytes {
+			return fmt.Errorf("%s's call has carried %d bytes of %d", u.uid, through, userBytes)
+		}
+		d.show("%s -> %s as %s: %d bytes through %s's call by now, at %d Mbit/s; it goes on", d.HostA.Name(), lab.SiteB.Host, u.addr, through, u.uid, userRate*8/1_000_000)
+	}
+	return nil
+}
+
+// arrives waits until so many more bytes of a user's transfer have arrived.
+func (d *demo) arrives(ctx context.Context, uid string, more int64) error {
+	x := d.streams[uid]
+	from := x.Received()
+	return lab.Until(ctx, uid+"'s transfer", enough, func(context.Context) error {
+		if got := x.Received() - from; got < more {
+			return fmt.Errorf("%d of %d bytes have arrived", got, more)
+		}
+		return nil
+	}, d.Routers[lab.SiteA.Name], d.Routers[lab.SiteB.Name])
 }
 
 func (d *demo) status(ctx context.Context) error {
@@ -166,6 +221,25 @@ func (d *demo) revoke(ctx context.Context) error {
 		}
 	}
 	d.show("alice's call ended on both routers within %v of the command", time.Since(start).Round(time.Millisecond))
+	if err := d.arrives(ctx, "bob", userBytes); err != nil { // by then hostb has taken what rb had sent on for alice
+		return err
+	}
+	stuck := d.streams["alice"].Received()
+	if err := d.arrives(ctx, "bob", userBytes); err != nil {
+		return err
+	}
+	if more := d.streams["alice"].Received() - stuck; more != 0 {
+		return fmt.Errorf("%d bytes of alice's transfer arrived after her call had ended", more)
+	}
+	d.streams["alice"].Break()
+	bob, err := d.streams["bob"].End(ctx)
+	if err != nil {
+		return err
+	}
+	if !bob.Intact() {
+		return fmt.Errorf("of bob's transfer: sent %x, received %x", bob.Sent, bob.Received)
+	}
+	d.show("alice's transfer stopped there; bob's went on: %d bytes at %.0f Mbit/s, SHA-256 %x... on both ends", bob.Bytes, bob.Rate()/1e6, bob.Sent[:8])
 	if err := survived(before, after); err != nil {
 		return err
 	}

@@ -4,13 +4,8 @@ package e2e
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -19,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"twinkey/pkg/netlab"
 	"twinkey/scripts/lab"
 )
 
@@ -34,7 +30,7 @@ func TestGroupRotation(t *testing.T) {
 		t.Fatalf("tunnels of the group: %+v", before)
 	}
 	old := map[string]string{}
-	running := map[string]*transfer{}
+	running := map[string]transfer{}
 	for uid, a := range addresses {
 		old[uid] = userCall(t, c, lab.SiteA, uid).Cert
 		running[uid] = startTransfer(t, c, a)
@@ -330,79 +326,24 @@ func userCerts(t *testing.T, c *lab.Company, uid string) (certs []certState) {
 	return certs
 }
 
-// transfer is a TCP connection from an address of hosta to hostb over which random bytes go, some 2 MB a second, until it is ended.
-type transfer struct {
-	stop chan struct{}
-	done chan error
-}
+// transfer is a stream of some 2 MB a second from an address of hosta to hostb.
+type transfer struct{ *netlab.Stream }
 
-func startTransfer(t *testing.T, c *lab.Company, from netip.Addr) *transfer {
+func startTransfer(t *testing.T, c *lab.Company, from netip.Addr) transfer {
 	t.Helper()
-	ctx := t.Context()
-	ln, err := c.HostB.Listen(ctx, netip.AddrPortFrom(lab.SiteB.Host, 0))
+	s, err := netlab.StartStream(t.Context(), c.HostA, from, c.HostB, lab.SiteB.Host, 2_000_000)
 	check(t, err)
-	var conn net.Conn
-	check(t, c.HostA.Do(func() (err error) {
-		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), Timeout: 10 * time.Second}
-		conn, err = d.DialContext(ctx, "tcp4", ln.Addr().String())
-		return err
-	}))
-	far, err := ln.Accept()
-	check(t, errors.Join(err, ln.Close()))
-	x := &transfer{stop: make(chan struct{}), done: make(chan error, 1)}
-	sent, received := sha256.New(), sha256.New()
-	receiving := make(chan error, 1)
-	go func() {
-		_, err := io.Copy(received, far)
-		receiving <- errors.Join(err, far.Close())
-	}()
-	go func() {
-		err := trickle(io.MultiWriter(conn, sent), x.stop)
-		err = errors.Join(err, conn.Close(), <-receiving)
-		if err == nil && !slices.Equal(sent.Sum(nil), received.Sum(nil)) {
-			err = errors.New("what was received is not what was sent")
-		}
-		x.done <- err
-	}()
-	t.Cleanup(func() { _, _ = conn.Close(), far.Close() }) // of a test that has failed
-	return x
-}
-
-func trickle(w io.Writer, stop <-chan struct{}) error {
-	block := make([]byte, 20_000)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if _, err := rand.Read(block); err != nil {
-			return err
-		}
-		if _, err := w.Write(block); err != nil {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-stop:
-			return nil
-		}
-	}
+	t.Cleanup(s.Break) // of a test that has failed
+	return transfer{s}
 }
 
 // end ends the transfer, which must have gone well on the one connection that it began with.
-func (x *transfer) end(t *testing.T) {
+func (x transfer) end(t *testing.T) {
 	t.Helper()
-	select {
-	case err := <-x.done:
-		t.Errorf("the transfer has ended by itself: %v", err)
-		return
-	default:
-	}
-	close(x.stop)
-	select {
-	case err := <-x.done:
-		if err != nil {
-			t.Errorf("transfer: %v", err)
-		}
-	case <-time.After(20 * time.Second):
-		t.Error("the transfer hangs")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	got, err := x.End(ctx)
+	if err != nil || !got.Intact() {
+		t.Errorf("transfer: %d bytes, intact: %v, %v", got.Bytes, got.Intact(), err)
 	}
 }

@@ -353,6 +353,9 @@ type Call struct {
 	SPIIn  string `json:"spi_in"`
 	SPIOut string `json:"spi_out"`
 	Rekeys uint64 `json:"rekeys"`
+	// RxBytes of IP packets came out of the call, TxBytes went into it.
+	RxBytes uint64 `json:"rx_bytes"`
+	TxBytes uint64 `json:"tx_bytes"`
 	// Cert is what it stands on, serial@issuer; Ending says why that is not renewed if it ends soon.
 	Cert   string `json:"certificate"`
 	Ending string `json:"certificate_warning"`
