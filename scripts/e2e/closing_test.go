@@ -91,7 +91,7 @@ func TestRevokeOnClose(t *testing.T) {
 		t.Error("her certificate is not in the CRL")
 	}
 	mustPing(t, c, bob)
-	if err := c.Login(ctx, lab.SiteA, "alice", alice, lab.SiteB.Name); err == nil || !strings.Contains(err.Error(), "refused") {
+	if err := c.Login(ctx, lab.SiteA, "alice", alice, lab.SiteB.Name); err == nil || !strings.Contains(err.Error(), "login of alice refused") {
 		t.Errorf("login with the revoked certificate: %v", err)
 	}
 	if out, err := c.CACommand(ctx, "user", "show", "alice"); err != nil || !strings.Contains(out, "closed") {

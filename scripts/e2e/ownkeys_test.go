@@ -95,7 +95,7 @@ func TestClientEnroll(t *testing.T) {
 		words := err.Error()[strings.Index(err.Error(), "\n"):]
 		return strings.ReplaceAll(words, uid, "X")
 	}
-	if own, wrong, nobody := login("erin", "10.1.1.3"), login("dave", "10.1.1.3"), login("nobody", "10.1.1.3"); own != wrong || own != nobody || !strings.Contains(own, "refused") {
+	if own, wrong, nobody := login("erin", "10.1.1.3"), login("dave", "10.1.1.3"), login("nobody", "10.1.1.3"); own != wrong || own != nobody || !strings.Contains(own, "login of X refused") {
 		t.Errorf("a router tells keys elsewhere from a wrong password:\n%s\n%s\n%s", own, wrong, nobody)
 	}
 

@@ -22,13 +22,15 @@ import (
 // The six steps of the paper, as docs/flows.md tells them, under the same names. Each step stands on the one before.
 func TestThePapersSixSteps(t *testing.T) {
 	t.Parallel()
+	needs(t, "nft", "nftables")
 	c := network(t)
 	ctx := t.Context()
 	ra, rb := lab.SiteA, lab.SiteB
-	rb.Scope = "group:visitors" // rb may not speak for staff
-	check(t, c.UpWith(ctx, ra, rb, "", ""))
-	alice, bob := netip.MustParseAddr("10.1.1.3"), netip.MustParseAddr("10.1.1.4")
-	for _, a := range []netip.Addr{alice, bob} {
+	ra.Scope, rb.Scope = "*", "group:guests" // rb may not speak for staff
+	check(t, c.UpWith(ctx, ra, rb, ra.Clients()+"policy:\n  - groups: ["+lab.UserGroup+"]\n  - groups: [guests]\n    revoke-on-close: true\n", ""))
+	check(t, lab.Masquerade(ctx, c.RA, "wan0"))
+	alice, bob, carol := netip.MustParseAddr("10.1.1.3"), netip.MustParseAddr("10.1.1.4"), netip.MustParseAddr("10.1.1.5")
+	for _, a := range []netip.Addr{alice, bob, carol} {
 		check(t, c.HostA.AddAddress("eth0", netip.PrefixFrom(a, ra.Users.Bits())))
 	}
 	refused := func(t *testing.T, err error, words string) {
@@ -47,7 +49,7 @@ func TestThePapersSixSteps(t *testing.T) {
 
 	step("1 user information goes to the authentication of the terminal", func(t *testing.T) {
 		check(t, os.WriteFile(password("alice"), []byte(rand.Text()), 0o600))
-		refused(t, c.Login(ctx, ra, "alice", alice, rb.Name), "refused")
+		refused(t, c.Login(ctx, ra, "alice", alice, rb.Name), "login of alice refused")
 		mustNotPing(t, c, alice)
 		for _, uid := range []string{"alice", "bob"} {
 			check(t, c.AddUser(ctx, uid, rand.Text()))
@@ -69,22 +71,37 @@ func TestThePapersSixSteps(t *testing.T) {
 		}
 	})
 	step("2 the CA issues into the directory and gives the initiating router its query right", func(t *testing.T) {
-		out, err := c.CACommand(ctx, "user", "list")
+		out, err := c.DirectoryCommand(ctx, "audit", "--kind", "certificate", "--subject", "alice", "--json")
 		check(t, err)
-		if !strings.Contains(out, "alice") {
-			t.Errorf("no alice in\n%s", out)
+		if strings.Count(out, `"kind"`) != 1 || !strings.Contains(out, `"actor": "twinkey://ca"`) {
+			t.Errorf("the directory has noted of her certificate: %s", out)
 		}
 		at := netip.MustParseAddr("10.2.1.3")
 		_, err = c.Router(ctx, rb, "login", "alice", "--address", at.String(), "--peer", ra.Name, "--password-file", password("alice"))
-		refused(t, err, "refused") // the right password at a router without the right
+		refused(t, err, "login of alice refused") // the right password at a router without the right
+	})
+	step("3 voluntary: the user's own machine encrypts, the router in front forwards", func(t *testing.T) {
+		p, err := c.StartClient(ctx, c.HostA, ra, "alice", "alice")
+		check(t, err)
+		reaches(t, c.HostA, alice, 20*time.Second, p)
+		if call, up := status(t, c, ra).UserCall("alice"); up {
+			t.Errorf("the router in front carries her call: %+v", call)
+		}
+		if _, up := status(t, c, rb).UserCall("alice"); !up {
+			t.Error("the terminator has no call of hers")
+		}
+		_, err = c.Client(ctx, c.HostA, "alice", "logout")
+		check(t, err)
+		exits(t, p, 10*time.Second)
+		gone(t, c, c.HostA, "alice")
 	})
 	step("3 router certificate, scope, UserID and password release the private keys, nothing less does", func(t *testing.T) {
 		wrong := filepath.Join(c.Dir, "wrong.password")
 		check(t, os.WriteFile(wrong, []byte(rand.Text()), 0o600))
 		_, err := c.Router(ctx, ra, "login", "alice", "--address", alice.String(), "--peer", rb.Name, "--password-file", wrong)
-		refused(t, err, "refused")
+		refused(t, err, "login of alice refused")
 		_, err = c.Router(ctx, ra, "login", "bob", "--address", bob.String(), "--peer", rb.Name, "--password-file", password("alice"))
-		refused(t, err, "refused")
+		refused(t, err, "login of bob refused")
 		mustNotPing(t, c, alice)
 		check(t, c.Login(ctx, ra, "alice", alice, rb.Name))
 		mustPing(t, c, alice)
@@ -179,6 +196,25 @@ func TestThePapersSixSteps(t *testing.T) {
 		}))
 		mustNotPing(t, c, bob)
 		mustPing(t, c, ra.Host) // the site link is nobody's but the routers'
+	})
+	step("6 at the end the certificate is revoked where the policy says revoke-on-close", func(t *testing.T) {
+		check(t, os.WriteFile(password("carol"), []byte(rand.Text()), 0o600))
+		_, err := c.CACommand(ctx, "user", "add", "carol", "--group", "guests", "--password-file", password("carol"))
+		check(t, err)
+		check(t, c.Login(ctx, ra, "carol", carol, rb.Name))
+		mustPing(t, c, carol)
+		_, err = c.Router(ctx, ra, "logout", "carol")
+		check(t, err)
+		check(t, lab.Until(ctx, "the revocation of carol's certificate", 20*time.Second, func(context.Context) error {
+			if got := revocations(t, c, "carol"); len(got) != 1 || !strings.Contains(got[0], "revoke-on-close") {
+				return fmt.Errorf("noted: %q", got)
+			}
+			return nil
+		}))
+		if got := revocations(t, c, "alice"); len(got) != 0 { // whose sessions have ended as well
+			t.Errorf("of alice: %q", got)
+		}
+		refused(t, c.Login(ctx, ra, "carol", carol, rb.Name), "login of carol refused")
 	})
 }
 

@@ -65,11 +65,11 @@ func TestPasswd(t *testing.T) {
 		_, err := c.Router(ctx, lab.SiteA, "passwd", "alice", "--password-file", was, "--new-password-file", is)
 		return err
 	}
-	if err := passwd(guess, chosen); err == nil || !strings.Contains(err.Error(), "refused") {
+	if err := passwd(guess, chosen); err == nil || !strings.Contains(err.Error(), "of alice refused") {
 		t.Errorf("with a wrong old password: %v", err)
 	}
 	check(t, passwd(old, chosen))
-	if err := passwd(old, guess); err == nil || !strings.Contains(err.Error(), "refused") {
+	if err := passwd(old, guess); err == nil || !strings.Contains(err.Error(), "of alice refused") {
 		t.Errorf("with the old password once more: %v", err)
 	}
 	time.Sleep(time.Second)
@@ -92,7 +92,7 @@ func TestPasswd(t *testing.T) {
 		at            lab.Site
 		address, peer string
 	}{{lab.SiteA, "10.1.1.3", lab.SiteB.Name}, {lab.SiteB, "10.2.1.3", lab.SiteA.Name}} {
-		if err := login(x.at, x.address, x.peer, old); err == nil || !strings.Contains(err.Error(), "refused") {
+		if err := login(x.at, x.address, x.peer, old); err == nil || !strings.Contains(err.Error(), "of alice refused") {
 			t.Errorf("the old password at %s: %v", x.at.Name, err)
 		}
 		if err := login(x.at, x.address, x.peer, chosen); err != nil {
@@ -112,7 +112,7 @@ func TestPasswd(t *testing.T) {
 		t.Error(err)
 	}
 	for _, password := range []string{old, chosen} {
-		if err := login(lab.SiteA, "10.1.1.3", lab.SiteB.Name, password); err == nil || !strings.Contains(err.Error(), "refused") {
+		if err := login(lab.SiteA, "10.1.1.3", lab.SiteB.Name, password); err == nil || !strings.Contains(err.Error(), "of alice refused") {
 			t.Errorf("login after the revocation: %v", err)
 		}
 	}

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,16 +68,17 @@ func TestRefusals(t *testing.T) {
 			t.Error(err)
 		}
 		out, err := c.Router(ctx, lab.SiteA, "login", "dave", "--address", "10.1.1.6", "--peer", lab.SiteB.Name, "--password-file", filepath.Join(c.Dir, "dave.password"))
-		expect(t, out, err, "refused")
+		expect(t, out, err, "login of dave refused")
 		out, err2 := c.Router(ctx, lab.SiteA, "login", "nobody", "--address", "10.1.1.7", "--peer", lab.SiteB.Name, "--password-file", filepath.Join(c.Dir, "dave.password"))
-		expect(t, out, err2, "refused")
+		expect(t, out, err2, "login of nobody refused")
 		if a, b := err.Error(), err2.Error(); strings.ReplaceAll(strings.ReplaceAll(a, "dave", "X"), "10.1.1.6", "A") != strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(b, "nobody", "X"), "10.1.1.7", "A"), "dave", "X") {
 			t.Errorf("the answer tells known from unknown users:\n%s\n%s", a, b)
 		}
 	})
 	t.Run("an address that is not ours", func(t *testing.T) {
-		out, err := c.Router(ctx, lab.SiteA, "login", "carol", "--address", "10.9.9.9", "--peer", lab.SiteB.Name, "--password-file", filepath.Join(c.Dir, "dave.password"))
-		expect(t, out, err)
+		check(t, c.AddUser(ctx, "carol", rand.Text()))
+		out, err := c.Router(ctx, lab.SiteA, "login", "carol", "--address", "10.9.9.9", "--peer", lab.SiteB.Name, "--password-file", filepath.Join(c.Dir, "carol.password"))
+		expect(t, out, err, "the address is not one that this router is certified for", "name the address that the user's machine has")
 	})
 	t.Run("a revoked router", func(t *testing.T) {
 		if _, err := c.CACommand(ctx, "router", "revoke", lab.SiteB.Name); err != nil {

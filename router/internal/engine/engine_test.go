@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -299,6 +300,56 @@ func TestForeignAddressesDoNotCross(t *testing.T) {
 	d := must(c.ra.Status(t.Context())).Drops
 	if d["no_call"] != 1 || d["bad_packet"] != 1 {
 		t.Errorf("drops: %v", d)
+	}
+}
+
+// The far end believes no peer that lets a foreign source into a call, be it the link of the sites or a user's: what it delivers it has
+// held against the call's addresses itself.
+func TestTheFarEndDropsForeignSources(t *testing.T) {
+	c := newCompany(t)
+	c.linked()
+	alice := c.alice("staff")
+	hers, err := c.ra.Login(t.Context(), alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "alice's call at rb", func() bool { return len(c.rb.calls(t)) == 2 })
+	at := func(s *site, k calls.Kind) *calls.Call {
+		for _, x := range s.calls(t) {
+			if x.Active.Call.Kind == k {
+				return x.Active.Call
+			}
+		}
+		t.Fatalf("%s has no call of kind %v", s.name, k)
+		return nil
+	}
+	link := at(c.ra, calls.SiteLink)
+	if hers != at(c.ra, calls.User) {
+		t.Fatal("another call than alice's")
+	}
+	bob := netip.MustParseAddr("10.1.1.4") // ra is certified for the address, but nobody is logged in there
+
+	// ra no longer looks: its link takes everything, and rb no longer expects alice at her address.
+	b := *link.Bounds()
+	b.Local = append(slices.Clone(b.Local), netip.MustParsePrefix("0.0.0.0/0"))
+	link.SetBounds(b)
+	atRB := at(c.rb, calls.User)
+	b = *atRB.Bounds()
+	b.Remote = []netip.Prefix{netip.PrefixFrom(bob, 32)}
+	atRB.SetBounds(b)
+
+	for _, src := range []netip.Addr{bob, netip.MustParseAddr("10.9.9.9"), c.rb.host, alice.Address} {
+		c.ra.inject(t, packet(src, c.rb.host, "foreign"))
+	}
+	c.rb.nothingArrives(t)
+	if sent := link.TxPackets.Load(); sent != 3 {
+		t.Errorf("%d packets left over the link", sent)
+	}
+	if n := at(c.rb, calls.SiteLink).ForeignSource.Load(); n != 3 {
+		t.Errorf("%d foreign sources counted on the link", n)
+	}
+	if n := atRB.ForeignSource.Load(); n != 1 || hers.TxPackets.Load() != 1 {
+		t.Errorf("%d of %d foreign sources counted in alice's call", n, hers.TxPackets.Load())
 	}
 }
 
