@@ -4,14 +4,17 @@
 //
 // As in RFC 6479 the window is a ring of blocks that is never shifted. Here each block
 // also carries its own age, the number of times that the ring has turned, so that one
-// atomic word says everything about eight sequence numbers:
+// atomic word says everything about sixteen sequence numbers:
 //
-//	 63      60 59                                      8 7             0
-//	+----------+-----------------------------------------+---------------+
-//	|    0     |  age: seq / (8 * 512)                   |  seen, 1 bit  |
-//	|          |                                         |  a number     |
-//	+----------+-----------------------------------------+---------------+
-//	ring[seq/8 mod 512]
+//	 63                             16 15             0
+//	+---------------------------------+----------------+
+//	|  age: seq / (16 * 256)          |  seen, 1 bit   |
+//	|                                 |  a number      |
+//	+---------------------------------+----------------+
+//	ring[seq/16 mod 256]
+//
+// An age has 48 bits, so numbers end at 2^60. No SA lives to see that: the bounds of package esp end at 2^48. The ring is 2 KiB,
+// of which a router with thousands of calls has one for each.
 //
 // A number is new if its block is younger than the word, or as old with the bit clear.
 // Nothing is ever cleared: a younger block replaces an older one, however far the sequence

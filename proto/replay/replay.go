@@ -3,13 +3,16 @@ package replay
 import "sync/atomic"
 
 const (
-	perBlock = 8   // sequence numbers a word
-	blocks   = 512 // words in the ring, 4 KiB
+	perBlock = 16  // sequence numbers a word
+	blocks   = 256 // words in the ring, 2 KiB
 
 	// Size is the width of the window in sequence numbers: the newest number marked and
 	// the Size-1 before it can be told apart. One block less than the ring holds, since
 	// the newest block may have just begun (RFC 6479 section 2).
 	Size = (blocks - 1) * perBlock
+
+	// Last is the largest number that a window takes: the one whose age fills its bits.
+	Last = 1<<(64-perBlock)*blocks*perBlock - 1
 )
 
 // Window remembers which of the last Size sequence numbers were seen. The zero value is
@@ -38,7 +41,7 @@ func (w *Window) Infer(low uint32) uint64 {
 // Fresh reports whether seq is in or right of the window and not marked. It is asked
 // before the integrity check and promises nothing: only Mark decides.
 func (w *Window) Fresh(seq uint64) bool {
-	if seq == 0 || w.late(seq) {
+	if seq == 0 || seq > Last || w.late(seq) {
 		return false
 	}
 	slot, age, bit := place(seq)
@@ -48,7 +51,7 @@ func (w *Window) Fresh(seq uint64) bool {
 // Mark records seq, whose packet has passed the integrity check, and reports whether this
 // call was the first to do so. On false the packet is a replay or came too late.
 func (w *Window) Mark(seq uint64) bool {
-	if seq == 0 || w.late(seq) {
+	if seq == 0 || seq > Last || w.late(seq) {
 		return false
 	}
 	slot, age, bit := place(seq)
