@@ -24,8 +24,9 @@ const (
 
 // Store is an open database.
 type Store struct {
-	db   *bolt.DB
-	lock *lock
+	db    *bolt.DB
+	lock  *lock
+	group group
 }
 
 var _ store.Store = (*Store)(nil)
@@ -117,25 +118,6 @@ func (s *Store) View(ctx context.Context, f func(store.Tx) error) error {
 		return err
 	}
 	return s.db.View(func(tx *bolt.Tx) error { return f(boltTx{tx}) })
-}
-
-// Update implements store.Store.
-func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
-	var refused error
-	err := s.db.Update(func(tx *bolt.Tx) error {
-		// Asked here, after the wait for the writer before us.
-		if refused = ctx.Err(); refused == nil {
-			refused = f(boltTx{tx})
-		}
-		return refused
-	})
-	switch {
-	case refused != nil:
-		return refused
-	case err != nil:
-		return fmt.Errorf("%w: %w", store.ErrWrite, err)
-	}
-	return nil
 }
 
 // Backup implements store.Store.

@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -28,6 +31,8 @@ func Run(t *testing.T, open Open, restore func(dir string, backup []byte) error)
 		"a view is one state":                testSnapshot,
 		"keys are in byte order":             testOrder,
 		"updates happen one after the other": testSerial,
+		"many at once, some of which fail":   testFailuresAmongOthers,
+		"an update sees what it has changed": testOwnChanges,
 		"a backup is one state":              testBackup,
 		"a view cannot write":                testViewReadOnly,
 		"an ended context changes nothing":   testContext,
@@ -185,6 +190,98 @@ func testSerial(t *testing.T, su *suite) {
 	}
 	wg.Wait()
 	want(t, content(t, s, store.Meta, ""), "n="+string(bytes.Repeat([]byte{'.'}, workers*each)))
+}
+
+func testFailuresAmongOthers(t *testing.T, su *suite) {
+	const workers, each = 8, 20
+	s := su.start(t)
+	refused := errors.New("refused")
+	var wg sync.WaitGroup
+	for i := range workers {
+		wg.Go(func() {
+			for range each {
+				err := s.Update(context.Background(), func(tx store.Tx) error {
+					if err := tx.Put(store.Meta, []byte("n"), append(bytes.Clone(tx.Get(store.Meta, []byte("n"))), '.')); err != nil {
+						return err
+					}
+					switch i % 4 {
+					case 1:
+						return errors.Join(set("spoilt", "x")(tx), refused)
+					case 2:
+						return tx.Put(store.Users, nil, []byte("no key"))
+					default:
+						return nil
+					}
+				})
+				if failed := i%4 == 1 || i%4 == 2; (err != nil) != failed || (i%4 == 1) != errors.Is(err, refused) || errors.Is(err, store.ErrWrite) {
+					t.Errorf("worker %d: %v", i, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	want(t, content(t, s, store.Meta, ""), "n="+string(bytes.Repeat([]byte{'.'}, workers/2*each)))
+	want(t, content(t, s, store.Users, ""))
+}
+
+// Against a map: after each of many changes in one update Get, Range and Last show what will be there, and then it is.
+func testOwnChanges(t *testing.T, su *suite) {
+	s := su.start(t)
+	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same every time
+	model := map[string]string{}
+	for range 20 {
+		update(t, s, func(tx store.Tx) error {
+			for n := range 20 {
+				k := string(rune('a' + r.IntN(12)))
+				var err error
+				if r.IntN(3) == 0 {
+					delete(model, k)
+					err = tx.Delete(store.Users, []byte(k))
+				} else {
+					model[k] = strconv.Itoa(n)
+					err = set(k, model[k])(tx)
+				}
+				if err != nil {
+					return err
+				}
+				checkModel(t, tx, model, string(rune('a'+r.IntN(13))))
+			}
+			return nil
+		})
+		if err := s.View(t.Context(), func(tx store.Tx) error { checkModel(t, tx, model, "a"); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func checkModel(t *testing.T, tx store.Tx, model map[string]string, from string) {
+	t.Helper()
+	keys := slices.Sorted(maps.Keys(model))
+	var got, should []string
+	for k, v := range tx.Range(store.Users, []byte(from)) {
+		got = append(got, string(k)+"="+string(v))
+	}
+	for _, k := range keys {
+		if k >= from {
+			should = append(should, k+"="+model[k])
+		}
+	}
+	if !slices.Equal(got, should) {
+		t.Fatalf("from %q: %q, want %q", from, got, should)
+	}
+	for range tx.Range(store.Users, []byte(from)) {
+		break // whoever has seen enough may stop
+	}
+	last := ""
+	if len(keys) > 0 {
+		last = keys[len(keys)-1]
+	}
+	if k, v := tx.Last(store.Users); string(k) != last || string(v) != model[last] {
+		t.Fatalf("the last is %q=%q, want %q", k, v, last)
+	}
+	if v, ok := model[from]; string(tx.Get(store.Users, []byte(from))) != v || ok != (tx.Get(store.Users, []byte(from)) != nil) {
+		t.Fatalf("%q is %q, want %q", from, tx.Get(store.Users, []byte(from)), v)
+	}
 }
 
 func testBackup(t *testing.T, su *suite) {

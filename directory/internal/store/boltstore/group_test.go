@@ -1,0 +1,106 @@
+package boltstore
+
+import (
+	"errors"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"twinkey/directory/internal/store"
+)
+
+// held is a store in which somebody commits until release is called, and n wait; done is closed when all are through.
+func held(t *testing.T, n int, f func(i int, tx store.Tx) error) (release func(), errs []error, done chan struct{}) {
+	t.Helper()
+	s, err := Open(filepath.Join(t.TempDir(), "directory.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	hold, in := make(chan struct{}), make(chan struct{})
+	errs, done = make([]error, n), make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		_ = s.Update(t.Context(), func(store.Tx) error { close(in); <-hold; return nil })
+	})
+	<-in
+	for i := range n {
+		all.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					errs[i] = errPanic
+				}
+			}()
+			errs[i] = s.Update(t.Context(), func(tx store.Tx) error { return f(i, tx) })
+		})
+	}
+	go func() { all.Wait(); close(done) }()
+	return func() {
+		for waiting := 0; waiting < n; time.Sleep(time.Millisecond) {
+			s.group.mu.Lock()
+			waiting = len(s.group.waiting)
+			s.group.mu.Unlock()
+		}
+		close(hold)
+	}, errs, done
+}
+
+var errPanic = errors.New("panicked")
+
+func transaction(t *testing.T, tx store.Tx) int {
+	t.Helper()
+	d, ok := tx.(*draft)
+	if !ok {
+		t.Fatalf("a %T", tx)
+	}
+	return d.under.tx.ID()
+}
+
+// Those who come while somebody commits share the next transaction, up to so many.
+func TestUpdatesShareACommit(t *testing.T) {
+	const n = maxGroup + 10
+	var mu sync.Mutex
+	in := map[int]int{} // updates by transaction
+	release, errs, done := held(t, n, func(i int, tx store.Tx) error {
+		mu.Lock()
+		defer mu.Unlock()
+		in[transaction(t, tx)]++
+		return tx.Put(store.Users, []byte{byte(i)}, []byte("x"))
+	})
+	release()
+	<-done
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	if sizes := slices.Sorted(maps.Values(in)); !slices.Equal(sizes, []int{n - maxGroup, maxGroup}) {
+		t.Errorf("updates by transaction: %v", in)
+	}
+}
+
+// A function that panics takes its own caller with it, or whoever commits for it; the others hear that they have failed, and those who
+// come afterwards find the store as it was.
+func TestPanicInAnUpdate(t *testing.T) {
+	release, errs, done := held(t, 10, func(i int, _ store.Tx) error {
+		if i == 5 {
+			panic("a bug")
+		}
+		return nil
+	})
+	release()
+	<-done
+	panicked := 0
+	for i, err := range errs {
+		switch {
+		case errors.Is(err, errPanic):
+			panicked++
+		case !errors.Is(err, store.ErrWrite):
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	if panicked != 1 {
+		t.Errorf("%d have panicked", panicked)
+	}
+}
