@@ -15,7 +15,7 @@
 //
 // A route's Src is the hint for the source address of packets that this machine itself sends
 // there: without it they would leave with the address of the tunnel interface, which no
-// certificate covers. Within finds such an address.
+// certificate covers. Within finds such an address. OnLink finds the networks that the machine is in.
 //
 // It works in the network namespace of the calling thread, over rtnetlink, with CAP_NET_ADMIN.
 // Left out: policy rules, other routing tables, interface creation.

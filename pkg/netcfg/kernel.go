@@ -258,6 +258,34 @@ func prefix(n *net.IPNet) (netip.Prefix, bool) {
 	return netip.PrefixFrom(a, ones), true
 }
 
+// OnLink returns the networks that this machine is in as its routes have it: destinations without a next hop, by the main table, lowest first. Those
+// out of one interface are left out, and those at the end of a line, such as another tunnel, behind which anything may be.
+func OnLink(except string) ([]netip.Prefix, error) {
+	ifs, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("listing interfaces: %w", err)
+	}
+	shared := make(map[int]bool)
+	for _, l := range ifs {
+		a := l.Attrs()
+		shared[a.Index] = a.Name != except && a.Flags&(net.FlagLoopback|net.FlagPointToPoint) == 0
+	}
+	list, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_MAIN, Type: unix.RTN_UNICAST}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+	if err != nil {
+		return nil, fmt.Errorf("listing routes: %w", err)
+	}
+	var out []netip.Prefix
+	for _, kr := range list {
+		p, ok := prefix(kr.Dst)
+		if !ok || p.Bits() == 0 || p.Addr().IsLinkLocalUnicast() || p.Addr().IsMulticast() || !shared[kr.LinkIndex] || kr.Gw != nil || kr.Via != nil || len(kr.MultiPath) > 0 {
+			continue
+		}
+		out = append(out, p)
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out), nil
+}
+
 // Within returns this machine's addresses that lie in one of the prefixes, IPv4 first, lowest first. Link-local
 // ones and those that are still being checked for duplicates are left out.
 func Within(prefixes []netip.Prefix) ([]netip.Addr, error) {

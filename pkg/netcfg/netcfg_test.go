@@ -289,6 +289,40 @@ func TestWithin(t *testing.T) {
 	})
 }
 
+// What is behind a gateway, everything, one interface, and what lies at the end of a line are no networks that the machine is in.
+func TestOnLink(t *testing.T) {
+	onMachine(t, func(t *testing.T) {
+		cable(t, "eth1", "peer1")
+		p := plan()
+		p.Routes = nil
+		_, err := netcfg.Apply(t.Context(), p)
+		check(t, err)
+		_, err = netcfg.Apply(t.Context(), netcfg.Plan{Link: "eth1", Up: true, Addresses: []netip.Prefix{pfx("10.7.0.1/24")}})
+		check(t, err)
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = "line0"
+		check(t, netlink.LinkAdd(&netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TUN}))
+		_, err = netcfg.Apply(t.Context(), netcfg.Plan{Link: "line0", Up: true, Routes: []netcfg.Route{{Dst: pfx("10.8.0.0/16")}}})
+		check(t, err)
+		l, err := netlink.LinkByName("eth0")
+		check(t, err)
+		add := func(dst, gw string, scope netlink.Scope) {
+			t.Helper()
+			_, n, err := net.ParseCIDR(dst)
+			check(t, err)
+			check(t, netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: n, Gw: net.ParseIP(gw), Scope: scope}))
+		}
+		add("10.5.0.0/16", "", netlink.SCOPE_LINK)
+		add("10.6.0.0/16", "10.1.0.9", netlink.SCOPE_UNIVERSE)
+		add("0.0.0.0/0", "10.1.0.9", netlink.SCOPE_UNIVERSE)
+		got, err := netcfg.OnLink("eth1")
+		check(t, err)
+		if want := []netip.Prefix{pfx("10.1.0.0/24"), pfx("10.5.0.0/16"), pfx("fd00:1::/64")}; !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
+
 func TestForwarding(t *testing.T) {
 	onMachine(t, func(t *testing.T) {
 		undo, err := netcfg.EnableForwarding(true)

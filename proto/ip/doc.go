@@ -1,7 +1,8 @@
 // Package ip looks at IPv4 (RFC 791) and IPv6 (RFC 8200) packets without copying them:
 // where they go, the 5-tuple of their flow, and the few changes that a router makes or
-// answers that it gives: the clamp of TCP's MSS (RFC 9293 section 3.7.1) and "too big"
-// (RFC 792, RFC 1191, RFC 4443 section 3.2).
+// answers that it gives: the clamp of TCP's MSS (RFC 9293 section 3.7.1), "too big"
+// (RFC 792, RFC 1191, RFC 4443 section 3.2) and "prohibited" (RFC 1812 section 5.2.7.1,
+// RFC 4443 section 3.1).
 //
 //	 0        4        8               16              24            31
 //	+--------+--------+---------------+---------------+---------------+

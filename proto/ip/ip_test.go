@@ -328,11 +328,63 @@ func TestTooBig(t *testing.T) {
 			}
 		})
 	}
-	t.Run("tshark", func(t *testing.T) { tsharkAgrees(t, good) })
+	const want = "3\t4\t1400\t1\t1\t\t\t\n" + "\t\t\t\t\t2\t1400\t1\n" + "3\t4\t68\t1\t1\t\t\t\n" + "3\t4\t68\t1\t1\t\t\t\n" + "\t\t\t\t\t2\t1400\t1\n"
+	t.Run("tshark", func(t *testing.T) { tsharkAgrees(t, good, want) })
+}
+
+func TestProhibited(t *testing.T) {
+	tests := []struct {
+		name       string
+		in         []byte
+		src        string
+		kind, code byte
+		err        error
+	}{
+		{"IPv4", v4(ip.UDP, make([]byte, 1480)), "10.2.0.1", 3, 13, nil},
+		{"without DF", bend(v4(ip.UDP, make([]byte, 10)), 6, 0), "10.2.0.1", 3, 13, nil},
+		{"IPv6", v6(ip.UDP, make([]byte, 1460)), "2001:db8::ff", 1, 1, nil},
+		{"later fragment", bend(v4(ip.UDP, nil), 7, 1), "10.2.0.1", 0, 0, ip.ErrNoReply},
+		{"an ICMP error", v4(ip.ICMP, []byte{3, 13, 0, 0}), "10.2.0.1", 0, 0, ip.ErrNoReply},
+		{"an ICMPv6 error", v6(ip.ICMPv6, []byte{1, 1, 0, 0}), "2001:db8::ff", 0, 0, ip.ErrNoReply},
+		{"to the broadcast address", bend(v4(ip.UDP, nil), 16, 255), "10.2.0.1", 0, 0, ip.ErrNoReply},
+		{"to a multicast address", bend(v6(ip.UDP, nil), 24, 0xff), "2001:db8::ff", 0, 0, ip.ErrNoReply},
+		{"from a loopback address", bend(v4(ip.UDP, nil), 12, 127), "10.2.0.1", 0, 0, ip.ErrNoReply},
+		{"source of another version", v4(ip.UDP, nil), "2001:db8::ff", 0, 0, ip.ErrFamily},
+	}
+	var good [][]byte
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := ip.Parse(tt.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reply, err := ip.AppendProhibited(nil, addr(tt.src), p)
+			if !errors.Is(err, tt.err) {
+				t.Fatalf("err = %v, want %v", err, tt.err)
+			}
+			if err != nil {
+				return
+			}
+			good = append(good, reply)
+			r, err := ip.Parse(reply)
+			if err != nil || r.Src() != addr(tt.src) || r.Dst() != p.Src() || !r.HeaderOK() {
+				t.Fatalf("reply % x: %v", reply, err)
+			}
+			sum := uint64(0)
+			if r.Version() == 6 {
+				sum = r.PseudoSum(ip.ICMPv6, len(r.Payload()))
+			}
+			if b := r.Payload(); ip.Checksum(ip.Sum(sum, b)) != 0 || b[0] != tt.kind || b[1] != tt.code || !bytes.HasPrefix(tt.in, b[8:]) {
+				t.Errorf("reply % x", reply)
+			}
+		})
+	}
+	const want = "3\t13\t\t1\t1\t\t\t\n" + "3\t13\t\t1\t1\t\t\t\n" + "\t\t\t\t\t1\t\t1\n"
+	t.Run("tshark", func(t *testing.T) { tsharkAgrees(t, good, want) })
 }
 
 // tsharkAgrees has an independent reader verify the checksums and name the messages.
-func tsharkAgrees(t *testing.T, packets [][]byte) {
+func tsharkAgrees(t *testing.T, packets [][]byte, want string) {
 	t.Helper()
 	tshark, err := exec.LookPath("tshark")
 	if err != nil {
@@ -360,7 +412,6 @@ func tsharkAgrees(t *testing.T, packets [][]byte) {
 	if err != nil {
 		t.Fatalf("tshark: %v", err)
 	}
-	want := "3\t4\t1400\t1\t1\t\t\t\n" + "\t\t\t\t\t2\t1400\t1\n" + "3\t4\t68\t1\t1\t\t\t\n" + "3\t4\t68\t1\t1\t\t\t\n" + "\t\t\t\t\t2\t1400\t1\n"
 	if string(out) != want {
 		t.Errorf("tshark reads\n%s\nwant\n%s", out, want)
 	}
@@ -410,6 +461,7 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 		_ = p.Tuple()
 		ip.ClampMSS(p, 1400)
 		buf, _ = ip.AppendTooBig(buf[:0], src, p, 1400)
+		buf, _ = ip.AppendProhibited(buf[:0], src, p)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -208,6 +208,74 @@ func TestVoluntary(t *testing.T) {
 	gone(t, c, c.HostA, "alice")
 }
 
+// What is certified for a site and carried by no call leaves alice's machine by no other way: where it is in conflict with a network that the
+// machine is in, which it goes on reaching, and where the user has named other sites. With the client the routes go, however it ends.
+func TestVoluntaryWithholds(t *testing.T) {
+	t.Parallel()
+	c, alice := front(t, "")
+	ctx := t.Context()
+	neighbour, err := c.Lab.Host("neighbour")
+	check(t, err)
+	near := netip.MustParseAddr("10.2.0.130") // hostb is 10.2.0.2
+	check(t, c.Lab.Link(neighbour, "eth0", netip.PrefixFrom(near, 25), c.HostA, "near0", netip.MustParsePrefix("10.2.0.129/25")))
+	n := 0
+	leaves := func(what string, want bool) {
+		t.Helper()
+		n++
+		file := filepath.Join(c.Dir, fmt.Sprintf("withheld%d.pcap", n))
+		capture, err := c.HostA.Capture("eth0", file)
+		check(t, err)
+		_, err = c.HostA.Ping(ctx, netlab.Ping{To: lab.SiteB.Host, From: alice, Count: 3, Interval: 100 * time.Millisecond, Wait: 300 * time.Millisecond})
+		check(t, capture.Close())
+		if err == nil {
+			t.Errorf("%s: hostb answers", what)
+		}
+		left := 0
+		for f, err := range netlab.Frames(file) {
+			check(t, err)
+			if len(f) >= 14+20 && binary.BigEndian.Uint16(f[12:]) == 0x0800 && netip.AddrFrom4([4]byte(f[30:34])) == lab.SiteB.Host {
+				left++
+			}
+		}
+		if (left > 0) != want {
+			t.Errorf("%s: %d packets left in the clear", what, left)
+		}
+	}
+	nowhere := func(prefixes ...string) {
+		t.Helper()
+		out, err := c.Client(ctx, c.HostA, "alice", "status")
+		check(t, err)
+		if _, list, _ := strings.Cut(out, "Sent nowhere, rather than in the clear\nPREFIX\n"); !strings.HasPrefix(list, strings.Join(prefixes, "\n")+"\n") {
+			t.Errorf("want %v:\n%s", prefixes, out)
+		}
+	}
+	leaves("without a client", true) // and gets no further than ra
+
+	p, err := c.StartClient(ctx, c.HostA, lab.SiteA, "alice", "alice")
+	check(t, err)
+	nowhere("10.2.0.0/25", lab.SiteB.Users.String()) // one prefix in the certificate
+	leaves("in conflict with a network of the machine's", false)
+	_, err = c.HostA.Ping(ctx, netlab.Ping{To: near, Count: 1, Wait: time.Second})
+	check(t, err)
+	out, err := c.Client(ctx, c.HostA, "alice", "status", "--json")
+	check(t, err)
+	if strings.Contains(out, `"withheld": 0,`) || !strings.Contains(out, `"withheld": `) {
+		t.Errorf("nothing is counted:\n%s", out)
+	}
+	p.Kill()
+	delete(c.Clients, "alice")
+	leaves("after the client was killed", true)
+
+	_, err = lab.Run(ctx, c.HostA, "ip", "link", "delete", "near0")
+	check(t, err)
+	p, err = c.StartClient(ctx, c.HostA, lab.SiteA, "alice", "alice", "--peer", "elsewhere")
+	check(t, err)
+	nowhere("10.2.0.0/23")
+	leaves("of a site that is not named", false)
+	check(t, p.Stop())
+	leaves("after the logout", true)
+}
+
 // The same from behind a NAT: the laptop has no address that the company knows, and gets that of the NAT for its calls.
 func TestVoluntaryBehindNAT(t *testing.T) {
 	t.Parallel()

@@ -9,21 +9,23 @@ import (
 
 // Status is what `twinkey-router status` shows.
 type Status struct {
-	Name         string            `json:"name"`
-	Version      string            `json:"version"`
-	Since        time.Time         `json:"since"`
-	Listen       string            `json:"listen"`
-	Public       string            `json:"public,omitempty"`
-	Device       Device            `json:"device"`
-	Directory    Directory         `json:"directory"`
-	Certificates []Certificate     `json:"certificates"`
-	Links        []Link            `json:"links"`
-	Tunnels      []Tunnel          `json:"tunnels"`
-	Calls        []Call            `json:"calls"`
-	Refused      []Refusal         `json:"refused,omitempty"`
-	Drops        map[string]uint64 `json:"drops"`
-	KeyLog       string            `json:"keylog,omitempty"`
-	Closing      *Closing          `json:"closing,omitempty"`
+	Name         string        `json:"name"`
+	Version      string        `json:"version"`
+	Since        time.Time     `json:"since"`
+	Listen       string        `json:"listen"`
+	Public       string        `json:"public,omitempty"`
+	Device       Device        `json:"device"`
+	Directory    Directory     `json:"directory"`
+	Certificates []Certificate `json:"certificates"`
+	Links        []Link        `json:"links"`
+	Tunnels      []Tunnel      `json:"tunnels"`
+	Calls        []Call        `json:"calls"`
+	Refused      []Refusal     `json:"refused,omitempty"`
+	// Withheld is what a user's own machine sends nowhere, rather than in the clear, since no call carries it.
+	Withheld []netip.Prefix    `json:"withheld,omitempty"`
+	Drops    map[string]uint64 `json:"drops"`
+	KeyLog   string            `json:"keylog,omitempty"`
+	Closing  *Closing          `json:"closing,omitempty"`
 	// Clients are users whose own machines encrypt, and that this router vouches for.
 	Clients []Guest `json:"clients,omitempty"`
 	// Self says that this is such a machine.

@@ -278,8 +278,9 @@ func (a *Appliance) pushMap(ctx context.Context) error {
 	return a.eng.SetMap(ctx, m)
 }
 
-// install brings the kernel's routes in line with what peers are certified for.
-func (a *Appliance) install(remote []netip.Prefix) error {
+// install brings the kernel's routes in line with what peers are certified for. A router withholds nothing: what is beside its LAN is the
+// operator's to say.
+func (a *Appliance) install(remote, _ []netip.Prefix) error {
 	var src4, src6 netip.Addr
 	own, err := netcfg.Within(a.id.Bundle().Twin.Prefixes)
 	if err != nil {

@@ -64,6 +64,7 @@ func (a *Appliance) Status(ctx context.Context) (admin.Status, error) {
 
 // Fill adds what the engine says to a status.
 func Fill(st *admin.Status, es engine.Status) {
+	st.Withheld = es.Withheld
 	st.Drops, st.Links, st.Tunnels, st.Calls = es.Drops, []admin.Link{}, []admin.Tunnel{}, []admin.Call{}
 	for _, l := range es.Links {
 		st.Links = append(st.Links, admin.Link{Peer: l.Peer, User: l.User, State: l.State.String(), Since: l.Since, Next: next(l), Attempts: l.Attempts, Reason: l.Reason})

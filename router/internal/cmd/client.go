@@ -70,6 +70,8 @@ The first time the router's address and the fingerprint of the company's root
 certificate are needed; both are kept. Calls have the address that the router
 sees this machine under, which must be one that users may come from. They are
 placed when a packet asks for them, or at once to the routers that --peer names.
+As long as the client runs, what a site is certified for goes through a call or
+nowhere: client status lists what is sent nowhere, and why under Refused.
 
 The router says how the password is to be stretched before it is proved. Less than
 any keys are sealed at is refused, and so is another way than at the last login from
@@ -86,7 +88,7 @@ operator has renewed the keys or made the user anew.`,
 	f.StringVar(&router, "router", "", "router in front, HOST or HOST:PORT (port "+station.DefaultPort+"); kept")
 	f.StringVar(&fingerprint, "fingerprint", "", "SHA-256 of the company's root certificate, in hex; kept")
 	f.StringVar(&address, "address", "", "this machine's address to speak to the router from, where it has several")
-	f.StringSliceVar(&o.Peers, "peer", nil, "router of a site to call, at once; may be given several times")
+	f.StringSliceVar(&o.Peers, "peer", nil, "router of a site to call, at once; may be given several times. What is for other sites goes nowhere")
 	f.StringVar(&o.Device, "interface", "twinkey0", "name of the interface to make")
 	f.BoolVar(&o.Changed, "password-changed", false, "the password was changed since the last login from here, or the keys renewed: believe the router that it is stretched in another way")
 	f.StringVar(&file, "password-file", "", "file that holds the password in its first line; - is standard input")

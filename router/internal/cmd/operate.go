@@ -126,6 +126,11 @@ func writeStatus(w io.Writer, st admin.Status, now time.Time) error {
 		rt.Row(r.Peer, r.What, r.Reason)
 	}
 	table("Refused from the site map", rt, len(st.Refused))
+	wt := cli.NewTable("PREFIX")
+	for _, p := range st.Withheld {
+		wt.Row(p)
+	}
+	table("Sent nowhere, rather than in the clear", wt, len(st.Withheld))
 	dt := cli.NewTable("CAUSE", "PACKETS")
 	n := 0
 	for _, k := range sortedKeys(st.Drops) {

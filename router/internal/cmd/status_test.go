@@ -2,12 +2,33 @@ package cmd
 
 import (
 	"bytes"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"twinkey/router/internal/admin"
 )
+
+// What goes nowhere is shown on a user's machine, and nothing is said where there is no such thing.
+func TestStatusShowsWhatGoesNowhere(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	st := admin.Status{Self: &admin.Self{User: "alice", Router: "ra"}, Directory: admin.Directory{Fresh: true, LastHeard: now}}
+	show := func() string {
+		var b bytes.Buffer
+		if err := writeStatus(&b, st, now); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	if s := show(); strings.Contains(s, "nowhere") {
+		t.Errorf("without need:\n%s", s)
+	}
+	st.Withheld = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParsePrefix("2001:db8::/64")}
+	if s := show(); !strings.Contains(s, "Sent nowhere, rather than in the clear\nPREFIX\n10.9.0.0/16\n2001:db8::/64\n") {
+		t.Errorf("%s", s)
+	}
+}
 
 // Calls that end with their certificate are shown with the reason, and nothing is said where there are none.
 func TestStatusWarnsOfCertificates(t *testing.T) {

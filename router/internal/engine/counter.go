@@ -12,6 +12,7 @@ func (e *Engine) dropCounts() map[string]uint64 {
 		"not_esp":       d.NotESP.Load(),
 		"control_full":  d.ControlFull.Load(),
 		"no_call":       d.NoCall.Load(),
+		"withheld":      d.Withheld.Load(),
 		"call_not_up":   d.NotUp.Load(),
 		"bad_packet":    d.BadPacket.Load(),
 		"too_big":       d.TooBig.Load(),

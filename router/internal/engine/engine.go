@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"twinkey/pkg/tun"
@@ -52,8 +53,9 @@ type Config struct {
 	// policy wants it revoked then. It runs in the control loop and must not wait; the keys are wiped when it returns.
 	// Nil: nobody is told.
 	Closed func(native.Credentials)
-	// Install brings the kernel's routes into the TUN interface to these destinations.
-	Install func(remote []netip.Prefix) error
+	// Install brings the kernel's routes into the TUN interface to these destinations: what peers are certified for, and what Map has
+	// withheld.
+	Install func(remote, withheld []netip.Prefix) error
 }
 
 // Engine runs a router. Its methods are safe for concurrent use while Run runs.
@@ -62,6 +64,8 @@ type Engine struct {
 	epoch time.Time
 	table *calls.Table
 	drops Drops
+	// withheld is that of the Map.
+	withheld atomic.Pointer[[]netip.Prefix]
 
 	control chan message
 	// strangers is the queue of what anybody can send: it never displaces what an
@@ -239,5 +243,5 @@ func (e *Engine) Revoke(ctx context.Context, ids ...twincert.ID) error {
 
 // Drops counts packets that the data path let go of, by cause.
 type Drops struct {
-	UnknownSPI, NotESP, ControlFull, NoCall, NotUp, BadPacket, TooBig, Exhausted, SendFailed, DeviceFailed, PathErrors counter
+	UnknownSPI, NotESP, ControlFull, NoCall, Withheld, NotUp, BadPacket, TooBig, Exhausted, SendFailed, DeviceFailed, PathErrors counter
 }

@@ -149,7 +149,7 @@ func (c *company) site(name string, n int) *site {
 	s.peer = native.Peer{Name: name, Endpoint: addr, Announced: []netip.Prefix{announced}, Certified: certified, Scope: []string{"group:staff"}, ID: s.self.Certificate.ID()}
 	s.Engine = must(New(Config{
 		Device: s.dev, Ports: []Port{port(s.dev, conn)}, Trust: s.trust, Log: slog.New(slog.DiscardHandler), Name: name,
-		Install: func([]netip.Prefix) error { return nil }, Record: s.note, Policy: cmp.Or(c.policy, must(policy.New([]policy.Rule{{Groups: []string{policy.Everybody}}}))),
+		Install: func(_, _ []netip.Prefix) error { return nil }, Record: s.note, Policy: cmp.Or(c.policy, must(policy.New([]policy.Rule{{Groups: []string{policy.Everybody}}}))),
 		Closed: func(cr native.Credentials) {
 			if c.closed != nil {
 				c.closed(name, cr)
@@ -228,6 +228,38 @@ func (s *site) calls(t testing.TB) []CallStatus {
 func (c *company) linked() {
 	c.t.Helper()
 	until(c.t, "the site link at both ends", func() bool { return len(c.ra.calls(c.t)) == 1 && len(c.rb.calls(c.t)) == 1 })
+}
+
+// What is withheld goes nowhere, and its sender is told, though not for each packet; what merely has no call waits for one in silence.
+func TestWithheld(t *testing.T) {
+	c := newCompany(t)
+	c.linked()
+	m := Map{Local: c.ra.peer.Announced, Public: true, Wanted: func(string) bool { return true }, Peers: []native.Peer{c.rb.peer}, Withheld: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16")}}
+	if err := c.ra.SetMap(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	nowhere := netip.MustParseAddr("10.9.1.2")
+	sent := packet(c.ra.host, nowhere, "for a site that is not to be had")
+	c.ra.inject(t, sent)
+	got := c.ra.delivered(t, 5*time.Second)
+	if p, err := ip.Parse(got); err != nil || p.Protocol() != ip.ICMP || p.Src() != nowhere || p.Dst() != c.ra.host || !bytes.Equal(p.Payload()[:2], []byte{3, 13}) || !bytes.HasSuffix(got, sent) {
+		t.Errorf("the sender hears % x, %v", got, err)
+	}
+	c.ra.inject(t, packet(c.ra.host, netip.MustParseAddr("10.8.1.2"), "for nobody"))
+	for range 20 {
+		c.ra.inject(t, sent)
+	}
+	until(t, "what was sent is counted", func() bool { return c.ra.drops.Withheld.Load() == 21 })
+	told := 0
+	for c.ra.delivered(t, 50*time.Millisecond) != nil {
+		told++
+	}
+	if st := must(c.ra.Status(t.Context())); told > 10 || st.Drops["withheld"] != 21 || st.Drops["no_call"] != 1 || !slices.Equal(st.Withheld, m.Withheld) {
+		t.Errorf("told %d times more: %v, %v", told, st.Drops, st.Withheld)
+	}
+	crossing := packet(c.ra.host, c.rb.host, "for rb")
+	c.ra.inject(t, crossing)
+	c.rb.arrives(t, crossing)
 }
 
 // packet is an IPv4 packet of protocol 253 (RFC 3692) with a text.
@@ -478,7 +510,7 @@ func TestOverlappingPrefixesAreRefused(t *testing.T) {
 		p.Announced = p.Certified
 		return p
 	}
-	kept, refused := disjoint(local, []native.Peer{peer("rc", "10.3.0.0/16"), peer("rb", "10.2.0.0/24", "10.1.0.0/16", "10.3.7.0/24")})
+	kept, refused := Disjoint(local, []native.Peer{peer("rc", "10.3.0.0/16"), peer("rb", "10.2.0.0/24", "10.1.0.0/16", "10.3.7.0/24")})
 	if len(kept) != 2 || kept[0].Name != "rb" || len(kept[0].Announced) != 2 || len(kept[1].Announced) != 0 {
 		t.Errorf("kept %+v", kept)
 	}

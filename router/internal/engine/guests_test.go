@@ -169,7 +169,7 @@ func (c *company) machine(t *testing.T) *machine {
 	m.trust.Heard(time.Now())
 	m.Engine = must(New(Config{
 		Device: m.dev, Ports: []Port{port(m.dev, conn)}, Trust: m.trust, Log: slog.New(slog.DiscardHandler), Name: "alice",
-		Install: func([]netip.Prefix) error { return nil }, Policy: must(policy.New([]policy.Rule{{Groups: []string{policy.Everybody}}})),
+		Install: func(_, _ []netip.Prefix) error { return nil }, Policy: must(policy.New([]policy.Rule{{Groups: []string{policy.Everybody}}})),
 		Ended: func(k links.Key, reason string) { m.ended <- k.Peer + ": " + reason },
 		Native: native.Config{
 			Rand: rand.Reader, Suites: []esp.Suite{esp.AES256GCM}, MRU: 1400, Capabilities: everything,

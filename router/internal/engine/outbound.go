@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"net/netip"
+	"slices"
 	"time"
 
 	"twinkey/pkg/udpio"
@@ -153,6 +155,10 @@ func (w *worker) carry(h gso.Header, n int) error {
 	}
 	src, dst := p.Src(), p.Dst()
 	c := w.e.table.Routes().Lookup(src, dst)
+	if c == nil && slices.ContainsFunc(w.e.nowhere(), func(p netip.Prefix) bool { return p.Contains(dst) }) {
+		d.Withheld.Add(1)
+		return w.answer(func(b []byte) ([]byte, error) { return ip.AppendProhibited(b, dst, p) })
+	}
 	if c == nil {
 		d.NoCall.Add(1)
 		select {
@@ -356,18 +362,23 @@ func (w *worker) flushAll() error {
 	}
 }
 
-// tooBig drops a packet or train that the path does not carry and tells its sender. The answer comes
-// from where the packet was to go: an address of our own would be refused as it comes in on the TUN
-// interface, and senders believe any router on the way (RFC 1191 section 3).
+// tooBig drops a packet or train that the path does not carry and tells its sender.
 func (w *worker) tooBig(p ip.Packet, most int) error {
 	w.e.drops.TooBig.Add(1)
+	return w.answer(func(b []byte) ([]byte, error) { return ip.AppendTooBig(b, p.Dst(), p, most) })
+}
+
+// answer writes an ICMP error that a function appends, unless there was one just now. It comes
+// from where the packet was to go: an address of our own would be refused as it comes in on the TUN
+// interface, and senders believe any router on the way (RFC 1191 section 3).
+func (w *worker) answer(with func(b []byte) ([]byte, error)) error {
 	o := &w.out
-	if now := w.heard(); now < o.quiet {
+	now := w.heard()
+	if now < o.quiet {
 		return nil
-	} else {
-		o.quiet = now + replyPause
 	}
-	reply, err := ip.AppendTooBig(o.reply[:headroom], p.Dst(), p, most)
+	o.quiet = now + replyPause
+	reply, err := with(o.reply[:headroom])
 	if err != nil {
 		return nil // the rules forbid an answer
 	}

@@ -34,6 +34,8 @@ type Map struct {
 	Demand bool           // open site links when a packet asks for them
 	Wanted func(peer string) bool
 	Peers  []native.Peer
+	// Withheld is what goes nowhere, rather than by another way: no call is going to carry it. Its senders are told.
+	Withheld []netip.Prefix
 	// Refused is what was left out already, for status.
 	Refused []native.Refusal
 }
@@ -46,10 +48,11 @@ func (e *Engine) SetMap(ctx context.Context, m Map) error {
 
 func (e *Engine) setMap(now time.Time, m Map) {
 	s := &e.state
-	peers, refused := disjoint(m.Local, m.Peers)
+	peers, refused := Disjoint(m.Local, m.Peers)
 	old := s.peers
 	s.local, s.public, s.demand, s.wanted = m.Local, m.Public, m.Demand, m.Wanted
 	s.refused = append(m.Refused, refused...)
+	e.withheld.Store(&m.Withheld)
 	s.peers = make(map[string]native.Peer, len(peers))
 	for _, p := range peers {
 		s.peers[p.Name] = p
@@ -83,9 +86,9 @@ func (e *Engine) setMap(now time.Time, m Map) {
 	e.install()
 }
 
-// disjoint leaves out prefixes that overlap ours or those of a peer before: who routes
+// Disjoint leaves out prefixes that overlap ours or those of a peer before: who routes
 // an ambiguous prefix delivers somebody's packets to somebody else.
-func disjoint(local []netip.Prefix, peers []native.Peer) (kept []native.Peer, refused []native.Refusal) {
+func Disjoint(local []netip.Prefix, peers []native.Peer) (kept []native.Peer, refused []native.Refusal) {
 	type owner struct {
 		p    netip.Prefix
 		name string
@@ -130,9 +133,17 @@ func (e *Engine) install() {
 		remote = append(remote, p.Certified...)
 	}
 	slices.SortFunc(remote, func(a, b netip.Prefix) int { return a.Compare(b) })
-	if err := e.c.Install(slices.Compact(remote)); err != nil {
+	if err := e.c.Install(slices.Compact(remote), e.nowhere()); err != nil {
 		e.c.Log.Error("routes not set", "error", err)
 	}
+}
+
+// nowhere is what the map has withheld.
+func (e *Engine) nowhere() []netip.Prefix {
+	if w := e.withheld.Load(); w != nil {
+		return *w
+	}
+	return nil
 }
 
 // want decides who dials the site link to p. Of two that can be dialled the lower name

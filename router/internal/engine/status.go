@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -17,8 +18,10 @@ type Status struct {
 	Tunnels []native.TunnelStatus
 	Links   []links.Link
 	Refused []native.Refusal
-	Guests  []Guest
-	Drops   map[string]uint64
+	// Withheld is what goes nowhere.
+	Withheld []netip.Prefix
+	Guests   []Guest
+	Drops    map[string]uint64
 }
 
 // CallStatus is one call that is up.
@@ -37,6 +40,7 @@ func (e *Engine) Status(ctx context.Context) (s Status, err error) {
 		s.Tunnels = e.native.Tunnels()
 		s.Links = e.links.All()
 		s.Refused = slices.Clone(e.state.refused)
+		s.Withheld = slices.Clone(e.nowhere())
 		for _, g := range e.state.guests {
 			s.Guests = append(s.Guests, *g)
 		}

@@ -3,6 +3,7 @@ package station
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/links"
@@ -41,6 +42,9 @@ func (r *run) watchCalls(ctx context.Context) {
 			if last {
 				r.stop(fmt.Errorf("%w: %s", ErrEnded, e.reason))
 				return
+			}
+			if err := r.retell(ctx, time.Now()); err != nil && ctx.Err() == nil {
+				r.s.log.Warn("what no call carries any more is not withheld yet", "error", err)
 			}
 		case <-ctx.Done():
 			return

@@ -15,6 +15,10 @@
 //	           other sites are certified for, with that address as their source
 //	clear      of those routes stay this machine's own networks, and the addresses of the router in front and of those that are called;
 //	           where the machine moves they are looked at anew
+//	withheld   what a site is certified for and no call carries goes into the interface all the same, by routes that give way to any other to
+//	           the same destination, and goes no further: whoever sends it is told (ICMP). No call carries it where it is in conflict with
+//	           another site's or with what has to stay clear, where the router cannot be dialled, is not one that the user named, or is
+//	           believed no more, and where its calls have ended for good. The rest of such a prefix stays clear: this machine's own networks
 //	calls      one for each router that is wanted: when a packet asks, or at once where the user named it
 //	follow     the watch: what changes is passed on; the end of the session is the end of everything
 //	anew       calls are placed anew before what the router said for them runs out
@@ -23,5 +27,5 @@
 // that was restarted has, the station logs in anew with the proof, which it keeps for that; a session that was ended it
 // leaves ended. Another address or another certificate means another interface and other calls: everything begins anew.
 //
-// Nothing outlives the process: interface, address and routes go with it, however it ends. Keys and proof are wiped.
+// Nothing outlives the process: interface, address and routes go with it, however it ends, and then what is for sites goes where it went before. Keys and proof are wiped.
 package station

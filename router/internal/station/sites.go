@@ -18,18 +18,23 @@ import (
 
 // pushMap tells the engine of the routers that are wanted, and wants calls to those that are new. The caller holds maps.
 func (r *run) pushMap(ctx context.Context) error {
-	peers, refused := sitemap.Believe(time.Now(), r.trust, r.sites)
-	if want := r.s.o.Peers; len(want) > 0 {
-		peers = slices.DeleteFunc(peers, func(p native.Peer) bool { return !slices.Contains(want, p.Name) })
-		refused = slices.DeleteFunc(refused, func(f native.Refusal) bool { return !slices.Contains(want, f.Peer) })
-	}
+	now := time.Now()
+	believed, refused := sitemap.Believe(now, r.trust, r.sites)
+	r.learn(now, believed)
+	peers, unnamed := named(believed, r.s.o.Peers)
 	around, err := r.look()
 	if err != nil {
 		return err
 	}
-	peers, conflicts := apart(peers, around.own, reaching(around.front, peers))
-	refused = append(append(refused, conflicts...), unreachable(peers, r.s.o.Peers)...)
-	m := engine.Map{Wanted: func(string) bool { return false }, Peers: peers, Refused: refused}
+	ways := reaching(around.front, peers)
+	peers, conflicts := apart(peers, around.own, ways)
+	peers, overlaps := engine.Disjoint(nil, peers)
+	over := r.finished()
+	m := engine.Map{
+		Wanted: func(string) bool { return false }, Peers: peers,
+		Withheld: withheld(r.certified, peers, over, around, ways),
+		Refused:  slices.Concat(refused, unnamed, conflicts, overlaps, unreachable(peers, r.s.o.Peers), over),
+	}
 	if err := r.eng.SetMap(ctx, m); err != nil {
 		return err
 	}
@@ -44,6 +49,21 @@ func (r *run) pushMap(ctx context.Context) error {
 	r.s.run = r
 	r.s.mu.Unlock()
 	return nil
+}
+
+// named are the peers that the user wants called: those that were named, or all.
+func named(believed []native.Peer, want []string) (peers []native.Peer, refused []native.Refusal) {
+	if len(want) == 0 {
+		return believed, nil
+	}
+	for _, p := range believed {
+		if slices.Contains(want, p.Name) {
+			peers = append(peers, p)
+		} else {
+			refused = append(refused, native.Refusal{Peer: p.Name, What: "site", Reason: "not among those that --peer names"})
+		}
+	}
+	return peers, refused
 }
 
 // unreachable are routers that cannot be called, of those that are there and those that the user named.
@@ -90,18 +110,29 @@ func (r *run) want(ctx context.Context, p native.Peer) error {
 
 // surroundings are what the routes to sites must keep clear of, besides the routers that are called.
 type surroundings struct {
-	own   []netip.Prefix // networks that this machine is in
+	own   []netip.Prefix // networks that this machine is in; an address alone stands for one whose length is not known
+	clear []netip.Prefix // those that are known, and what else is reached without a next hop
 	front []netip.Addr   // where the router in front is
 }
 
 func (a surroundings) equal(b surroundings) bool {
-	return slices.Equal(a.own, b.own) && slices.Equal(a.front, b.front)
+	return slices.Equal(a.own, b.own) && slices.Equal(a.clear, b.clear) && slices.Equal(a.front, b.front)
 }
 
 // look says what is around now.
 func (r *run) look() (surroundings, error) {
 	own, err := ownNetworks(r.dev.Name())
-	return surroundings{own, front(r.s.home.Router, r.s.front.Reached())}, err
+	if err != nil {
+		return surroundings{}, err
+	}
+	known, err := netcfg.OnLink(r.dev.Name())
+	for _, p := range own {
+		if !p.IsSingleIP() {
+			known = append(known, p)
+		}
+	}
+	slices.SortFunc(known, netip.Prefix.Compare)
+	return surroundings{own, slices.Compact(known), front(r.s.home.Router, r.s.front.Reached())}, err
 }
 
 // front is where the router in front is, of which we know host and port and where it was reached: a name alone says no address.
@@ -151,10 +182,15 @@ func (r *run) keepClear(ctx context.Context, now time.Time) error {
 	return r.pushMap(ctx)
 }
 
-// moved says whether the map that the engine has is to be told anew. One that waits is told later anyway, and while no certificate is
-// believed the calls that are up would end. The caller holds maps.
+// moved says whether the map that the engine has is to be told anew, since this machine is elsewhere. The caller holds maps.
 func (r *run) moved(now time.Time, around surroundings) bool {
-	return r.around != nil && !r.unread && !r.around.equal(around) && r.trust.Fresh(now) == nil
+	return r.told(now) && !r.around.equal(around)
+}
+
+// told says whether the engine has a map that may be told anew. One that waits is told later anyway, and while no certificate is
+// believed the calls that are up would end. The caller holds maps.
+func (r *run) told(now time.Time) bool {
+	return r.around != nil && !r.unread && r.trust.Fresh(now) == nil
 }
 
 // reaching are the addresses that must not go into the interface: those by which routers are reached.
@@ -229,16 +265,21 @@ func apart(peers []native.Peer, own []netip.Prefix, reaching []netip.Addr) (kept
 	return kept, refused
 }
 
-// install brings the kernel's routes in line. What is of another family than the user's address goes in too: it stays here,
-// rather than leave in the clear.
-func (r *run) install(remote []netip.Prefix, a netip.Addr) error {
-	routes := make([]netcfg.Route, 0, len(remote))
+// install brings the kernel's routes in line. What is of another family than the user's address goes in too, and what is withheld: it stays
+// here, rather than leave in the clear.
+func (r *run) install(remote, withheld []netip.Prefix, a netip.Addr) error {
+	routes := make([]netcfg.Route, 0, len(remote)+len(withheld))
 	for _, p := range remote {
 		route := netcfg.Route{Dst: p}
 		if p.Addr().Is4() == a.Is4() {
 			route.Src = a
 		}
 		routes = append(routes, route)
+	}
+	for _, p := range withheld {
+		if !slices.Contains(remote, p) {
+			routes = append(routes, netcfg.Route{Dst: p, Metric: lastResort})
+		}
 	}
 	return netcfg.Update(context.Background(), r.dev.Name(), routes)
 }

@@ -3,9 +3,12 @@ package station
 import (
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,19 +88,93 @@ func TestNetworks(t *testing.T) {
 	}
 }
 
+// What no call carries goes nowhere, but for what has to stay clear; what may be called is not in it.
+func TestWithheld(t *testing.T) {
+	at := netip.MustParseAddrPort("198.51.100.2:1701")
+	peers := []native.Peer{
+		{Name: "rb", Endpoint: at, Certified: prefixes("10.2.0.0/24", "10.2.1.0/24")},
+		{Name: "rc", Certified: prefixes("10.3.0.0/24")},               // cannot be dialled
+		{Name: "rd", Endpoint: at, Certified: prefixes("10.4.0.0/24")}, // has ended
+	}
+	over := []native.Refusal{{Peer: "rd", What: "calls", Reason: "no rule"}}
+	around := surroundings{own: prefixes("192.168.7.0/24", "172.16.0.9/32"), clear: prefixes("192.168.7.0/24")}
+	for _, tt := range []struct{ certified, want string }{
+		{"10.2.0.0/24", "[]"},
+		{"10.2.1.0/24 10.2.0.0/24 10.9.0.0/16", "[10.9.0.0/16]"}, // of a site that is not called
+		{"10.2.0.0/23", "[]"},
+		{"10.2.0.0/22", "[10.2.2.0/23]"}, // in conflict with rb's
+		{"10.3.0.0/24 10.4.0.0/24", "[10.3.0.0/24 10.4.0.0/24]"},
+		{"192.168.7.0/24 192.168.7.128/25", "[]"},
+		{"192.168.4.0/22", "[192.168.4.0/23 192.168.6.0/24]"},               // this machine stands in it
+		{"172.16.0.0/24", "[172.16.0.0/24]"},                                // by an address alone
+		{"10.1.1.0/30 10.1.1.1/32", "[10.1.1.0/32 10.1.1.2/31]"},            // the router in front is in it
+		{"2001:db8::/64 2001:db9::/126", "[2001:db8::/64 2001:db9::2/127]"}, // and by another address
+		{"10.9.0.0/16 10.9.0.0/24", "[10.9.0.0/16 10.9.0.0/24]"},
+	} {
+		certified := make(map[netip.Prefix]bool)
+		for _, p := range prefixes(strings.Fields(tt.certified)...) {
+			certified[p] = true
+		}
+		reaching := []netip.Addr{netip.MustParseAddr("10.1.1.1"), netip.MustParseAddr("2001:db9::"), netip.MustParseAddr("2001:db9::1")}
+		if got := fmt.Sprint(withheld(certified, peers, over, around, reaching)); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.certified, got, tt.want)
+		}
+	}
+}
+
+// Every address of a prefix is in what is carved of it, once, or in a hole.
+func TestCarve(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	whole := netip.MustParsePrefix("10.9.0.0/24")
+	for range 200 {
+		var holes []netip.Prefix
+		for range rng.IntN(5) {
+			holes = append(holes, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(8 + rng.IntN(2)), 0, byte(rng.IntN(256))}), 22+rng.IntN(11)).Masked())
+		}
+		left := carve(whole, holes)
+		for i := range 256 {
+			a := netip.AddrFrom4([4]byte{10, 9, 0, byte(i)})
+			n := 0
+			for _, p := range left {
+				if p.Contains(a) {
+					n++
+				}
+			}
+			if hole := slices.ContainsFunc(holes, func(h netip.Prefix) bool { return h.Contains(a) }); hole && n != 0 || !hole && n != 1 {
+				t.Fatalf("%s is in %d of %v; holes %v", a, n, left, holes)
+			}
+		}
+	}
+}
+
+// Who is named is called, and of the others it is said; without names it is everybody.
+func TestNamed(t *testing.T) {
+	peers := []native.Peer{{Name: "rb"}, {Name: "rc"}}
+	if got, refused := named(peers, nil); len(got) != 2 || len(refused) != 0 {
+		t.Errorf("nobody is named: %+v, %+v", got, refused)
+	}
+	if got, refused := named(peers, []string{"rc", "rx"}); len(got) != 1 || got[0].Name != "rc" || len(refused) != 1 || refused[0].Peer != "rb" {
+		t.Errorf("rc is named: %+v, %+v", got, refused)
+	}
+	if len(peers) != 2 || peers[1].Name != "rc" {
+		t.Errorf("what was handed in was changed: %+v", peers)
+	}
+}
+
 // A machine that changes its network has its routes looked at anew, once the map that they came from is there and believed.
 func TestMoved(t *testing.T) {
 	now := time.Now()
 	home, away := surroundings{own: prefixes("192.168.7.0/24")}, surroundings{own: prefixes("10.2.0.0/24")}
 	other := surroundings{own: home.own, front: []netip.Addr{netip.MustParseAddr("10.2.0.1")}}
+	routed := surroundings{own: home.own, clear: prefixes("10.7.0.0/16")}
 	r := &run{trust: trust.New(time.Minute), sites: []client.Site{{Name: "rb"}}}
 	r.trust.Heard(now)
 	if r.moved(now, away) {
 		t.Error("before there was a map")
 	}
 	r.around = &home
-	if r.moved(now, home) || !r.moved(now, away) || !r.moved(now, other) {
-		t.Errorf("stayed %v, moved %v, the router elsewhere %v", r.moved(now, home), r.moved(now, away), r.moved(now, other))
+	if r.moved(now, home) || !r.moved(now, away) || !r.moved(now, other) || !r.moved(now, routed) {
+		t.Errorf("stayed %v, moved %v, the router elsewhere %v, another route %v", r.moved(now, home), r.moved(now, away), r.moved(now, other), r.moved(now, routed))
 	}
 	r.unread = true
 	if r.moved(now, away) {

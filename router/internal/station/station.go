@@ -95,6 +95,8 @@ type run struct {
 	sites  []client.Site // that were told last
 	unread bool          // they are not in the engine yet
 	around *surroundings // in which the engine was told of them; nil: it was not
+	// certified is what sites are certified for, or were.
+	certified map[netip.Prefix]bool
 
 	mu      sync.Mutex
 	cred    native.Credentials
@@ -242,7 +244,7 @@ func (s *Station) admission() voluntary.Admission {
 // once runs an interface and an engine for the admission that there is.
 func (s *Station) once(ctx context.Context, seal secret.Key) (err error) {
 	adm := s.admission()
-	r := &run{s: s, trust: trust.New(s.set.Security.Staleness), ended: make(chan endedCall, 1024), wanted: make(map[string]bool), over: make(map[string]string)}
+	r := &run{s: s, trust: trust.New(s.set.Security.Staleness), ended: make(chan endedCall, 1024), certified: make(map[netip.Prefix]bool), wanted: make(map[string]bool), over: make(map[string]string)}
 	r.believe(adm, time.Now())
 	if r.cred, err = s.credentials(r.trust, adm, seal); err != nil {
 		return err
@@ -292,7 +294,7 @@ func (r *run) open(adm voluntary.Admission) (err error) {
 	}
 	r.eng, err = engine.New(engine.Config{
 		Device: r.dev, Ports: r.ports, Trust: r.trust, Log: r.s.log, Name: r.s.o.User, Native: appliance.Native(r.s.set, r.dev),
-		Install: func(remote []netip.Prefix) error { return r.install(remote, adm.Address) },
+		Install: func(remote, withheld []netip.Prefix) error { return r.install(remote, withheld, adm.Address) },
 		Record:  r.record, Ended: r.callEnded,
 	})
 	if err != nil {

@@ -90,6 +90,26 @@ func TestWhoseTwinCertificateIsBelieved(t *testing.T) {
 	if c, err := s.Twin(start.Add(time.Hour), good, twincert.User); err != nil || c.Name != "alice" {
 		t.Errorf("a good one: %v", err)
 	}
+	// Who has issued one that is over can still be told.
+	for name, tt := range map[string]struct {
+		der  []byte
+		role twincert.Role
+		at   time.Duration
+		ok   bool
+	}{
+		"a good one":    {good, twincert.User, time.Hour, true},
+		"expired":       {good, twincert.User, 11 * time.Hour, true},
+		"revoked":       {a.twin(t, 6), twincert.User, time.Hour, true},
+		"stale":         {good, twincert.User, 9*time.Hour + 16*time.Minute, true},
+		"another CA's":  {stranger.twin(t, 5), twincert.User, 11 * time.Hour, false},
+		"another role":  {good, twincert.Router, time.Hour, false},
+		"not yet valid": {good, twincert.User, -time.Hour, false},
+		"tampered with": {broken, twincert.User, time.Hour, false},
+	} {
+		if c, err := s.Issued(start.Add(tt.at), tt.der, tt.role); (err == nil) != tt.ok || (c != nil) != tt.ok {
+			t.Errorf("issued, %s: %v", name, err)
+		}
+	}
 }
 
 func TestWhoseRouterCertificateIsBelieved(t *testing.T) {

@@ -155,6 +155,24 @@ func (s *Store) Twin(now time.Time, der []byte, role twincert.Role) (*twincert.C
 	return c, nil
 }
 
+// Issued parses a certificate that one of our issuers has signed, though it may have been revoked, or have ended, since. What it says was
+// so once.
+func (s *Store) Issued(now time.Time, der []byte, role twincert.Role) (*twincert.Certificate, error) {
+	c, err := twincert.Parse(der)
+	if err != nil {
+		return nil, err
+	}
+	if now.After(c.NotAfter) {
+		now = c.NotAfter
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if err := c.Verify(twincert.VerifyOptions{Roots: s.roots, Intermediates: s.inter, Now: now, Role: role, AllowUnknownRevocation: true}); err != nil {
+		return nil, fmt.Errorf("verifying who issued the twin certificate of %s: %w", c.Name, err)
+	}
+	return c, nil
+}
+
 // Router parses and verifies a router's TLS certificate (the leaf alone: intermediates
 // are our own) and returns it with the router's name.
 func (s *Store) Router(now time.Time, der []byte) (*x509.Certificate, string, error) {
