@@ -43,7 +43,8 @@ func withPortal(t *testing.T) (c *lab.Company, root *x509.Certificate) {
 	t.Helper()
 	c = network(t)
 	ctx := t.Context()
-	check(t, c.UpWith(ctx, lab.SiteA, lab.SiteB, fmt.Sprintf("portal: {listen: \"%s:443\", http: \"%s:80\", name: ra, company: \"Example & Sons\", captive: true}\n", portalAddr, portalAddr), ""))
+	// The page has a certificate's end to warn of from the login on.
+	check(t, c.UpWith(ctx, lab.SiteA, lab.SiteB, fmt.Sprintf("renewal: {warn-users: 8760h}\nportal: {listen: \"%s:443\", http: \"%s:80\", name: ra, company: \"Example & Sons\", captive: true}\n", portalAddr, portalAddr), ""))
 	check(t, lab.Until(ctx, "the portal's certificate", 30*time.Second, func(ctx context.Context) error {
 		p, err := portalOf(ctx, c)
 		if err == nil && p.Certificate.SHA256 == "" {
@@ -153,6 +154,7 @@ func day(t *testing.T, c *lab.Company, tab context.Context, alice netip.Addr) {
 		t.Errorf("after three pings %d and %d bytes became %d and %d", rx, tx, rx2, tx2)
 	}
 	// The page is made anew by itself.
+	p.reads(".warning", "ends with it: the CA has not certified the user anew. Log out and log in again")
 	mustPing(t, c, alice)
 	check(t, lab.Until(t.Context(), "a page that counts by itself", 20*time.Second, func(context.Context) error {
 		if n := p.counts(".tx"); n <= tx2 {

@@ -53,11 +53,11 @@ func (a *Appliance) Status(ctx context.Context) (admin.Status, error) {
 	warnings := a.users.Warnings()
 	for i, c := range es.Calls {
 		if c.Initiator {
-			st.Calls[i].Ending = warnings[c.Key]
+			st.Calls[i].Ending = warnings[c.Key].Reason
 		}
 	}
 	for i, g := range st.Clients {
-		st.Clients[i].Ending = warnings[links.Key{User: g.User}]
+		st.Clients[i].Ending = warnings[links.Key{User: g.User}].Reason
 	}
 	return st, nil
 }

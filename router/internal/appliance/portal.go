@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"twinkey/router/internal/admin"
 	"twinkey/router/internal/authn"
@@ -44,7 +43,7 @@ func (a *Appliance) openPortal(ctx context.Context, s *settings.Settings) error 
 	p, err := portal.New(ctx, portal.Config{
 		Listen: s.PortalListen, HTTP: s.PortalHTTP, DNSName: s.Portal.Name, Name: a.id.Name(), Company: s.Portal.Company, Captive: s.Portal.Captive,
 		Router: visitors{a}, Certificate: cert.Certificate, Root: func() *x509.Certificate { return a.id.Bundle().Roots[0] },
-		Warn: func() time.Duration { return a.set.Load().Renewal.Warn }, Guesses: a.tries, Hold: authn.Hold, Log: a.log,
+		Guesses: a.tries, Hold: authn.Hold, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -123,9 +122,11 @@ func (v visitors) Logins(ctx context.Context, at netip.Addr) ([]portal.Standing,
 	if err != nil {
 		return nil, err
 	}
+	warnings := v.a.users.Warnings()
 	out := make([]portal.Standing, 0, len(all))
 	for _, s := range all {
-		p := portal.Standing{User: s.Key.User, Peer: s.Key.Peer, Address: s.Address, Since: s.Since}
+		w := warnings[s.Key]
+		p := portal.Standing{User: s.Key.User, Peer: s.Key.Peer, Address: s.Address, Since: s.Since, Ending: w.Reason, Last: w.Last}
 		if c := s.Call; c != nil {
 			k := c.Active.Call
 			p.Up, p.Remote, p.Suite, p.Hybrid, p.NotAfter, p.Ends = true, k.Bounds().Remote, suite(c.Suite), c.PostQuantum, c.NotAfter, c.Ends

@@ -123,8 +123,8 @@ func (p *Portal) showSession(w http.ResponseWriter, v visit, cookie, user string
 		if l.Hybrid {
 			c.Suite += ", post-quantum"
 		}
-		if left := l.NotAfter.Sub(v.now); l.Up && left < p.c.Warn() {
-			c.Warning = fmt.Sprintf("Your certificate expires %s, on %s. Ask the operator to renew it.", cli.Until(v.now, l.NotAfter), l.NotAfter.Local().Format("2 January 2006, 15:04"))
+		if l.Ending != "" && l.Up {
+			c.Warning = ending(l, v.now)
 		}
 		if !l.Ends.IsZero() {
 			st.Ends = fmt.Sprintf("%s, at %s", cli.Until(v.now, l.Ends), l.Ends.Local().Format("15:04"))
@@ -140,6 +140,16 @@ func (p *Portal) showSession(w http.ResponseWriter, v visit, cookie, user string
 		return !slices.ContainsFunc(standing, func(l Standing) bool { return l.Peer == peer })
 	})
 	p.show(w, v, page{Title: "Connected", Refresh: refreshEvery, Session: st, Token: p.sessions.token(cookieSession, cookie, v.from)})
+}
+
+// ending says that a certificate ends soon, why it is not renewed, and what may help: a new login brings what there is.
+func ending(l Standing, now time.Time) string {
+	hurry := ""
+	if l.Last {
+		hurry = "Finish what you are doing. "
+	}
+	return fmt.Sprintf("%sYour certificate expires %s, on %s, and this connection ends with it: %s. Log out and log in again before. If this warning is still there then, ask the operator to renew your certificate.",
+		hurry, cli.Until(now, l.NotAfter), l.NotAfter.Local().Format("2 January 2006, 15:04"), l.Ending)
 }
 
 // since says when something began.

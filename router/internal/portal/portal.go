@@ -67,6 +67,8 @@ type Standing struct {
 	User, Peer     string
 	Address        netip.Addr
 	Since          time.Time
+	Ending         string         // why there is no newer certificate, if it ends soon and is known: the warning of the operator's status
+	Last           bool           // there is not much time left
 	Up             bool           // what follows is known
 	Remote         []netip.Prefix // what the far site has
 	Suite          string
@@ -104,8 +106,7 @@ type Config struct {
 	Router       Router
 	Certificate  func() (*tls.Certificate, error)
 	Root         func() *x509.Certificate
-	Warn         func() time.Duration // before the end of a user's certificate
-	Guesses      *limit.Failures      // the router's, wherever passwords are tried
+	Guesses      *limit.Failures // the router's, wherever passwords are tried
 	// Hold keeps the answer to a login that began then and failed so, until when such answers go out; nil: not at all.
 	Hold func(ctx context.Context, began time.Time, err error)
 	Log  *slog.Logger

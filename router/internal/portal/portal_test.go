@@ -134,7 +134,7 @@ func configOf(d *desk, log io.Writer) Config {
 	return Config{
 		Listen: netip.MustParseAddrPort("10.1.1.1:443"), DNSName: "ra.portal.example", Name: "ra", Company: "Example & Sons", Captive: true, Router: d,
 		Certificate: func() (*tls.Certificate, error) { return c, nil }, Root: func() *x509.Certificate { return c.Leaf },
-		Warn: func() time.Duration { return 240 * time.Hour }, Guesses: guesses(failBurst), Log: slog.New(slog.NewTextHandler(log, nil)),
+		Guesses: guesses(failBurst), Log: slog.New(slog.NewTextHandler(log, nil)),
 	}
 }
 
@@ -513,13 +513,24 @@ func TestWarnings(t *testing.T) {
 	w.desk.bridged = map[string]bool{"10.1.0.2": true}
 	b := w.browser("10.1.1.3")
 	b.login("alice", "secret")
-	w.desk.change(func(s *Standing) { s.NotAfter, s.Ends = time.Now().Add(50*time.Hour), time.Now().Add(90*time.Minute) })
+	if page := b.do(http.MethodGet, "/", nil).Body.String(); strings.Contains(page, "warning") {
+		t.Errorf("without need:\n%s", page)
+	}
+	w.desk.change(func(s *Standing) {
+		s.NotAfter, s.Ends, s.Ending = time.Now().Add(50*time.Hour), time.Now().Add(90*time.Minute), "the CA has not certified <the user> anew"
+	})
 	page := b.do(http.MethodGet, "/", nil).Body.String()
-	if !strings.Contains(page, "Your certificate expires in 2d 1h") || !strings.Contains(page, "The session ends in 1h 29m") {
-		t.Errorf("soon to end:\n%s", page)
+	for _, want := range []string{"Your certificate expires in 2d 1h", "ends with it: the CA has not certified &lt;the user&gt; anew. Log out and log in again", "The session ends in 1h 29m"} {
+		if !strings.Contains(page, want) || strings.Contains(page, "Finish what") {
+			t.Errorf("soon to end, without %q:\n%s", want, page)
+		}
+	}
+	w.desk.change(func(s *Standing) { s.NotAfter, s.Last = time.Now().Add(5*time.Minute), true })
+	if page := b.do(http.MethodGet, "/", nil).Body.String(); !strings.Contains(page, "Finish what you are doing. Your certificate expires in 4m 59s") {
+		t.Errorf("at the last stage:\n%s", page)
 	}
 	w.desk.change(func(s *Standing) { s.Up = false })
-	if page := b.do(http.MethodGet, "/", nil).Body.String(); !strings.Contains(page, "is being made again") {
+	if page := b.do(http.MethodGet, "/", nil).Body.String(); !strings.Contains(page, "is being made again") || strings.Contains(page, "warning") {
 		t.Errorf("while the call is down:\n%s", page)
 	}
 	if page := w.browser("10.1.0.2").do(http.MethodGet, "/", nil).Body.String(); !strings.Contains(page, "without a login") {

@@ -120,14 +120,20 @@ func (k *Keeper) Expect(uid string) (over func()) {
 	}
 }
 
-// Warnings are of the logins whose certificates end soon: why there is nothing newer.
-func (k *Keeper) Warnings() map[links.Key]string {
+// Warning is of a certificate that ends soon.
+type Warning struct {
+	Reason string // why there is nothing newer
+	Last   bool   // a tenth is left of the time for which it is warned of
+}
+
+// Warnings are of the logins whose certificates end soon.
+func (k *Keeper) Warnings() map[links.Key]Warning {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	out := map[links.Key]string{}
+	out := map[links.Key]Warning{}
 	for l, w := range k.logins {
 		if w.stage > 0 {
-			out[l.key] = w.problem
+			out[l.key] = Warning{w.problem, w.stage == stageLast}
 		}
 	}
 	return out

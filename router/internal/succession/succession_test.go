@@ -335,11 +335,11 @@ func TestWarnings(t *testing.T) {
 					t.Errorf("too early: %v, log %s", w.Warnings(), w.logged())
 				}
 				time.Sleep(2 * time.Minute)
-				for range 2 {
-					if got := w.Warnings()[links.Key{User: "alice", Peer: "rb"}]; got != c.reason {
-						t.Errorf("in the last hour: %q, want %q", got, c.reason)
+				for _, last := range []bool{false, true} {
+					if got := w.Warnings()[links.Key{User: "alice", Peer: "rb"}]; got != (Warning{c.reason, last}) {
+						t.Errorf("in the last hour: %+v, want %q, last %v", got, c.reason, last)
 					}
-					time.Sleep(50 * time.Minute)
+					time.Sleep(54 * time.Minute)
 				}
 				stop()
 				if n := strings.Count(w.logged(), "ends soon"); n != 2 || !strings.Contains(w.logged(), c.reason) {
