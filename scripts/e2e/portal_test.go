@@ -45,7 +45,13 @@ func withPortal(t *testing.T) (c *lab.Company, root *x509.Certificate) {
 	ctx := t.Context()
 	// The page has a certificate's end to warn of from the login on.
 	check(t, c.UpWith(ctx, lab.SiteA, lab.SiteB, fmt.Sprintf("renewal: {warn-users: 8760h}\nportal: {listen: \"%s:443\", http: \"%s:80\", name: ra, company: \"Example & Sons\", captive: true}\n", portalAddr, portalAddr), ""))
-	check(t, lab.Until(ctx, "the portal's certificate", 30*time.Second, func(ctx context.Context) error {
+	return c, portalUp(t, c)
+}
+
+// portalUp waits for the certificate of ra's portal, and returns the company's root.
+func portalUp(t *testing.T, c *lab.Company) (root *x509.Certificate) {
+	t.Helper()
+	check(t, lab.Until(t.Context(), "the portal's certificate", 30*time.Second, func(ctx context.Context) error {
 		p, err := portalOf(ctx, c)
 		if err == nil && p.Certificate.SHA256 == "" {
 			err = errors.New(p.Problem)
@@ -57,7 +63,7 @@ func withPortal(t *testing.T) (c *lab.Company, root *x509.Certificate) {
 	block, _ := pem.Decode(b)
 	root, err = x509.ParseCertificate(block.Bytes)
 	check(t, err)
-	return c, root
+	return root
 }
 
 func rootFile(c *lab.Company) string { return filepath.Join(c.Dir, "ca", "root.crt") }

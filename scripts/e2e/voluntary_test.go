@@ -112,8 +112,9 @@ func clearOf(t *testing.T, file string) {
 // A user's own machine on the LAN encrypts by itself; the router in front vouches for it, forwards, and carries no call.
 func TestVoluntary(t *testing.T) {
 	t.Parallel()
-	c, alice := front(t, "")
+	c, alice := front(t, fmt.Sprintf("portal: {listen: \"%s:443\", name: ra}\n", portalAddr))
 	ctx := t.Context()
+	root := portalUp(t, c)
 	capture, err := c.HostA.Capture("eth0", filepath.Join(c.Dir, "hosta.pcap"))
 	check(t, err)
 	p, err := c.StartClient(ctx, c.HostA, lab.SiteA, "alice", "alice")
@@ -134,6 +135,13 @@ func TestVoluntary(t *testing.T) {
 	}
 	if call, up := status(t, c, lab.SiteB).UserCall("alice"); !up || call.Peer != lab.SiteA.Name {
 		t.Errorf("at the far end: %+v, %v", call, up)
+	}
+	res, err := client(t, c, root, alice).Get("https://ra/")
+	check(t, err)
+	page, err := io.ReadAll(res.Body)
+	check(t, errors.Join(err, res.Body.Close()))
+	if s := string(page); !strings.Contains(s, "Your device encrypts by itself") || !strings.Contains(s, "<strong>alice</strong>") || strings.Contains(s, "<form") {
+		t.Errorf("the portal shows her\n%s", s)
 	}
 	own, err := c.ClientStatus(ctx, c.HostA, "alice")
 	check(t, err)

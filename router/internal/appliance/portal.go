@@ -138,6 +138,15 @@ func (v visitors) Logins(ctx context.Context, at netip.Addr) ([]portal.Standing,
 	return out, nil
 }
 
+// Guest implements portal.Router.
+func (v visitors) Guest(ctx context.Context, at netip.Addr) (portal.Guest, bool, error) {
+	g, ok, err := v.a.eng.GuestAt(ctx, at)
+	if err != nil || !ok {
+		return portal.Guest{}, false, err
+	}
+	return portal.Guest{User: g.Certificate.Name, Since: g.Since}, true, nil
+}
+
 // Logout implements portal.Router.
 func (v visitors) Logout(ctx context.Context, user string, at netip.Addr) error {
 	_, err := v.a.eng.Logout(ctx, user, at)

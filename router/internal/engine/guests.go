@@ -77,6 +77,17 @@ func (e *Engine) welcome(g *Guest) (policy.Terms, error) {
 	return e.native.Terms(g.wish(), e.logins(uid))
 }
 
+// GuestAt returns the guest at an address; false: there is none.
+func (e *Engine) GuestAt(ctx context.Context, a netip.Addr) (guest Guest, ok bool, err error) {
+	err = e.Do(ctx, func(time.Time) {
+		var g *Guest
+		if g, ok = e.state.guests[a]; ok {
+			guest = *g
+		}
+	})
+	return guest, ok, err
+}
+
 func (g *Guest) wish() native.Wish {
 	return native.Wish{Key: links.Key{User: g.Certificate.Name}, Cred: native.Credentials{Certificate: g.Certificate}, Address: g.Address}
 }

@@ -41,6 +41,12 @@ func TestWelcome(t *testing.T) {
 	if _, err := c.ra.Login(t.Context(), bob); err != nil {
 		t.Fatal(err)
 	}
+	if g, ok, err := c.ra.GuestAt(t.Context(), aliceAt); err != nil || !ok || g.Certificate.Name != "alice" || g.Since.IsZero() {
+		t.Errorf("at her address: %+v, %v, %v", g, ok, err)
+	}
+	if g, ok, err := c.ra.GuestAt(t.Context(), bob.Address); err != nil || ok {
+		t.Errorf("at the address of a user who is logged in here: %+v, %v", g, err)
+	}
 	for name, tt := range map[string]struct {
 		uid, at string
 		want    error

@@ -27,7 +27,12 @@ func (p *Portal) captive(w http.ResponseWriter, r *http.Request, v visit) {
 		http.Error(w, "the router is busy", http.StatusServiceUnavailable)
 		return
 	}
-	s := captiveState{Captive: len(standing) == 0 && !p.c.Router.Bridged(v.from), Portal: p.URL()}
+	_, own, err := p.c.Router.Guest(r.Context(), v.from)
+	if err != nil {
+		http.Error(w, "the router is busy", http.StatusServiceUnavailable)
+		return
+	}
+	s := captiveState{Captive: len(standing) == 0 && !own && !p.c.Router.Bridged(v.from), Portal: p.URL()}
 	for _, l := range standing {
 		if l.Ends.IsZero() {
 			continue

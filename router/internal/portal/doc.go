@@ -1,9 +1,11 @@
 // Package portal is the web page at which users log in, on the LAN side of the router. What it asks of the router is what the
 // control socket's commands ask; whoever the password convinces there it convinces here.
 //
-//	GET  /            nobody here: the login form; somebody: the state of their session, made anew every few seconds
-//	GET  /login       the form in any case, for one more site
-//	POST /login       csrf, uid, password, peer      303 to /, or the form again with what went wrong
+//	GET  /            nobody here: the login form; somebody: the state of their session, made anew every few seconds; a machine that
+//	                  encrypts by itself (package voluntary): that it does, whose it is, since when
+//	GET  /login       the form in any case but the last, for one more site
+//	POST /login       csrf, uid, password, peer      303 to /, or the form again with what went wrong; from a machine that encrypts by
+//	                                                 itself no password is tried
 //	POST /logout      csrf                           303 to /
 //	GET  /captive     RFC 8908, if it is switched on
 //	GET  /style.css

@@ -14,6 +14,7 @@ import (
 
 	caclient "twinkey/ca/client"
 	"twinkey/directory/client"
+	"twinkey/router/internal/engine"
 )
 
 // Bounds of what a form may say.
@@ -50,7 +51,14 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
 	}
 	var s *said
 	l := Login{User: strings.TrimSpace(string(uid)), Password: password, Peer: string(peer), Address: v.from}
+	own, isOwn, err := p.c.Router.Guest(r.Context(), v.from)
 	switch {
+	case err != nil:
+		s = &saidBusy
+	case isOwn: // whoever asks, and whatever the password is
+		clear(body)
+		p.showOwn(w, v, own, &saidOwn)
+		return
 	case len(uid) > maxUID || len(password) > maxPassword:
 		s = &saidTooLong
 	case l.User == "" || len(password) == 0:
@@ -124,6 +132,9 @@ func (p *Portal) try(browser context.Context, l Login, v visit) *said {
 		other = slices.ContainsFunc(all, func(s Standing) bool { return s.User != l.User })
 	}
 	s := explain(err, l.Peer, other, time.Now())
+	if _, own, _ := p.c.Router.Guest(ctx, v.from); own && errors.Is(err, engine.ErrBusy) { // it has come meanwhile
+		s = saidOwnNow
+	}
 	if p.c.Hold != nil {
 		p.c.Hold(ctx, began, err)
 	}

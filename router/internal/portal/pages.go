@@ -30,6 +30,7 @@ type page struct {
 	Token      string
 	Login      *loginForm
 	Session    *sessionState
+	Own        *ownState
 	Taken      bool // somebody is logged in from this address, and it is not this browser
 	Bridged    bool // nobody can log in from this address
 }
@@ -40,6 +41,9 @@ type loginForm struct {
 	Peers      []string
 	Fixed      bool // the user is logged in, and wants one more site
 }
+
+// ownState is that of a machine that encrypts by itself.
+type ownState struct{ User, Since string }
 
 // sessionState is the state of a session.
 type sessionState struct {
@@ -63,6 +67,9 @@ type callState struct {
 
 // home shows the state of the session, or the form.
 func (p *Portal) home(w http.ResponseWriter, r *http.Request, v visit) {
+	if p.ownShown(w, r, v) {
+		return
+	}
 	standing, err := p.c.Router.Logins(r.Context(), v.from)
 	if err != nil {
 		p.fail(w, r, v, saidBusy)
@@ -84,8 +91,27 @@ func (p *Portal) home(w http.ResponseWriter, r *http.Request, v visit) {
 	}
 }
 
-// loginPage shows the form in any case.
+// ownShown shows whoever comes from where a machine encrypts by itself that it does, and returns whether that was all there is to show.
+func (p *Portal) ownShown(w http.ResponseWriter, r *http.Request, v visit) bool {
+	g, own, err := p.c.Router.Guest(r.Context(), v.from)
+	switch {
+	case err != nil:
+		p.fail(w, r, v, saidBusy)
+	case own:
+		p.showOwn(w, v, g, nil)
+	}
+	return own || err != nil
+}
+
+func (p *Portal) showOwn(w http.ResponseWriter, v visit, g Guest, s *said) {
+	p.show(w, v, page{Title: "Connected", Refresh: refreshEvery, Said: s, Own: &ownState{g.User, since(g.Since, v.now)}})
+}
+
+// loginPage shows the form in any case but one.
 func (p *Portal) loginPage(w http.ResponseWriter, r *http.Request, v visit) {
+	if p.ownShown(w, r, v) {
+		return
+	}
 	_, user, _ := p.session(r, v)
 	p.showLogin(w, r, v, user, "", nil)
 }

@@ -82,12 +82,20 @@ type Standing struct {
 	Foreign        uint64 // packets dropped for their source address
 }
 
+// Guest is a user whose own machine encrypts, and is logged in at this router's listener for those.
+type Guest struct {
+	User  string
+	Since time.Time
+}
+
 // Router is what the portal asks of the router that it belongs to.
 type Router interface {
 	// Login places a call, and returns when it is up. Its errors are those of authn, engine, native and policy.
 	Login(ctx context.Context, l Login) error
 	// Logins are those that stand for an address; for the zero address, all.
 	Logins(ctx context.Context, at netip.Addr) ([]Standing, error)
+	// Guest says whose own machine is logged in from an address; false: nobody's is.
+	Guest(ctx context.Context, at netip.Addr) (Guest, bool, error)
 	// Logout ends what a user has from an address.
 	Logout(ctx context.Context, user string, at netip.Addr) error
 	// Peers are the sites that calls can go to.

@@ -56,6 +56,7 @@ type desk struct {
 	kept     []byte          // the last password: not copied, so that one sees it wiped
 	during   func(l Login)   // while a login is going on
 	bridged  map[string]bool // addresses
+	guests   map[string]Guest
 }
 
 var passwords = map[string]string{"alice": "secret", "bob": "hunter2"}
@@ -97,6 +98,13 @@ func (d *desk) Logins(_ context.Context, at netip.Addr) ([]Standing, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(d.standing), func(s Standing) bool { return at.IsValid() && s.Address != at }), nil
+}
+
+func (d *desk) Guest(_ context.Context, at netip.Addr) (Guest, bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	g, ok := d.guests[at.String()]
+	return g, ok, nil
 }
 
 func (d *desk) Logout(_ context.Context, user string, at netip.Addr) error {
@@ -535,6 +543,47 @@ func TestWarnings(t *testing.T) {
 	}
 	if page := w.browser("10.1.0.2").do(http.MethodGet, "/", nil).Body.String(); !strings.Contains(page, "without a login") {
 		t.Errorf("from the site's own address:\n%s", page)
+	}
+}
+
+// Where a machine encrypts by itself the page says so, at its address and nobody else's, and nobody logs in beside it; what they type is not tried.
+func TestMachineOfOnesOwn(t *testing.T) {
+	w := newWorld(t)
+	b := w.browser("10.1.1.3")
+	form := url.Values{"csrf": {b.token("/login")}, "uid": {"bob"}, "password": {"hunter2"}, "peer": {"rb"}}
+	arrives := func() {
+		w.desk.guests = map[string]Guest{"10.1.1.3": {User: "alice", Since: time.Now().Add(-90 * time.Minute)}}
+	}
+	arrives()
+	for _, path := range []string{"/", "/login", "/?ended"} {
+		page := b.do(http.MethodGet, path, nil)
+		if s := page.Body.String(); page.Code != http.StatusOK || !strings.Contains(s, "<h1>Your device encrypts by itself</h1>") || !strings.Contains(s, "<strong>alice</strong> is logged in since") ||
+			!strings.Contains(s, "(for 1h 30m)") || strings.Contains(s, "<form") || strings.Contains(s, "Back to the page") {
+			t.Errorf("%s: %d\n%s", path, page.Code, page.Body)
+		}
+	}
+	for _, password := range []string{"hunter2", "wrong"} {
+		form.Set("password", password)
+		res := b.do(http.MethodPost, "/login", form)
+		if s := res.Body.String(); res.Code != http.StatusConflict || !strings.Contains(s, "no password was tried") || !strings.Contains(s, "<strong>alice</strong>") || strings.Count(s, "<h1>") != 1 {
+			t.Errorf("a login: %d\n%s", res.Code, s)
+		}
+	}
+	if w.desk.tried != 0 || len(w.p.sessions.all()) != 0 {
+		t.Errorf("%d tries, sessions %+v", w.desk.tried, w.p.sessions.all())
+	}
+	if got := b.do(http.MethodGet, PathCaptive, nil).Body.String(); !strings.Contains(got, `"captive":false`) {
+		t.Errorf("captive: %s", got)
+	}
+	if page := w.browser("10.1.1.4").do(http.MethodGet, "/", nil).Body.String(); strings.Contains(page, "alice") || !strings.Contains(page, "<form") {
+		t.Errorf("at another address:\n%s", page)
+	}
+	// It comes while somebody logs in.
+	w.desk.guests = nil
+	w.desk.err, w.desk.during = fmt.Errorf("%w: 10.1.1.3 is bound to a client of alice", engine.ErrBusy), func(Login) { arrives() }
+	form.Set("password", "hunter2")
+	if res := b.do(http.MethodPost, "/login", form); res.Code != http.StatusConflict || !strings.Contains(res.Body.String(), "has just logged in on it") {
+		t.Errorf("a login that it overtakes: %d\n%s", res.Code, res.Body)
 	}
 }
 

@@ -34,6 +34,8 @@ var (
 	saidWrongs   = said{Title: "Too many wrong passwords", Text: "No more can be tried from your device for the moment, so that nobody can guess. Wait a minute, then try once more.", status: http.StatusTooManyRequests, after: time.Minute}
 	saidBusy     = said{Title: "Too many people are logging in right now", Text: "Nothing is wrong with your password. Try again in a few seconds.", status: http.StatusServiceUnavailable, after: 5 * time.Second}
 	saidEnded    = said{Title: "You are logged out", Text: "What was open is closed: your session has ended.", status: http.StatusOK}
+	saidOwn      = said{Title: "Your device encrypts by itself", Text: "Somebody is logged in on it already, not by this page. Nobody was logged in here, and no password was tried.", status: http.StatusConflict}
+	saidOwnNow   = said{Title: "Your device encrypts by itself", Text: "Somebody has just logged in on it, not by this page. Nobody was logged in here.", status: http.StatusConflict}
 	saidNoPeer   = said{Title: "That site is not known", Text: "Choose one of the sites in the list.", status: http.StatusBadRequest}
 )
 
