@@ -26,6 +26,8 @@ type Status struct {
 	Drops    map[string]uint64 `json:"drops"`
 	KeyLog   string            `json:"keylog,omitempty"`
 	Closing  *Closing          `json:"closing,omitempty"`
+	// Connections are those refused, beyond what an address or all may have, by each listener of the LAN that there is: clients, portal.
+	Connections map[string]uint64 `json:"connections_refused,omitempty"`
 	// Clients are users whose own machines encrypt, and that this router vouches for.
 	Clients []Guest `json:"clients,omitempty"`
 	// Self says that this is such a machine.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net/netip"
 	"net/url"
@@ -34,8 +35,10 @@ import (
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
+	"twinkey/router/internal/portal"
 	"twinkey/router/internal/renewal"
 	"twinkey/router/internal/settings"
+	"twinkey/router/internal/voluntary"
 )
 
 func must[T any](v T, err error) T {
@@ -305,6 +308,19 @@ func TestTooManyAskTheCA(t *testing.T) {
 	}
 	if _, err := a.askCA(t.Context(), "alice", []byte("x")); !errors.Is(err, keybundle.ErrBusy) {
 		t.Errorf("one too many: %v", err)
+	}
+}
+
+// Connections refused are told for the listeners that there are.
+func TestConnectionsRefused(t *testing.T) {
+	a := &Appliance{}
+	if got := a.connectionsRefused(); len(got) != 0 {
+		t.Errorf("without listeners: %v", got)
+	}
+	a.desk, a.web = &voluntary.Server{}, &web{Portal: &portal.Portal{}}
+	a.desk.Refused.Store(7)
+	if got := a.connectionsRefused(); !maps.Equal(got, map[string]uint64{"clients": 7, "portal": 0}) {
+		t.Errorf("got %v", got)
 	}
 }
 

@@ -49,6 +49,7 @@ func (a *Appliance) Status(ctx context.Context) (admin.Status, error) {
 	for _, l := range renewal.Lives(a.id.Bundle(), s.Renewal.At) {
 		st.Certificates = append(st.Certificates, certificate(l, now, s.Renewal.Warn))
 	}
+	st.Connections = a.connectionsRefused()
 	Fill(&st, es)
 	warnings := a.users.Warnings()
 	for i, c := range es.Calls {
@@ -60,6 +61,18 @@ func (a *Appliance) Status(ctx context.Context) (admin.Status, error) {
 		st.Clients[i].Ending = warnings[links.Key{User: g.User}].Reason
 	}
 	return st, nil
+}
+
+// connectionsRefused counts by listener; nil: there is none.
+func (a *Appliance) connectionsRefused() map[string]uint64 {
+	refused := map[string]uint64{}
+	if a.desk != nil {
+		refused["clients"] = a.desk.Refused.Load()
+	}
+	if a.web != nil {
+		refused["portal"] = a.web.Refused()
+	}
+	return refused
 }
 
 // Fill adds what the engine says to a status.

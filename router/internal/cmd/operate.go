@@ -131,15 +131,18 @@ func writeStatus(w io.Writer, st admin.Status, now time.Time) error {
 		wt.Row(p)
 	}
 	table("Sent nowhere, rather than in the clear", wt, len(st.Withheld))
-	dt := cli.NewTable("CAUSE", "PACKETS")
-	n := 0
-	for _, k := range sortedKeys(st.Drops) {
-		if st.Drops[k] > 0 {
-			dt.Row(k, st.Drops[k])
-			n++
+	counted := func(title, what, of string, counts map[string]uint64) {
+		t, n := cli.NewTable(what, of), 0
+		for _, k := range sortedKeys(counts) {
+			if counts[k] > 0 {
+				t.Row(k, counts[k])
+				n++
+			}
 		}
+		table(title, t, n)
 	}
-	table("Dropped", dt, n)
+	counted("Refused beyond the limits", "LISTENER", "CONNECTIONS", st.Connections)
+	counted("Dropped", "CAUSE", "PACKETS", st.Drops)
 	return errors.Join(errs...)
 }
 

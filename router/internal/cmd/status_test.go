@@ -30,6 +30,25 @@ func TestStatusShowsWhatGoesNowhere(t *testing.T) {
 	}
 }
 
+// Connections refused are shown by listener, and nothing is said where there were none.
+func TestStatusCountsRefusedConnections(t *testing.T) {
+	st := admin.Status{Name: "ra", Directory: admin.Directory{Fresh: true}, Connections: map[string]uint64{"clients": 0, "portal": 0}}
+	show := func() string {
+		var b bytes.Buffer
+		if err := writeStatus(&b, st, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	if s := show(); strings.Contains(s, "Refused") {
+		t.Errorf("without need:\n%s", s)
+	}
+	st.Connections["clients"] = 7
+	if s := show(); !strings.Contains(s, "Refused beyond the limits\nLISTENER  CONNECTIONS\nclients   7\n") || strings.Contains(s, "portal") {
+		t.Errorf("%s", s)
+	}
+}
+
 // Calls that end with their certificate are shown with the reason, and nothing is said where there are none.
 func TestStatusWarnsOfCertificates(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)

@@ -614,6 +614,9 @@ func TestConnectionsAreLimited(t *testing.T) {
 	if closed != 4 {
 		t.Errorf("%d connections were closed, want 4", closed)
 	}
+	if n := w.Refused.Load(); n != 4 {
+		t.Errorf("%d are counted, want 4", n)
+	}
 	if _, err := w.client(2).Params(t.Context(), "alice"); err != nil {
 		t.Errorf("from elsewhere: %v", err)
 	}
