@@ -359,6 +359,43 @@ func TestPortalACMEIsForRouters(t *testing.T) {
 	}
 }
 
+// An answer is one JSON value with the fields that we know, and nothing behind it.
+func TestPortalAnswersAreOneValue(t *testing.T) {
+	b := newBox(t)
+	b.routers()
+	ra := b.router("ra", "10.1.0.0/16")
+	hc := &http.Client{Transport: &http.Transport{TLSClientConfig: ra.ClientTLS("twinkey://ca")}}
+	t.Cleanup(hc.CloseIdleConnections)
+	for name, tt := range map[string]struct {
+		body   string
+		status int
+	}{
+		"an answer":            {`{"identifier":"10.1.0.1","token":"a","key_authorization":"a.b"}`, http.StatusOK},
+		"white space behind":   {`{"identifier":"10.1.0.1","token":"b","key_authorization":"b.b"}` + " \n", http.StatusOK},
+		"another behind it":    {`{"identifier":"10.1.0.1","token":"c","key_authorization":"c.b"}{"token":"d"}`, http.StatusBadRequest},
+		"bytes behind it":      {`{"identifier":"10.1.0.1","token":"e","key_authorization":"e.b"}x`, http.StatusBadRequest},
+		"a field of no answer": {`{"identifier":"10.1.0.1","token":"f","key_authorization":"f.b","g":1}`, http.StatusBadRequest},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, b.url+caclient.PathAnswer, strings.NewReader(tt.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := hc.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != tt.status {
+			t.Errorf("%s: %s", name, res.Status)
+		}
+	}
+	for token, want := range map[string]bool{"a": true, "b": true, "c": false, "d": false, "e": false, "f": false} {
+		if _, ok := b.srv.board.Answer("10.1.0.1", token); ok != want {
+			t.Errorf("the answer to %q lies on the board: %v", token, ok)
+		}
+	}
+}
+
 // The answers of one router leave room for those of others, and what is no answer is refused.
 func TestPortalAnswersAreBounded(t *testing.T) {
 	b := newBox(t)

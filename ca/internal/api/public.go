@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -20,6 +19,7 @@ import (
 	"twinkey/ca/internal/ledger"
 	"twinkey/pkg/identity"
 	"twinkey/pkg/limit"
+	"twinkey/pkg/strictjson"
 )
 
 var (
@@ -193,9 +193,7 @@ func (s *Server) post(r *http.Request) (any, error) {
 		return nil, err
 	}
 	var a caclient.ChallengeAnswer
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&a); err != nil {
+	if err := strictjson.Decode(b, &a); err != nil {
 		return nil, fmt.Errorf("%w: %w", errBody, err)
 	}
 	if err := s.cfg.CA.Desk.PortalName(router, leaf, a.Identifier); err != nil {
