@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -218,6 +219,43 @@ func TestClientLoginByOwnKeys(t *testing.T) {
 			t.Errorf("her sealed keys lie in %s", at)
 		}
 	}
+
+	// The policy comes to have certificates revoked at the end: the machine that is there proves it, and then hers ends with her session. Such keys
+	// renew nothing any more; others do.
+	policy(t, c, lab.SiteA, "policy:\n  - groups: [staff]\n    revoke-on-close: true\n")
+	check(t, lab.Until(ctx, "the proof of the session's end", 20*time.Second, func(ctx context.Context) error {
+		out, err := c.Router(ctx, lab.SiteA, "status", "--json")
+		if err == nil && !strings.Contains(out, `"revoke_on_close": true`) {
+			err = errors.New(out)
+		}
+		return err
+	}, p))
+	check(t, p.Stop())
+	check(t, lab.Until(ctx, "the revocation at the end of the session", 30*time.Second, func(context.Context) error {
+		if got := revocations(t, c, "erin"); len(got) != 1 || !strings.Contains(got[0], "the session at router ra has ended (revoke-on-close)") {
+			return fmt.Errorf("noted: %q", got)
+		}
+		return nil
+	}))
+	if said := login(file); !strings.Contains(said, "no certificate that lets them in here") {
+		t.Errorf("logging in again: %s", said)
+	}
+	if out, err := c.Client(ctx, c.RB, "erin", "renew", "erin", "--password-file", file); err == nil || !strings.Contains(err.Error(), "revoked") {
+		t.Errorf("renewed: %s, %v", out, err)
+	}
+	policy(t, c, lab.SiteA, "policy:\n  - groups: [staff]\n")
+	_, err = c.CACommand(ctx, "user", "revoke", "erin") // she has no certificate, but is there still
+	check(t, err)
+	keys := keyfile.Path(filepath.Join(c.Dir, "client-erin"), "erin")
+	check(t, os.Rename(keys, keys+".old"))
+	out, err = c.CACommand(ctx, "user", "token", "erin", "--group", lab.UserGroup, "--json")
+	check(t, err)
+	check(t, json.Unmarshal([]byte(out), &token))
+	_, err = c.Client(ctx, c.RB, "erin", "enroll", "erin", "--ca", token.CA, "--fingerprint", token.Fingerprint, "--token", token.Token, "--password-file", file)
+	check(t, err)
+	p, err = c.StartClient(ctx, c.HostA, lab.SiteA, "erin", "erin")
+	check(t, err)
+	reaches(t, c.HostA, erin, 20*time.Second, p)
 
 	_, err = c.CACommand(ctx, "user", "revoke", "erin")
 	check(t, err)

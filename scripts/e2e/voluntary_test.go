@@ -214,6 +214,25 @@ func TestVoluntary(t *testing.T) {
 	}
 	delete(c.Clients, "alice") // it ended with an error, as it should
 	gone(t, c, c.HostA, "alice")
+
+	// Where the policy says revoke-on-close her certificate ends with her session, though the router never had a key of hers.
+	policy(t, c, lab.SiteA, "policy:\n  - groups: [staff]\n    revoke-on-close: true\n")
+	p, err = c.StartClient(ctx, c.HostA, lab.SiteA, "alice", "alice")
+	check(t, err)
+	reaches(t, c.HostA, alice, 20*time.Second, p)
+	if got := revocations(t, c, "alice"); len(got) != 0 || !strings.Contains(p.Tail(), "is revoked when the session ends") {
+		t.Errorf("revoked before the end: %q, or the client says nothing of it:\n%s", got, p.Tail())
+	}
+	_, err = c.Client(ctx, c.HostA, "alice", "logout")
+	check(t, err)
+	exits(t, p, 10*time.Second)
+	check(t, lab.Until(ctx, "the revocation at the end of the session", 30*time.Second, func(context.Context) error {
+		if got := revocations(t, c, "alice"); len(got) != 1 || !strings.Contains(got[0], "twinkey://router/ra: ") || !strings.Contains(got[0], "the session at router ra has ended (revoke-on-close)") {
+			return fmt.Errorf("noted: %q", got)
+		}
+		return nil
+	}))
+	refused("no such user, or a wrong password", c.ClientLogin(lab.SiteA, "alice", "alice")...)
 }
 
 // What is certified for a site and carried by no call leaves alice's machine by no other way: where it is in conflict with a network that the

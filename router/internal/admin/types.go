@@ -51,6 +51,7 @@ type Guest struct {
 	Since    time.Time  `json:"since"`
 	NotAfter time.Time  `json:"certificate_not_after"`
 	Ending   string     `json:"certificate_warning,omitempty"` // it ends soon, and why there is no newer one
+	Closing  bool       `json:"revoke_on_close"`               // its certificate is revoked when the session ends, which the machine has proved beforehand
 }
 
 // Self is a user's own machine, as it sees itself.

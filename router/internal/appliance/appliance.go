@@ -149,6 +149,7 @@ func (a *Appliance) open(s *settings.Settings) (err error) {
 	n.KeyLog = a.keyLog
 	a.eng, err = engine.New(engine.Config{
 		Device: a.dev, Ports: a.ports, Trust: a.trust, Log: a.log, Name: a.id.Name(), Install: a.install, Policy: s.Policy, Record: a.record, Closed: a.ended.Add, Native: n,
+		ClosedGuest: func(end engine.Ending) { a.ended.AddProved(end.Certificate, end.Proof) },
 	})
 	return err
 }

@@ -25,8 +25,8 @@ func (a *Appliance) newDesk(s *settings.Settings) *voluntary.Server {
 			b := a.id.Bundle()
 			return b.Roots, b.Intermediates
 		},
-		Guesses: a.tries,
-		Vouch:   func() time.Duration { return a.set.Load().Clients.Vouch },
+		Guesses: a.tries, CloseKey: a.ended.Key,
+		Vouch: func() time.Duration { return a.set.Load().Clients.Vouch },
 	}, s.Policy)
 }
 

@@ -92,7 +92,7 @@ func Fill(st *admin.Status, es engine.Status) {
 		st.Refused = append(st.Refused, admin.Refusal(r))
 	}
 	for _, g := range es.Guests {
-		st.Clients = append(st.Clients, admin.Guest{User: g.Certificate.Name, Group: g.Certificate.Group, Address: g.Address, Since: g.Since, NotAfter: g.Certificate.NotAfter})
+		st.Clients = append(st.Clients, admin.Guest{User: g.Certificate.Name, Group: g.Certificate.Group, Address: g.Address, Since: g.Since, NotAfter: g.Certificate.NotAfter, Closing: g.Closing()})
 	}
 }
 

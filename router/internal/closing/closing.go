@@ -1,6 +1,7 @@
 package closing
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdh"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"twinkey/ca/client"
+	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 	"twinkey/router/internal/native"
 )
@@ -85,8 +87,24 @@ func Open(c Config) (*Queue, error) {
 
 // Add queues the certificate of a session that has ended. It does not wait for anything and keeps no key of c.
 func (q *Queue) Add(c native.Credentials) {
-	w := waiting{user: c.Certificate.Name, serial: c.Certificate.Serial.String(), since: time.Now().UTC().Truncate(time.Second),
-		data: secret.Copy(c.Data.Private.Bytes()), certificate: c.Certificate.Raw}
+	w := waitingFor(c.Certificate)
+	w.data, w.certificate = secret.Copy(c.Data.Private.Bytes()), c.Certificate.Raw
+	q.add(w)
+}
+
+// AddProved queues the certificate of a session whose end the user's own machine has proved beforehand, by ca/client CloseProof and Key. Whether the
+// proof is right the CA alone can tell.
+func (q *Queue) AddProved(c *twincert.Certificate, proof []byte) {
+	w := waitingFor(c)
+	w.proof = bytes.Clone(proof)
+	q.add(w)
+}
+
+func waitingFor(c *twincert.Certificate) waiting {
+	return waiting{user: c.Name, serial: c.Serial.String(), since: time.Now().UTC().Truncate(time.Second)}
+}
+
+func (q *Queue) add(w waiting) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if slices.ContainsFunc(q.waiting, func(o waiting) bool { return o.serial == w.serial }) {
@@ -98,11 +116,21 @@ func (q *Queue) Add(c native.Credentials) {
 		w.data.Wipe()
 		return
 	}
-	if q.key != nil {
+	if q.key != nil && w.proof == nil {
 		q.prove(&w)
 	}
 	q.waiting, q.dirty = append(q.waiting, w), true
 	q.Again()
+}
+
+// Key is the CA's, against which ends of sessions are proved; nil: it was never had.
+func (q *Queue) Key() []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.key == nil {
+		return nil
+	}
+	return q.key.Bytes()
 }
 
 // Again has the queue looked at soon: something in it or in the policy has changed.

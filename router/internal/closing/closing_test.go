@@ -168,6 +168,35 @@ func TestToldAtOnce(t *testing.T) {
 	})
 }
 
+// What a user's own machine has proved beforehand is told like what is proved here, and needs no key of the user's.
+func TestProvedBeforehand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk()
+		d.away = errors.New("no route to host")
+		path := filepath.Join(t.TempDir(), "closing.json")
+		q, _ := run(t, d.config(path, true))
+		synctest.Wait()
+		if k := q.Key(); k != nil {
+			t.Errorf("a key that was never had: %x", k)
+		}
+		d.set(func() { d.away = nil })
+		time.Sleep(2 * time.Minute)
+		key := must(ecdh.X25519().NewPublicKey(q.Key()))
+		alice, eve := d.session("alice"), d.session("eve")
+		own := must(ecdh.X25519().NewPrivateKey(alice.Data.Private.Bytes()))
+		proof := must(client.CloseProof(own, key, "ra", alice.Certificate.Raw))
+		q.AddProved(alice.Certificate, proof)
+		q.AddProved(alice.Certificate, proof) // twice is once
+		clear(proof)                          // which is the caller's
+		q.AddProved(eve.Certificate, make([]byte, 32))
+		time.Sleep(time.Minute)
+		d.hasHeardOf(t, "alice")
+		if s := q.Status(); s != (Status{Refused: 1}) {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
 // While the CA is away what waits is shown; it is told when the CA is back, in batches, and nobody twice.
 func TestAwayAndBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

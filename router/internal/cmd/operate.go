@@ -116,9 +116,9 @@ func writeStatus(w io.Writer, st admin.Status, now time.Time) error {
 		}
 	}
 	table("WARNING: calls that end with their certificate", et, ending)
-	ct := cli.NewTable("USER", "GROUP", "ADDRESS", "SINCE", "CERTIFICATE LIVES")
+	ct := cli.NewTable("USER", "GROUP", "ADDRESS", "SINCE", "CERTIFICATE LIVES", "REVOKED AT THE END")
 	for _, g := range st.Clients {
-		ct.Row(g.User, g.Group, g.Address, cli.Duration(now.Sub(g.Since)), cli.Until(now, g.NotAfter))
+		ct.Row(g.User, g.Group, g.Address, cli.Duration(now.Sub(g.Since)), cli.Until(now, g.NotAfter), yes(g.Closing))
 	}
 	table("Clients", ct, len(st.Clients))
 	rt := cli.NewTable("PEER", "WHAT", "REASON")

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,6 +32,12 @@ func (c *closed) take(router string, cr native.Credentials) {
 		what += " without keys"
 	}
 	c.all = append(c.all, what)
+}
+
+func (c *closed) takeGuest(router string, end Ending) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, fmt.Sprintf("%s guest %s, %s", router, end.Certificate.Name, end.Proof))
 }
 
 func (c *closed) is(t *testing.T, want ...string) {
@@ -146,7 +153,7 @@ func TestClosed(t *testing.T) {
 
 func closingCompany(t *testing.T, p *policy.Policy, got *closed) *company {
 	n := udptest.NewNetwork()
-	c := newCompanyThat(t, &company{net: n, policy: p, takes: [2]calls.Capabilities{everything, everything}, closed: got.take, listen: func(i int) udpio.Conn {
+	c := newCompanyThat(t, &company{net: n, policy: p, takes: [2]calls.Capabilities{everything, everything}, closed: got.take, closedGuest: got.takeGuest, listen: func(i int) udpio.Conn {
 		return must(n.Listen(netip.MustParseAddrPort(fmt.Sprintf("198.18.0.%d:1701", i))))
 	}})
 	c.linked()
@@ -197,4 +204,154 @@ func TestTheLastLoginCloses(t *testing.T) {
 		drop(second)
 		got.is(t, "ra alice")
 	})
+}
+
+// What ends a guest's stay has their certificate revoked too, by what they have proved beforehand.
+func TestGuestsClose(t *testing.T) {
+	leave := func(t *testing.T, c *company, g *Guest) {
+		if err := c.ra.Leave(t.Context(), g, "logged out"); err != nil {
+			t.Error(err)
+		}
+	}
+	const alice = "ra guest alice, first"
+	for name, tt := range map[string]struct {
+		policy   *policy.Policy
+		unproved bool
+		end      func(t *testing.T, c *company, g *Guest)
+		want     []string
+	}{
+		"logout": {revoking(true), false, leave, []string{alice}},
+		"logout twice": {revoking(true), false, func(t *testing.T, c *company, g *Guest) {
+			leave(t, c, g)
+			leave(t, c, g)
+		}, []string{alice}},
+		"logout, and the policy does not say so": {revoking(false), false, leave, nil},
+		"logout, and nothing is proved":          {revoking(true), true, leave, nil},
+		"by the operator": {revoking(true), false, func(t *testing.T, c *company, _ *Guest) {
+			if _, err := c.ra.Dismiss(t.Context(), "alice"); err != nil {
+				t.Error(err)
+			}
+		}, []string{alice}},
+		"revoked": {revoking(true), false, func(t *testing.T, c *company, g *Guest) {
+			if err := c.ra.Revoke(t.Context(), g.Certificate.ID()); err != nil {
+				t.Error(err)
+			}
+		}, []string{alice}},
+		"the rule is taken away": {revoking(true), false, func(t *testing.T, c *company, _ *Guest) {
+			if err := c.ra.SetPolicy(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+		}, []string{alice}},
+		"the rule comes in between": {revoking(false), false, func(t *testing.T, c *company, g *Guest) {
+			if err := c.ra.SetPolicy(t.Context(), revoking(true)); err != nil {
+				t.Error(err)
+			}
+			leave(t, c, g)
+		}, []string{alice}},
+		"the rule is not what it was": {revoking(true), false, func(t *testing.T, c *company, g *Guest) {
+			if err := c.ra.SetPolicy(t.Context(), revoking(false)); err != nil {
+				t.Error(err)
+			}
+			leave(t, c, g)
+		}, nil},
+		"the router stops": {revoking(true), false, func(_ *testing.T, c *company, _ *Guest) {
+			c.ra.stop()
+			time.Sleep(time.Minute)
+		}, []string{alice}},
+		"the user comes again, and leaves": {revoking(true), false, func(t *testing.T, c *company, g *Guest) {
+			again := &Guest{Certificate: g.Certificate, Address: g.Address, Dismissed: g.Dismissed, Replaces: g}
+			if _, err := c.ra.Welcome(t.Context(), again); err != nil {
+				t.Error(err)
+			}
+			leave(t, c, g)
+			if gs := must(c.ra.Status(t.Context())).Guests; len(gs) != 1 {
+				t.Errorf("guests: %+v", gs)
+			}
+			leave(t, c, again)
+		}, []string{alice}},
+		"the user comes again": {revoking(true), false, func(t *testing.T, c *company, g *Guest) {
+			if _, err := c.ra.Welcome(t.Context(), &Guest{Certificate: g.Certificate, Address: g.Address, Dismissed: g.Dismissed, Replaces: g}); err != nil {
+				t.Error(err)
+			}
+		}, nil},
+		"a newer certificate, of which nothing is proved": {revoking(true), false, func(t *testing.T, c *company, g *Guest) {
+			next, _ := c.guest("alice", g.Address)
+			u := User{Guest: g, Certificate: g.Certificate}
+			if err := c.ra.SucceedGuest(t.Context(), u, next.Certificate); err != nil {
+				t.Error(err)
+			}
+			if err := c.ra.Prove(t.Context(), g, Ending{u.Certificate, []byte("of the one before")}); !errors.Is(err, ErrGone) {
+				t.Errorf("proved of the certificate before: %v", err)
+			}
+			leave(t, c, g)
+		}, []string{alice}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got closed
+				c := closingCompany(t, tt.policy, &got)
+				g, _ := c.guest("alice", aliceAt)
+				if _, err := c.ra.Welcome(t.Context(), g); err != nil {
+					t.Fatal(err)
+				}
+				if !tt.unproved {
+					if err := c.ra.Prove(t.Context(), g, Ending{g.Certificate, []byte("first")}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				got.is(t)
+				if g := must(c.ra.Status(t.Context())).Guests[0]; g.Closing() != (!tt.unproved && g.closes) {
+					t.Errorf("the status says that it closes: %v", g.Closing())
+				}
+				tt.end(t, c, g)
+				got.is(t, tt.want...)
+			})
+		})
+	}
+}
+
+// A guest and a login here on the same certificate: who is last closes it, once. Somebody else does not come in a guest's place.
+func TestGuestAndLoginOnOneCertificate(t *testing.T) {
+	for name, guestLast := range map[string]bool{"the guest is last": true, "the login is last": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got closed
+				c := closingCompany(t, revoking(true), &got)
+				alice := c.alice("staff")
+				if _, err := c.ra.Login(t.Context(), alice); err != nil {
+					t.Fatal(err)
+				}
+				g := &Guest{Certificate: alice.Cred.Certificate, Address: netip.MustParseAddr("10.1.1.9"), Dismissed: func(string) {}}
+				if _, err := c.ra.Welcome(t.Context(), g); err != nil {
+					t.Fatal(err)
+				}
+				if err := c.ra.Prove(t.Context(), g, Ending{g.Certificate, []byte("first")}); err != nil {
+					t.Fatal(err)
+				}
+				bob, _ := c.guest("bob", g.Address)
+				bob.Replaces = g
+				if _, err := c.ra.Welcome(t.Context(), bob); !errors.Is(err, ErrBusy) {
+					t.Errorf("bob in alice's place: %v", err)
+				}
+				logout := func() {
+					if _, err := c.ra.Hangup(t.Context(), 0, "alice"); err != nil {
+						t.Error(err)
+					}
+				}
+				leave := func() {
+					if err := c.ra.Leave(t.Context(), g, "logged out"); err != nil {
+						t.Error(err)
+					}
+				}
+				first, last, want := logout, leave, "ra guest alice, first"
+				if !guestLast {
+					first, last, want = leave, logout, "ra alice"
+				}
+				first()
+				got.is(t)
+				last()
+				got.is(t, want)
+			})
+		})
+	}
 }

@@ -53,6 +53,8 @@ type Config struct {
 	// policy wants it revoked then. It runs in the control loop and must not wait; the keys are wiped when it returns.
 	// Nil: nobody is told.
 	Closed func(native.Credentials)
+	// ClosedGuest is the same for a guest, who has proved the end beforehand. Nil: nobody is told.
+	ClosedGuest func(Ending)
 	// Install brings the kernel's routes into the TUN interface to these destinations: what peers are certified for, and what Map has
 	// withheld.
 	Install func(remote, withheld []netip.Prefix) error
@@ -206,6 +208,9 @@ func (e *Engine) SetSelf(ctx context.Context, s native.Self) error {
 func (e *Engine) SetPolicy(ctx context.Context, p *policy.Policy) error {
 	return e.Do(ctx, func(now time.Time) {
 		e.state.policy = p
+		for _, g := range e.state.guests {
+			g.note(p)
+		}
 		for k, w := range e.state.users {
 			e.noteOpen(w, false)
 			if err := e.native.Allowed(w, 0); err != nil {

@@ -49,7 +49,9 @@ type company struct {
 	takes  [2]calls.Capabilities // of ra and rb
 	packs  [2]bool               // likewise: data.compression
 	closed func(router string, cr native.Credentials)
-	ra, rb *site
+	// closedGuest is the same for guests
+	closedGuest func(router string, end Ending)
+	ra, rb      *site
 }
 
 type site struct {
@@ -153,6 +155,11 @@ func (c *company) site(name string, n int) *site {
 		Closed: func(cr native.Credentials) {
 			if c.closed != nil {
 				c.closed(name, cr)
+			}
+		},
+		ClosedGuest: func(end Ending) {
+			if c.closedGuest != nil {
+				c.closedGuest(name, end)
 			}
 		},
 		Native: native.Config{

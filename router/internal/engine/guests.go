@@ -22,6 +22,19 @@ type Guest struct {
 	// Dismissed is told, in the control loop, why this router will vouch no more: it must not wait. Whoever calls Leave
 	// is not told.
 	Dismissed func(reason string)
+	// Replaces is a guest of the same user at the same address whom nobody has heard of for a while: they leave when this one is welcome, who
+	// takes over what they have proved. Nil: there is none.
+	Replaces *Guest
+
+	// What follows is the engine's from Welcome on.
+	closes bool    // the policy wants the certificate revoked at the end
+	ending *Ending // what proves the end; nil: nothing does yet
+}
+
+// Ending is what proves to the CA that a user's session has ended, though nobody here has the user's keys (ca/client CloseProof).
+type Ending struct {
+	Certificate *twincert.Certificate
+	Proof       []byte
 }
 
 // Vacant says whether a user may come from an address at all. The error is ErrNotOurs, ErrBridged or ErrBusy.
@@ -56,7 +69,12 @@ func (e *Engine) Welcome(ctx context.Context, g *Guest) (terms policy.Terms, err
 	var refused error
 	if err := e.Do(ctx, func(now time.Time) {
 		if terms, refused = e.welcome(g); refused == nil {
-			g.Since = now
+			g.Since, g.closes = now, terms.RevokeOnClose
+			if o := g.Replaces; o != nil && e.state.guests[g.Address] == o {
+				g.ending = o.ending
+				e.c.Log.Info("client gone", "user", o.Certificate.Name, "address", o.Address.String(), "reason", "the user has logged in again")
+			}
+			g.Replaces = nil
 			e.state.guests[g.Address] = g
 			e.c.Log.Info("client welcome", "user", g.Certificate.Name, "address", g.Address.String(), "certificate", g.Certificate.ID().String())
 		}
@@ -68,13 +86,16 @@ func (e *Engine) Welcome(ctx context.Context, g *Guest) (terms policy.Terms, err
 
 func (e *Engine) welcome(g *Guest) (policy.Terms, error) {
 	uid := g.Certificate.Name
-	if o, ok := e.state.guests[g.Address]; ok {
+	logins := e.logins(uid)
+	if o, ok := e.state.guests[g.Address]; ok && o == g.Replaces && o.Certificate.Name == uid {
+		logins--
+	} else if ok {
 		return policy.Terms{}, fmt.Errorf("%w: %s is bound to a client of %s", ErrBusy, g.Address, o.Certificate.Name)
 	}
 	if err := e.vacant(g.Address, ""); err != nil {
 		return policy.Terms{}, err
 	}
-	return e.native.Terms(g.wish(), e.logins(uid))
+	return e.native.Terms(g.wish(), logins)
 }
 
 // GuestAt returns the guest at an address; false: there is none.
@@ -134,7 +155,59 @@ func (e *Engine) forgetGuest(g *Guest, reason string) bool {
 	}
 	delete(e.state.guests, g.Address)
 	e.c.Log.Info("client gone", "user", g.Certificate.Name, "address", g.Address.String(), "reason", reason)
+	e.closeGuest(g)
 	return true
+}
+
+// Prove keeps what proves the end of a guest's stay, in the place of what they have proved before: that is of the certificate that they had
+// then. The error is ErrGone if the guest has left, or has another certificate.
+func (e *Engine) Prove(ctx context.Context, g *Guest, end Ending) error {
+	gone := false
+	err := e.Do(ctx, func(time.Time) {
+		if gone = e.state.guests[g.Address] != g || g.Certificate.ID() != end.Certificate.ID(); !gone {
+			g.ending = &end
+		}
+	})
+	if err == nil && gone {
+		err = ErrGone
+	}
+	return err
+}
+
+// closing says whether a guest's stay has a certificate revoked at its end.
+func (g *Guest) closing(id twincert.ID) bool {
+	return g.closes && g.ending != nil && g.ending.Certificate.ID() == id
+}
+
+// Closing says whether the guest's certificate is revoked when the stay is over.
+func (g *Guest) Closing() bool { return g.closing(g.Certificate.ID()) }
+
+// note takes over what a policy wants of the certificate at the end. Where no rule is left for the guest, what the last one said counts.
+func (g *Guest) note(p *policy.Policy) {
+	if t, err := p.Terms(g.Certificate.Group); err == nil {
+		g.closes = t.RevokeOnClose
+	}
+}
+
+// closeGuest has the certificate of a guest who has left revoked, if it is to be and nobody else here stands on it: who does closes it.
+func (e *Engine) closeGuest(g *Guest) {
+	if !g.closes || g.ending == nil || e.c.ClosedGuest == nil {
+		return
+	}
+	id := g.ending.Certificate.ID()
+	for _, o := range e.state.guests {
+		if o.closing(id) {
+			return
+		}
+	}
+	for _, w := range e.state.users {
+		if w.Cred.Certificate.ID() == id {
+			e.state.open[id] = true
+			return
+		}
+	}
+	delete(e.state.open, id)
+	e.c.ClosedGuest(*g.ending)
 }
 
 // dismiss lets go of the guests of whom why says why; empty: they may stay.

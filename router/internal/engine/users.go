@@ -231,13 +231,16 @@ func (e *Engine) forgetUser(now time.Time, k links.Key, reason string) {
 	e.links.Forget(k)
 }
 
-// logout drops a login and its keys. The last one that stood on a certificate closes it, if a call was ever up.
+// logout drops a login and its keys. The last one that stood on a certificate closes it, if a call was ever up; a guest is one too.
 func (e *Engine) logout(k links.Key, w native.Wish) {
 	delete(e.state.users, k)
 	id := w.Cred.Certificate.ID()
 	last := true
 	for _, o := range e.state.users {
 		last = last && o.Cred.Certificate.ID() != id
+	}
+	for _, g := range e.state.guests {
+		last = last && !g.closing(id)
 	}
 	if last {
 		if e.state.open[id] && e.c.Closed != nil {
@@ -249,10 +252,14 @@ func (e *Engine) logout(k links.Key, w native.Wish) {
 	w.Cred.Control.Private.Wipe()
 }
 
-// closeAll ends all logins: the engine stops.
+// closeAll ends all logins, and all stays of guests: the engine stops.
 func (e *Engine) closeAll() {
 	for k, w := range e.state.users {
 		e.logout(k, w)
+	}
+	for a, g := range e.state.guests {
+		delete(e.state.guests, a)
+		e.closeGuest(g)
 	}
 }
 

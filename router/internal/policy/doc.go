@@ -10,7 +10,7 @@
 //	    calls: 1                               at a time for each user, to routers that differ; 0: as many as there are
 //	    idle: 15m                              a call ends after this long without a packet; 0: never
 //	    session: 12h                           ... and this long after it came up; 0: never
-//	    revoke-on-close: true                  the certificate is revoked when the user's last call from here has ended
+//	    revoke-on-close: true                  the certificate is revoked when the user's last call from here, or the session of their own machine, has ended
 //
 // A user whose group no rule names gets no call. What the rules of a group let through adds up; of calls, idle and
 // session the first rule counts that says something. One rule with revoke-on-close is enough.

@@ -24,8 +24,8 @@ type Rule struct {
 	Idle    time.Duration  `yaml:"idle" json:"idle,omitempty" doc:"A call ends after this long without a packet; 0: never." default:"0s"`
 	Session time.Duration  `yaml:"session" json:"session,omitempty" doc:"A call ends this long after it came up; 0: never." default:"0s"`
 
-	// No matter of a user's own machine, which the CA does not know.
-	RevokeOnClose bool `yaml:"revoke-on-close" json:"-" doc:"Have the CA revoke the certificate of a user who was logged in here when the last call on it ends." default:"false"`
+	// A user's own machine, which the CA does not know, is asked for a proof instead.
+	RevokeOnClose bool `yaml:"revoke-on-close" json:"-" doc:"Have the CA revoke the certificate of a user who was logged in here when the last call on it ends, or the session of their own machine." default:"false"`
 }
 
 // ErrDenied says that no rule lets a user do what they ask for.

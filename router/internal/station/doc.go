@@ -20,6 +20,8 @@
 //	           another site's or with what has to stay clear, where the router cannot be dialled, is not one that the user named, or is
 //	           believed no more, and where its calls have ended for good. The rest of such a prefix stays clear: this machine's own networks
 //	calls      one for each router that is wanted: when a packet asks, or at once where the user named it
+//	ending     the end of the session, proved beforehand with the data key where the router asks for it (revoke-on-close): before calls are
+//	           placed, and again for each newer certificate
 //	follow     the watch: what changes is passed on; the end of the session is the end of everything
 //	anew       calls are placed anew before what the router said for them runs out
 //

@@ -116,9 +116,11 @@ func (r *run) take(ctx context.Context, w voluntary.Word, now time.Time) error {
 		}
 	}
 	if w.Successor != nil {
-		if err := r.succeed(ctx, *w.Successor, now); err != nil {
+		if err := r.succeed(ctx, *w.Successor, w.Close, now); err != nil {
 			r.s.log.Error("newer certificate not taken", "error", err)
 		}
+	} else {
+		r.proveAgain(ctx, w.Close)
 	}
 	if len(w.Revoked) > 0 {
 		if err := r.eng.Revoke(ctx, w.Revoked...); err != nil {
@@ -179,10 +181,12 @@ func (r *run) relogin(ctx context.Context, token []byte) error {
 	now := time.Now()
 	r.believe(adm, now)
 	if adm.Successor != nil {
-		if err := r.succeed(ctx, *adm.Successor, now); err != nil {
+		if err := r.succeed(ctx, *adm.Successor, adm.Close, now); err != nil {
 			s.log.Error("newer certificate not taken", "error", err)
 			return errAnew
 		}
+	} else {
+		r.proveAgain(ctx, adm.Close)
 	}
 	return nil
 }

@@ -256,6 +256,12 @@ func (s *Station) once(ctx context.Context, seal secret.Key) (err error) {
 		r.cred.Data.Private.Wipe()
 	}()
 	s.remember()
+	if len(adm.Close) > 0 {
+		if err := r.proveEnd(ctx, adm.Close); err != nil {
+			return fmt.Errorf("proving the end of the session beforehand: %w", err)
+		}
+		s.say("this session's certificate is revoked when the session ends (revoke-on-close): the next login needs another one")
+	}
 	if err := r.open(adm); err != nil {
 		return err
 	}

@@ -22,8 +22,9 @@ func (r *run) certificate() *twincert.Certificate {
 }
 
 // succeed goes over to a newer certificate over the same data key: the calls are placed anew beside the old ones. One that we have is
-// told again after the watch was lost.
-func (r *run) succeed(ctx context.Context, next client.Successor, now time.Time) error {
+// told again after the watch was lost. The end of the session is proved beforehand for the newer one against the key that is asked for, if any is, before
+// the router is to sign for new tunnels.
+func (r *run) succeed(ctx context.Context, next client.Successor, ending []byte, now time.Time) error {
 	own, err := r.credentials()
 	if err != nil {
 		return err
@@ -38,6 +39,7 @@ func (r *run) succeed(ctx context.Context, next client.Successor, now time.Time)
 	if cred.Certificate.ID() == own.Certificate.ID() {
 		cred.Control.Private.Wipe()
 		cred.Data.Private.Wipe()
+		r.proveAgain(ctx, ending)
 		return nil
 	}
 	r.mu.Lock()
@@ -46,6 +48,7 @@ func (r *run) succeed(ctx context.Context, next client.Successor, now time.Time)
 	r.mu.Unlock()
 	old.Control.Private.Wipe()
 	old.Data.Private.Wipe()
+	r.proveAgain(ctx, ending)
 	r.s.say("the certificate has been renewed, until %s", cred.Certificate.NotAfter.Local().Format(time.DateTime))
 	users, err := r.eng.Users(ctx)
 	if err != nil {

@@ -44,7 +44,8 @@ type Client struct {
 	http *http.Client
 
 	mu      sync.Mutex
-	chain   []*x509.Certificate // what the router showed with its certificate
+	router  string              // its name, by its certificate
+	chain   []*x509.Certificate // what it showed with that
 	reached []netip.Addr        // where it was, the latest last
 }
 
@@ -127,7 +128,8 @@ func (c *Client) verify(cs tls.ConnectionState, roots *x509.CertPool) error {
 	if err != nil {
 		return err
 	}
-	if !strings.HasPrefix(uri, "twinkey://router/") {
+	router, ok := strings.CutPrefix(uri, "twinkey://router/")
+	if !ok {
 		return fmt.Errorf("%w: it is %s, not a router", identity.ErrServer, uri)
 	}
 	if err := identity.VerifyServer(cs, roots, uri); err != nil {
@@ -135,7 +137,7 @@ func (c *Client) verify(cs tls.ConnectionState, roots *x509.CertPool) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.chain = cs.PeerCertificates[1:]
+	c.router, c.chain = router, cs.PeerCertificates[1:]
 	return nil
 }
 
@@ -261,6 +263,23 @@ func (c *Client) Sign(ctx context.Context, token []byte, hash [32]byte) (v hands
 	err = c.call(ctx, http.MethodPost, pathSign, token, SignRequest{hash[:]}, &out)
 	v = handshake.Voucher{Router: out.Router, Bound: out.Bound, Signature: out.Signature}
 	return v, time.Duration(min(max(out.Good, 0), maxGood)) * time.Millisecond, err
+}
+
+// ProveEnd proves beforehand the end of the session on a certificate, against the CA's key as the router tells it. What is proved names the router that was
+// authenticated, so it is good for the end of a session at that router, of that certificate, and nothing else. The data key stays the caller's.
+func (c *Client) ProveEnd(ctx context.Context, token []byte, cert *twincert.Certificate, data *ecdh.PrivateKey, key []byte) error {
+	c.mu.Lock()
+	router := c.router
+	c.mu.Unlock()
+	public, err := ecdh.X25519().NewPublicKey(key)
+	if err != nil || router == "" {
+		return &Error{Code: CodeRouter, Message: "the key that the router names for the end of the session makes no sense", Err: err}
+	}
+	proof, err := ca.CloseProof(data, public, router, cert.Raw)
+	if err != nil {
+		return &Error{Code: CodeRouter, Message: "the key that the router names for the end of the session makes no sense", Err: err}
+	}
+	return c.call(ctx, http.MethodPost, pathClose, token, CloseRequest{cert.Serial.String(), proof}, nil)
 }
 
 // Logout ends the session.

@@ -30,6 +30,8 @@ type session struct {
 	watch  func()      // cuts the watch that there is; nil: there is none
 	orphan *time.Timer // ends it if no watch comes
 	end    *time.Timer // ends it at until
+	proved twincert.ID // of the certificate of which the client has proved the end; zero: of none
+	due    *time.Timer // ends it if that does not come; nil: it is not asked for
 }
 
 // desk knows the sessions, by token and by address.
@@ -103,7 +105,7 @@ func (d *desk) remove(s *session, reason string) bool {
 	}
 	s.reason = reason
 	close(s.gone)
-	for _, t := range []*time.Timer{s.orphan, s.end} {
+	for _, t := range []*time.Timer{s.orphan, s.end, s.due} {
 		if t != nil {
 			t.Stop()
 		}
@@ -161,6 +163,36 @@ func (d *desk) present(s *session) (user *twincert.Certificate, until time.Time,
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return s.user, s.until, s.next
+}
+
+// prove notes that a client has proved the end of its session on a certificate, unless it has another one now.
+func (d *desk) prove(s *session, id twincert.ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s.user.ID() != id {
+		return
+	}
+	s.proved = id
+	if s.due != nil {
+		s.due.Stop()
+		s.due = nil
+	}
+}
+
+// unproved says of which certificate a session's client has yet to prove the end, and whether it has.
+func (d *desk) unproved(s *session) (user *twincert.Certificate, unproved bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return s.user, s.proved != s.user.ID()
+}
+
+// demand has expire called if the client does not prove the end of its session in time. Asked again it has no more time.
+func (d *desk) demand(s *session, expire func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s.reason == "" && s.due == nil {
+		s.due = time.AfterFunc(proveTime, expire)
+	}
 }
 
 // why is why a session is over.

@@ -18,6 +18,7 @@ const (
 	pathChallenge = "/v1/challenge"
 	pathProve     = "/v1/prove"
 	pathWatch     = "/v1/watch"
+	pathClose     = "/v1/close"
 	pathSign      = "/v1/sign"
 	pathLogout    = "/v1/logout"
 )
@@ -43,6 +44,8 @@ const (
 	maxGood = 24 * 60 * 60 * 1000
 	// orphaned is how long a session goes on without a watch: a path may be away for a while.
 	orphaned = time.Minute
+	// proveTime is how long a client may take to prove the end of its session beforehand. Nobody types anything meanwhile.
+	proveTime = 10 * time.Second
 )
 
 // Roots are the company's root certificates, DER.
@@ -92,6 +95,15 @@ type Admission struct {
 	Address       netip.Addr        `json:"address"`
 	Until         time.Time         `json:"until"`         // by the router's clock
 	Intermediates [][]byte          `json:"intermediates"` // of the company, DER
+	// Close is the CA's X25519 key against which the client is to prove the end of the session, now, of its present certificate: the policy has that
+	// revoked then. None: it need not.
+	Close []byte `json:"close,omitempty"`
+}
+
+// CloseRequest proves beforehand that the session on a certificate has ended, to the CA (client.CloseProof of the CA's).
+type CloseRequest struct {
+	Serial string `json:"serial"` // of the certificate, in decimal
+	Proof  []byte `json:"proof"`
 }
 
 // SignRequest asks for a router's word for a tunnel.
@@ -118,7 +130,9 @@ type Word struct {
 	Revoked []twincert.ID  `json:"revoked,omitempty"` // that were not told before
 	// Successor is a newer certificate over the data key that the user has: the session goes on with it.
 	Successor *client.Successor `json:"successor,omitempty"`
-	Ended     string            `json:"ended,omitempty"` // the session is over, and why; nothing follows
+	// Close is as in Admission, for the certificate that the session has from now on.
+	Close []byte `json:"close,omitempty"`
+	Ended string `json:"ended,omitempty"` // the session is over, and why; nothing follows
 }
 
 // Code says why something is refused.
@@ -136,6 +150,7 @@ const (
 	CodeAddress     Code = "address"     // no address that a user may come from
 	CodeTaken       Code = "taken"       // somebody is logged in from this address
 	CodePolicy      Code = "policy"      // the router's policy does not allow it
+	CodeUnproved    Code = "unproved"    // the end of the session is to be proved first: see CloseRequest
 	CodeRouter      Code = "router"      // whoever answers is no router of the company
 )
 

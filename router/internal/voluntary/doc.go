@@ -12,6 +12,8 @@
 //	                                           may this group, from here, so often?
 //	              token, certificate, sealed keys, address, until when ◄──
 //	open with HKDF(master, "seal")
+//	              the CA's key, where the policy says revoke-on-close ◄──
+//	Close token, serial, MAC           ─────►  keeps it until the session is over: then it is the CA's (package closing)
 //	Watch token                        ─────►  sites, CRL, revocations, rules; then what changes, and a beat
 //	                                     ◄──   ended, why
 //	Sign token, handshake hash         ─────►  Voucher: the router's signature over hash, control key, certificate of the
@@ -30,6 +32,13 @@
 //
 // The MACs are those of an enrolment (package client of the CA), with labels of their own, over the router's name as its TLS certificate has it,
 // user, certificate, challenge, and an exporter of the connection that the challenge came over. A challenge is used up by whatever answers it.
+//
+// Where the policy of the user's group has certificates revoked at the end of sessions (revoke-on-close), the router has no key with which to prove the end to
+// the CA, as it has of users who are logged in at itself. So the client proves it beforehand, by the MAC that the router would make (CloseProof of
+// the CA's client), over router and certificate: after the login, after each newer certificate (the watch asks for it), and when the policy comes to want it.
+// The router signs for no tunnel before it has the proof, and ends the session of a client that does not send it within proveTime. It cannot tell a right
+// proof from a wrong one, as only the CA and the user can: a client that its user has altered can keep its certificate, which shows when the CA
+// refuses the proof. Whatever ends the session hands the proof on, but for the same user's coming again from the same address.
 //
 // Neither the password nor the sealing key leaves the machine, so the router learns neither the password nor a private key. What it
 // sees is the proof, which opens nothing that it could not have asked for with it itself, and sealed keys, on which it could try passwords as
@@ -56,6 +65,7 @@
 //	POST    /v1/challenge ChallengeRequest    Challenge
 //	POST    /v1/prove     ProveRequest        Admission
 //	GET     /v1/watch     - (token)           Word, one a line, without end
+//	POST    /v1/close     CloseRequest (token) -
 //	POST    /v1/sign      SignRequest (token) Voucher
 //	POST    /v1/logout    - (token)           -
 //

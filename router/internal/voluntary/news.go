@@ -54,6 +54,14 @@ func (n *news) revoke(ids ...twincert.ID) {
 	})
 }
 
+// closes says whether the policy has certificates of a group revoked at the end of sessions.
+func (n *news) closes(group string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t, err := n.policy.Terms(group)
+	return err == nil && t.RevokeOnClose
+}
+
 // told is what one watcher knows.
 type told struct {
 	group   string

@@ -148,7 +148,8 @@ func (s *Server) admit(r *request, cert *twincert.Certificate, release client.Re
 		return nil, err
 	}
 	_, until, _ := s.desk.present(e)
-	out := Admission{Token: token, Router: s.c.Name, Certificate: release.Certificate, Sealed: release.Sealed, Successor: release.Successor, Address: r.from, Until: until}
+	_, key := s.demand(e)
+	out := Admission{Close: key, Token: token, Router: s.c.Name, Certificate: release.Certificate, Sealed: release.Sealed, Successor: release.Successor, Address: r.from, Until: until}
 	_, inter := s.c.Anchors()
 	for _, c := range inter {
 		out.Intermediates = append(out.Intermediates, c.Raw)
@@ -178,13 +179,15 @@ func (s *Server) hallError(uid string, from netip.Addr, err error) error {
 // begin makes a session for a user who has proved the password, or keys of their own.
 func (s *Server) begin(r *request, cert *twincert.Certificate, now time.Time) (*session, []byte, error) {
 	// A client that was killed may come again at once; the session that it left has nobody any more.
-	if old, watched := s.desk.at(r.from); old != nil {
+	old, watched := s.desk.at(r.from)
+	if old != nil {
 		if user, _, _ := s.desk.present(old); watched || user.Name != cert.Name {
 			return nil, nil, errTaken(r.from)
 		}
-		if err := s.finish(r.ctx(), old, "the user has logged in again"); err != nil {
-			return nil, nil, err
-		}
+	}
+	if s.news.closes(cert.Group) && s.c.CloseKey() == nil {
+		s.refused(cert.Name, r.from, errNoCloseKey)
+		return nil, nil, &Error{Code: CodeUnavailable, Message: errNoCloseKey.Error()}
 	}
 	token := make([]byte, tokenLen)
 	if _, err := rand.Read(token); err != nil {
@@ -192,9 +195,15 @@ func (s *Server) begin(r *request, cert *twincert.Certificate, now time.Time) (*
 	}
 	e := &session{name: nameOf(token), user: cert, until: cert.NotAfter, signs: rate.NewLimiter(signsPerSession, signsBurst), gone: make(chan struct{})}
 	e.guest = &engine.Guest{Certificate: cert, Address: r.from, Dismissed: func(reason string) { s.desk.remove(e, reason) }}
+	if old != nil {
+		e.guest.Replaces = old.guest
+	}
 	terms, err := s.c.Hall.Welcome(r.ctx(), e.guest)
 	if err != nil {
 		return nil, nil, s.hallError(cert.Name, r.from, err)
+	}
+	if old != nil {
+		s.desk.remove(old, "the user has logged in again")
 	}
 	if terms.Session > 0 {
 		e.limit = now.Add(terms.Session)
@@ -218,6 +227,68 @@ func (s *Server) finish(ctx context.Context, e *session, reason string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout) // a client that has gone leaves all the same
 	defer cancel()
 	return s.c.Hall.Leave(ctx, e.guest, reason)
+}
+
+// errNoCloseKey says why a user is not let in whose certificate is to be revoked at the end.
+var errNoCloseKey = errors.New("the router has not heard the company's CA yet, which is to revoke the user's certificate at the end of the session")
+
+// lacks says of which certificate a session's client has yet to prove the end, because the policy has it revoked then; nil: of none.
+func (s *Server) lacks(e *session) *twincert.Certificate {
+	if user, unproved := s.desk.unproved(e); unproved && s.news.closes(user.Group) {
+		return user
+	}
+	return nil
+}
+
+// demand returns of which certificate a client has yet to prove the end, and the key to prove it against. From then on it has proveTime.
+func (s *Server) demand(e *session) (of twincert.ID, key []byte) {
+	user := s.lacks(e)
+	if user == nil {
+		return of, nil
+	}
+	if key = s.c.CloseKey(); key == nil { // until it is known nothing is signed
+		return of, nil
+	}
+	s.desk.demand(e, func() {
+		if s.lacks(e) == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		_ = s.finish(ctx, e, "the client has not proved the end of its session beforehand, as revoke-on-close wants it: is it of an older version?") // it fails only in a router that has stopped
+	})
+	return user.ID(), key
+}
+
+// close takes what proves the end of a session.
+func (s *Server) close(r *request) (any, error) {
+	e, err := s.authorized(r)
+	if err != nil {
+		return nil, err
+	}
+	var in CloseRequest
+	if err := r.decode(&in); err != nil {
+		return nil, err
+	}
+	user, _, _ := s.desk.present(e)
+	switch {
+	case len(in.Proof) != proofLen:
+		return nil, &Error{Code: CodeInvalid, Message: fmt.Sprintf("a proof has %d bytes, not %d", proofLen, len(in.Proof))}
+	case in.Serial != user.Serial.String():
+		return nil, &Error{Code: CodeInvalid, Message: "the session is on another certificate"}
+	}
+	if d := limit.Wait(e.signs, time.Now()); d > 0 {
+		return nil, &Error{Code: CodeBusy, Message: "too many proofs", RetryAfter: d}
+	}
+	err = s.c.Hall.Prove(r.ctx(), e.guest, engine.Ending{Certificate: user, Proof: in.Proof})
+	if errors.Is(err, engine.ErrGone) {
+		return nil, errToken
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.desk.prove(e, user.ID())
+	return nil, nil
 }
 
 // errToken is the one refusal for no token, a wrong one, one that is over and one of another address.
@@ -251,6 +322,9 @@ func (s *Server) sign(r *request) (any, error) {
 	now := time.Now()
 	if d := limit.Wait(e.signs, now); d > 0 {
 		return nil, &Error{Code: CodeBusy, Message: "too many tunnels", RetryAfter: d}
+	}
+	if s.lacks(e) != nil { // else a client could keep its certificate by proving nothing
+		return nil, &Error{Code: CodeUnproved, Message: "the end of the session is to be proved first"}
 	}
 	if err := s.c.Trust.Fresh(now); err != nil { // as for a user who logs in at this router: who may be revoked gets no new call
 		return nil, &Error{Code: CodeUnavailable, Message: err.Error()}
@@ -301,10 +375,14 @@ func (s *Server) watch(r *request) (any, error) {
 	user, _, _ := s.desk.present(e)
 	known := told{group: user.Group}
 	var followed *client.Successor
+	var asked twincert.ID // of which the end is to be proved
 	for {
 		word, more := s.news.next(&known)
 		if _, _, next := s.desk.present(e); next != followed { // asked after more was made: none is missed
 			word.Successor, followed = next, next
+		}
+		if of, key := s.demand(e); key != nil && of != asked {
+			word.Close, asked = key, of
 		}
 		word.Heard = sinceHeard(s.c.Trust.LastHeard(), time.Now())
 		select {

@@ -52,6 +52,7 @@ type Hall interface {
 	Welcome(ctx context.Context, g *engine.Guest) (policy.Terms, error)
 	Leave(ctx context.Context, g *engine.Guest, reason string) error
 	SucceedGuest(ctx context.Context, u engine.User, c *twincert.Certificate) error
+	Prove(ctx context.Context, g *engine.Guest, end engine.Ending) error
 }
 
 // Config is what a Server works with.
@@ -70,7 +71,9 @@ type Config struct {
 	Vouch func() time.Duration
 	// Guesses are the router's, wherever passwords are tried.
 	Guesses *limit.Failures
-	Log     *slog.Logger
+	// CloseKey is the CA's, against which ends of sessions are proved; nil: it is not known yet.
+	CloseKey func() []byte
+	Log      *slog.Logger
 }
 
 // Server is the router's side. Safe for concurrent use.
@@ -171,6 +174,7 @@ func (s *Server) Handler() http.Handler {
 		"POST " + pathChallenge: s.challenge,
 		"POST " + pathProve:     s.prove,
 		"GET " + pathWatch:      s.watch,
+		"POST " + pathClose:     s.close,
 		"POST " + pathSign:      s.sign,
 		"POST " + pathLogout:    s.logout,
 	} {
@@ -220,6 +224,7 @@ func answer(h func(*request) (any, error)) http.HandlerFunc {
 var statuses = map[Code]int{
 	CodeInvalid: http.StatusBadRequest, CodeDenied: http.StatusForbidden, CodeLocked: http.StatusTooManyRequests, CodeBusy: http.StatusTooManyRequests,
 	CodeToken: http.StatusUnauthorized, CodeAddress: http.StatusForbidden, CodeTaken: http.StatusConflict, CodeChallenge: http.StatusConflict, CodePolicy: http.StatusForbidden,
+	CodeUnproved: http.StatusConflict,
 }
 
 func refuse(w http.ResponseWriter, err error) {

@@ -115,7 +115,9 @@ type world struct {
 	terms    policy.Terms
 	welcome  error
 	left     []string
-	during   func() // while the directory looks at a proof
+	endings  []engine.Ending // that the hall was handed
+	closeKey []byte          // the CA's
+	during   func()          // while the directory looks at a proof
 	// wrongs is what may fail
 	wrongs limit.FailureLimits
 	// successor is what the directory releases besides
@@ -144,6 +146,11 @@ func newWorld(t *testing.T) *world {
 			return w.box.Certificate[0], signature, err
 		},
 		Guesses: limit.NewFailures(w.wrongs),
+		CloseKey: func() []byte {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.closeKey
+		},
 		Anchors: func() (roots, inter []*x509.Certificate) { return []*x509.Certificate{w.ca.cert}, nil },
 	}, p)
 	w.at = serve(t, w.Server, w.box)
@@ -225,7 +232,7 @@ func (w *world) Welcome(_ context.Context, g *engine.Guest) (policy.Terms, error
 	if w.welcome != nil {
 		return policy.Terms{}, w.welcome
 	}
-	if w.guests[g.Address] != nil {
+	if o := w.guests[g.Address]; o != nil && o != g.Replaces {
 		return policy.Terms{}, engine.ErrBusy
 	}
 	w.guests[g.Address] = g
@@ -252,6 +259,16 @@ func (w *world) SucceedGuest(_ context.Context, u engine.User, c *twincert.Certi
 		return engine.ErrGone
 	}
 	u.Guest.Certificate = c
+	return nil
+}
+
+func (w *world) Prove(_ context.Context, g *engine.Guest, end engine.Ending) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.guests[g.Address] != g || g.Certificate.ID() != end.Certificate.ID() {
+		return engine.ErrGone
+	}
+	w.endings = append(w.endings, end)
 	return nil
 }
 
