@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -217,6 +218,9 @@ func TestOwnMachine(t *testing.T) {
 	}
 	m.inject(t, packet(aliceAt, c.rb.host, "knock"))
 	until(t, "alice's call", func() bool { return len(m.calls(t)) == 1 })
+	until(t, "the same at rb, which may be slower to know", func() bool {
+		return slices.ContainsFunc(c.rb.calls(t), func(cs CallStatus) bool { return cs.Active.Call.User == "alice" })
+	})
 	first := m.calls(t)[0].Active.Call.ID
 	cross := func(text string) {
 		t.Helper()
