@@ -1,9 +1,16 @@
 package station
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"maps"
+	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -13,7 +20,9 @@ import (
 	"time"
 
 	"twinkey/directory/client"
+	"twinkey/pkg/twincert"
 	"twinkey/router/internal/native"
+	"twinkey/router/internal/sitemap"
 	"twinkey/router/internal/trust"
 	"twinkey/router/internal/voluntary"
 )
@@ -122,9 +131,53 @@ func TestWithheld(t *testing.T) {
 	}
 }
 
+// What a site was certified for is remembered when its router is revoked or leaves the map, and learnt of one whose certificate is over; what
+// somebody else has signed is not.
+func TestLearn(t *testing.T) {
+	now := time.Now()
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	issuer := func(name string) *x509.Certificate {
+		tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+			NotBefore: now.Add(-3 * time.Hour), NotAfter: now.Add(time.Hour), KeyUsage: x509.KeyUsageCertSign}
+		return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key))))
+	}
+	company, stranger := issuer("company"), issuer("stranger")
+	serial := int64(1)
+	site := func(by *x509.Certificate, name string, ends time.Duration, certified ...string) client.Site {
+		serial++
+		keys := alice()
+		der := must(twincert.Create(rand.Reader, &twincert.Template{Profile: twincert.Paper, Role: twincert.Router, Name: name, Serial: big.NewInt(serial), Prefixes: prefixes(certified...),
+			Keys: twincert.Keys{Control: keys.Control.Public, Data: keys.Data.Public}, NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(ends)}, by, key))
+		return client.Site{Name: name, Certificate: der}
+	}
+	r := &run{trust: trust.New(time.Hour), certified: make(map[netip.Prefix]bool)}
+	r.trust.SetAnchors([]*x509.Certificate{company}, nil)
+	r.trust.Heard(now)
+	known := func(what, want string) {
+		t.Helper()
+		believed, _ := sitemap.Believe(now, r.trust, r.sites)
+		r.learn(now, believed)
+		got := slices.SortedFunc(maps.Keys(r.certified), netip.Prefix.Compare)
+		if fmt.Sprint(got) != want {
+			t.Errorf("%s: %v, want %s", what, got, want)
+		}
+	}
+	rb := site(company, "rb", time.Minute, "10.2.0.0/24")
+	r.sites = []client.Site{rb, site(stranger, "rx", time.Minute, "10.9.0.0/24")}
+	known("a site", "[10.2.0.0/24]")
+	r.trust.Revoke(must(twincert.Parse(rb.Certificate)).ID())
+	known("revoked", "[10.2.0.0/24]")
+	r.sites = []client.Site{site(company, "rc", -time.Hour, "10.3.0.0/24")}
+	known("another one, expired", "[10.2.0.0/24 10.3.0.0/24]")
+	impostor := site(company, "rd", -time.Hour, "10.4.0.0/24")
+	impostor.Name = "re"
+	r.sites = []client.Site{impostor}
+	known("one under another name", "[10.2.0.0/24 10.3.0.0/24]")
+}
+
 // Every address of a prefix is in what is carved of it, once, or in a hole.
 func TestCarve(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
+	rng := mathrand.New(mathrand.NewPCG(1, 2))
 	whole := netip.MustParsePrefix("10.9.0.0/24")
 	for range 200 {
 		var holes []netip.Prefix
