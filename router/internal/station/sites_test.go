@@ -200,6 +200,12 @@ func TestCarve(t *testing.T) {
 	}
 }
 
+func TestCarveEverything(t *testing.T) {
+	if got := fmt.Sprint(carve(netip.MustParsePrefix("::/0"), nil), carve(netip.MustParsePrefix("0.0.0.0/0"), prefixes("0.0.0.0/1"))); got != "[::/1 8000::/1] [128.0.0.0/1]" {
+		t.Errorf("got %s", got)
+	}
+}
+
 // Who is named is called, and of the others it is said; without names it is everybody.
 func TestNamed(t *testing.T) {
 	peers := []native.Peer{{Name: "rb"}, {Name: "rc"}}

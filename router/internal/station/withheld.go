@@ -74,7 +74,8 @@ func withheld(certified map[netip.Prefix]bool, peers []native.Peer, over []nativ
 	return slices.Compact(out)
 }
 
-// carve is what is left of a prefix without the holes: a half that has none is left whole.
+// carve is what is left of a prefix without the holes: a half that has none is left whole. Everything is cut in two in any case, so that no route
+// of ours is a default route.
 func carve(p netip.Prefix, holes []netip.Prefix) []netip.Prefix {
 	var in []netip.Prefix
 	for _, h := range holes {
@@ -86,7 +87,7 @@ func carve(p netip.Prefix, holes []netip.Prefix) []netip.Prefix {
 			in = append(in, h)
 		}
 	}
-	if len(in) == 0 {
+	if len(in) == 0 && p.Bits() > 0 {
 		return []netip.Prefix{p}
 	}
 	low, high := halves(p)
