@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"twinkey/pkg/lockout"
 	"twinkey/proto/secret"
 )
 
@@ -168,6 +169,20 @@ func (c *Client) Refused(ctx context.Context, r Refusal) error {
 func (c *Client) UserCalls(ctx context.Context, source string, after uint64) (UserCalls, error) {
 	var out UserCalls
 	err := c.call(ctx, "asking for the calls of users", http.MethodPost, PathUserCalls, UserCallsBody{source, after}, &out)
+	return out, err
+}
+
+// Locks lists which logins are locked at the directory. CA only.
+func (c *Client) Locks(ctx context.Context) ([]lockout.Lock, error) {
+	var out []lockout.Lock
+	err := c.call(ctx, "asking the directory which logins are locked", http.MethodGet, PathLocks, nil, &out)
+	return out, err
+}
+
+// Unlock releases locks and returns those that held. CA only.
+func (c *Client) Unlock(ctx context.Context, u Unlock) ([]lockout.Lock, error) {
+	var out []lockout.Lock
+	err := c.call(ctx, "unlocking logins at the directory", http.MethodPost, PathUnlock, u, &out)
 	return out, err
 }
 

@@ -23,6 +23,8 @@
 //	POST    /v1/vouches                 ca           Vouch: release a user's keys to a router now
 //	POST    /v1/refusals                ca           Refusal: for the audit records
 //	POST    /v1/user-calls              ca           what routers told of calls of a source's users
+//	GET     /v1/locks                   ca           which logins are locked
+//	POST    /v1/unlock                  ca           Unlock: which of them are not any more
 //
 // A refusal is {"error":{"code","message","retry_after_ms"}}; the code alone decides what
 // the caller sees (see Error). Refusals that concern a user are all alike: whether the

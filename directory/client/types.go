@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/lockout"
 	"twinkey/pkg/twincert"
 )
 
@@ -171,6 +172,15 @@ type Refusal struct {
 	UID    string `json:"uid"`
 	Router string `json:"router"`
 	Cause  string `json:"cause"`
+}
+
+// Unlock releases locks after failed logins before their time: all that have the user's name, that on all logins at a router, or both.
+type Unlock struct {
+	UID    string `json:"uid,omitempty"`
+	Router string `json:"router,omitempty"`
+	Actor  string `json:"actor,omitempty"` // who asked the CA for it; goes into the audit record
+	// AtCA is what the CA has released of its own, to be noted with the rest.
+	AtCA []lockout.Lock `json:"at_ca,omitempty"`
 }
 
 // VouchLife is how long a Vouch holds: what a router needs to derive a proof and to ask, several times over.

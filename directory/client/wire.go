@@ -76,6 +76,8 @@ const (
 	PathVouches     = "/v1/vouches"
 	PathRefusals    = "/v1/refusals"
 	PathUserCalls   = "/v1/user-calls"
+	PathLocks       = "/v1/locks"
+	PathUnlock      = "/v1/unlock"
 )
 
 const (
@@ -87,6 +89,8 @@ const (
 	MaxCalls = 200
 	// MaxHoldings bounds the holdings of one HoldingsBody.
 	MaxHoldings = 100
+	// MaxLocks bounds the locks of one Unlock.
+	MaxLocks = 1000
 	// MaxEvent bounds one line of the watch.
 	MaxEvent = 256 << 10
 	// MaxRevisionEvents bounds the events that one revision may have.

@@ -5,6 +5,9 @@
 //	they do again                              locked for twice as long, up to MaxLock
 //	nothing fails for Forget                   the next lock is as short as the first
 //
+// An operator can end a lock before its time: the throttle is deleted, and the count begins anew, as after a right
+// password. Throttles are stored under keys that say whose failures they count (Subject).
+//
 // The package keeps nothing and asks no clock: a Throttle is a value that its owner
 // stores, in the transaction that answers the try.
 package lockout

@@ -6,17 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os/user"
-	"strconv"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"twinkey/ca/internal/home"
 	"twinkey/ca/internal/issue"
 	"twinkey/ca/internal/ledger"
+	"twinkey/pkg/operator"
 	"twinkey/proto/secret"
 )
 
@@ -27,37 +23,7 @@ const (
 	healthTimeout  = 2 * time.Second
 )
 
-type peerKey struct{}
-
-// withPeer notes who is at the other end of the socket.
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	who := "unknown"
-	if u, ok := c.(*net.UnixConn); ok {
-		if raw, err := u.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) {
-				if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-					who = uidName(cred.Uid)
-				}
-			})
-		}
-	}
-	return context.WithValue(ctx, peerKey{}, who)
-}
-
-func uidName(uid uint32) string {
-	n := strconv.FormatUint(uint64(uid), 10)
-	if u, err := user.LookupId(n); err == nil {
-		return "operator:" + u.Username
-	}
-	return "operator:uid-" + n
-}
-
-func actor(r *http.Request) string {
-	if who, ok := r.Context().Value(peerKey{}).(string); ok {
-		return who
-	}
-	return "unknown"
-}
+func actor(r *http.Request) string { return operator.Of(r.Context()) }
 
 // admin answers the operator.
 func (s *Server) admin() http.Handler {
@@ -70,6 +36,8 @@ func (s *Server) admin() http.Handler {
 		"POST /v1/users/{name}/revoke":   s.revoker(s.revokeUser),
 		"POST /v1/users/{name}/allow":    s.allowUser,
 		"POST /v1/users/{name}/renew":    s.renewSameKeys,
+		"GET /v1/locks":                  func(r *http.Request) (any, error) { return s.locks(r.Context()) },
+		"POST /v1/unlock":                s.unlock,
 		"GET /v1/groups":                 func(*http.Request) (any, error) { return s.groups() },
 		"GET /v1/groups/{name}":          func(r *http.Request) (any, error) { return s.group(r.PathValue("name")) },
 		"POST /v1/groups":                s.addGroup,

@@ -21,6 +21,7 @@ import (
 	"twinkey/ca/internal/source"
 	dirclient "twinkey/directory/client"
 	"twinkey/pkg/limit"
+	"twinkey/pkg/operator"
 )
 
 // Bounds of the servers.
@@ -120,7 +121,7 @@ func (s *Server) Serve(ctx context.Context, public, admin net.Listener) error {
 	servers := []*http.Server{
 		{Handler: handler, MaxHeaderBytes: maxHeader, ErrorLog: errorLog,
 			ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout},
-		{Handler: s.admin(), MaxHeaderBytes: maxHeader, ErrorLog: errorLog, ConnContext: withPeer,
+		{Handler: s.admin(), MaxHeaderBytes: maxHeader, ErrorLog: errorLog, ConnContext: operator.Context,
 			ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout},
 	}
 	listeners := []net.Listener{tls.NewListener(s.limitedListener(public), tlsConfig(s.cfg.CA.Identity)), admin}

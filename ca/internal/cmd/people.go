@@ -21,7 +21,7 @@ func userCommand() *cobra.Command {
 	return group("user", "Users: people who log in at a router",
 		userKeysCommand("add UID", "Give a user keys and a certificate", false),
 		userKeysCommand("renew UID", "Give a user new keys, a new certificate and, if you like, a new password", true),
-		userTokenCommand(), userListCommand(), userShowCommand(), revokeCommand("user", "UID"), userAllowCommand())
+		userTokenCommand(), userListCommand(), userShowCommand(), revokeCommand("user", "UID"), userAllowCommand(), userUnlockCommand())
 }
 
 func userAllowCommand() *cobra.Command {
@@ -255,7 +255,7 @@ func untold(what, pending string) error {
 }
 
 func routerCommand() *cobra.Command {
-	return group("router", "Routers", routerTokenCommand(), tokensCommand(), routerListCommand(), routerShowCommand(), revokeCommand("router", "NAME"))
+	return group("router", "Routers", routerTokenCommand(), tokensCommand(), routerListCommand(), routerShowCommand(), revokeCommand("router", "NAME"), routerUnlockCommand())
 }
 
 func routerTokenCommand() *cobra.Command {

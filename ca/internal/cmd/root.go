@@ -47,7 +47,7 @@ all of it or nothing.`,
   twinkey-ca router token berlin --prefix 10.1.0.0/24 --scope group:staff
   twinkey-ca user add alice --group staff`,
 	})
-	c.AddCommand(initCommand(), serveCommand(at), userCommand(), groupCommand(), routerCommand(), directoryCommand(), sourceCommand(), tlsCommand(), certCommand(), crlCommand(), statusCommand())
+	c.AddCommand(initCommand(), serveCommand(at), userCommand(), groupCommand(), routerCommand(), directoryCommand(), sourceCommand(), tlsCommand(), certCommand(), crlCommand(), statusCommand(), locksCommand())
 	return c
 }
 

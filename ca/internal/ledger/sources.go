@@ -29,6 +29,41 @@ func (tx *Tx) PutThrottle(key string, t lockout.Throttle) error { return put(tx,
 // DeleteThrottle forgets one.
 func (tx *Tx) DeleteThrottle(key string) error { return tx.tx.Bucket(bucketLocks).Delete([]byte(key)) }
 
+// Locks lists the locks that hold at now, by key.
+func (tx *Tx) Locks(now time.Time) ([]lockout.Lock, error) {
+	out := []lockout.Lock{}
+	err := tx.tx.Bucket(bucketLocks).ForEach(func(k, v []byte) error {
+		var t lockout.Throttle
+		if err := json.Unmarshal(v, &t); err != nil {
+			return fmt.Errorf("reading %q of %s: %w: %w", k, bucketLocks, ErrDamaged, err)
+		}
+		if l, ok := t.LockAt(string(k), now); ok {
+			out = append(out, l)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Unlock releases the locks at now of a user, on a router's logins, or both, and says which held. Counts that lock nothing stay.
+func (tx *Tx) Unlock(uid, router string, now time.Time) ([]lockout.Lock, error) {
+	released := []lockout.Lock{}
+	all, err := tx.Locks(now)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range all {
+		if !l.Concerns(uid, router) {
+			continue
+		}
+		if err := tx.DeleteThrottle(l.Key()); err != nil {
+			return nil, fmt.Errorf("writing the ledger: %w: %w", ErrStorage, err)
+		}
+		released = append(released, l)
+	}
+	return released, nil
+}
+
 // pruneBatch is how many throttles a new one looks at: more than one, so that the table shrinks to what matters.
 const pruneBatch = 16
 

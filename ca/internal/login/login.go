@@ -197,10 +197,10 @@ func (v *visit) look() error {
 			return err
 		}
 		// Of a name that is not known yet there is no group: it is in the scope of those alone who may have everybody, or this user.
-		v.key = "u/" + v.uid
+		v.key = lockout.Subject{UID: v.uid}.Key()
 		outside := !twincert.InScope(v.router.Scope, v.uid, v.user.Group)
 		if v.known && v.user.Source == "" || outside {
-			v.key = "p/" + v.router.Name + "/" + v.uid
+			v.key = lockout.Subject{Router: v.router.Name, UID: v.uid}.Key()
 		}
 		if v.alien = v.known && v.user.Source != "" && outside; v.alien {
 			t, _, err := tx.Throttle(v.askKey())
@@ -239,8 +239,10 @@ func (v *visit) look() error {
 	return err
 }
 
-func (v *visit) routerKey() string { return "r/" + v.router.Name }
-func (v *visit) askKey() string    { return "o/" + v.router.Name + "/" + v.uid }
+func (v *visit) routerKey() string { return lockout.Subject{Router: v.router.Name}.Key() }
+func (v *visit) askKey() string {
+	return lockout.Subject{Router: v.router.Name, UID: v.uid, Asking: true}.Key()
+}
 
 // strangers is how often a router has the source asked about somebody who is, as far as is known, none of its users. They are asked about at
 // all because the source may have put them into another group; but its own lock-out, often five failures within half an hour, must not be

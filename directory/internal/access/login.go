@@ -13,6 +13,7 @@ import (
 	"twinkey/directory/client"
 	"twinkey/directory/internal/store"
 	"twinkey/pkg/keybundle"
+	"twinkey/pkg/lockout"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 )
@@ -186,14 +187,14 @@ func (l *login) look() error {
 	}
 	l.user = u
 	l.mayAsk = ok && twincert.InScope(l.router.Scope, l.uid, u.Group)
-	l.key = "p/" + l.router.Name + "/" + l.uid
+	l.key = lockout.Subject{Router: l.router.Name, UID: l.uid}.Key()
 	if l.mayAsk {
-		l.key = "u/" + l.uid
+		l.key = lockout.Subject{UID: l.uid}.Key()
 	}
 	return nil
 }
 
-func (l *login) routerKey() string { return "r/" + l.router.Name }
+func (l *login) routerKey() string { return lockout.Subject{Router: l.router.Name}.Key() }
 
 // locked says how long to wait. moved says that a lock was rewritten.
 func (l *login) locked() (wait time.Duration, moved bool, err error) {

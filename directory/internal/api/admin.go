@@ -13,6 +13,7 @@ import (
 
 	"twinkey/directory/client"
 	"twinkey/directory/internal/store"
+	"twinkey/pkg/operator"
 )
 
 // The paths of the operator's socket.
@@ -21,6 +22,8 @@ const (
 	PathAudit  = "/audit"
 	PathVerify = "/audit/verify"
 	PathBackup = "/backup"
+	PathLocks  = "/locks"
+	PathUnlock = "/unlock"
 )
 
 const (
@@ -79,7 +82,9 @@ func (s *Server) ServeAdmin(ctx context.Context, l net.Listener, describe func(*
 	mux.HandleFunc("GET "+PathAudit, s.adminAudit)
 	mux.HandleFunc("GET "+PathVerify, s.adminVerify)
 	mux.HandleFunc("GET "+PathBackup, s.adminBackup)
-	return s.run(ctx, &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, WriteTimeout: backupTimeout}, l)
+	mux.HandleFunc("GET "+PathLocks, s.adminLocks)
+	mux.HandleFunc("POST "+PathUnlock, s.adminUnlock)
+	return s.run(ctx, &http.Server{Handler: mux, ConnContext: operator.Context, ReadHeaderTimeout: headerTimeout, WriteTimeout: backupTimeout}, l)
 }
 
 func (s *Server) status(ctx context.Context) (Status, error) {

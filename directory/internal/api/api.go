@@ -127,6 +127,8 @@ func (s *Server) Handler() http.Handler {
 		"POST " + client.PathVouches:          {access.Change, s.vouch},
 		"POST " + client.PathRefusals:         {access.Change, s.refused},
 		"POST " + client.PathUserCalls:        {access.Change, s.userCalls},
+		"GET " + client.PathLocks:             {access.Change, func(r *request) (any, error) { return s.locks(r.ctx()) }},
+		"POST " + client.PathUnlock:           {access.Change, s.unlock},
 		"GET " + client.PathWatch:             {access.Read, s.watch},
 	} {
 		mux.HandleFunc(pattern, s.as(route.right, route.handle))

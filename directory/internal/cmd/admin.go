@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,10 +30,15 @@ var errNotRunning = errors.New("no directory is running here")
 
 // get asks the running server. The caller closes the body.
 func (h home) get(ctx context.Context, path string, q url.Values) (*http.Response, error) {
+	return h.ask(ctx, http.MethodGet, path+"?"+q.Encode(), nil)
+}
+
+// ask is get for any request.
+func (h home) ask(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
 	hc := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", h.socket())
 	}, DisableKeepAlives: true}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin"+path+"?"+q.Encode(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,6 +37,8 @@ func TestMain(m *testing.M) {
 //	user UID                the CA adds a user of group staff
 //	revoke UID              the CA revokes the user's certificate
 //	bundle UID there|gone   a router that may ask for UID gets its keys, or is denied
+//	wrong UID N             that router asks N times with a wrong password; % in UID is how often it has
+//	locked UID              and hears that logins of UID are locked there
 //	signal TERM|HUP         to the server
 //	flip FILE               changes every byte of a database but its meta pages
 func TestScripts(t *testing.T) {
@@ -66,6 +69,13 @@ func TestScripts(t *testing.T) {
 				return c.apply(c.Revoke(args[0], twincert.User, c.users[args[0]].Twin.ID()))
 			}),
 			"bundle": command(2, func(_ *testscript.TestScript, c *company, args []string) error { return c.bundle(args[0], args[1]) }),
+			"wrong":  command(2, func(_ *testscript.TestScript, c *company, args []string) error { return c.wrong(args[0], args[1]) }),
+			"locked": command(1, func(_ *testscript.TestScript, c *company, args []string) error {
+				if _, err := c.asker.Release(context.Background(), args[0], c.users[args[0]].Auth); !errors.Is(err, client.ErrLocked) {
+					return fmt.Errorf("%s is not locked: %w", args[0], err)
+				}
+				return nil
+			}),
 			"signal": command(1, func(ts *testscript.TestScript, _ *company, args []string) error {
 				return hit(ts.BackgroundCmds(), map[string]os.Signal{"TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}[args[0]])
 			}),
@@ -151,6 +161,16 @@ func (c *company) bundle(uid, want string) error {
 		return fmt.Errorf("wanted the keys of %s to be %s: %w", uid, want, err)
 	}
 	return nil
+}
+
+func (c *company) wrong(uid, times string) error {
+	n, err := strconv.Atoi(times)
+	for i := range n {
+		if _, err := c.asker.Release(context.Background(), strings.ReplaceAll(uid, "%", strconv.Itoa(i)), secret.New([]byte("wrong"))); !errors.Is(err, client.ErrDenied) && !errors.Is(err, client.ErrLocked) {
+			return err
+		}
+	}
+	return err
 }
 
 // hit sends a signal to the one process that still runs.

@@ -40,7 +40,7 @@ func Root() *cobra.Command {
 	})
 	dir := root.PersistentFlags().String("dir", defaultDir, "directory of database, identity and settings")
 	in := func() home { return home(*dir) }
-	root.AddCommand(enrollCommand(in), serveCommand(in), auditCommand(in), backupCommand(in), restoreCommand(in), statusCommand(in))
+	root.AddCommand(enrollCommand(in), serveCommand(in), auditCommand(in), backupCommand(in), restoreCommand(in), statusCommand(in), locksCommand(in), unlockCommand(in))
 	return root
 }
 
@@ -56,7 +56,7 @@ func fail(what string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, store.ErrInUse):
-		return cli.Fail(cli.ExitInUse, what, err, "stop that process first; audit, backup and status work while it runs")
+		return cli.Fail(cli.ExitInUse, what, err, "stop that process first; audit, backup, locks, status and unlock work while it runs")
 	case errors.Is(err, store.ErrDamaged):
 		return cli.Fail(cli.ExitFailure, what, err, "restore a copy: twinkey-directory restore FILE")
 	case errors.Is(err, store.ErrWrite):

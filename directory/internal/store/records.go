@@ -75,6 +75,7 @@ const (
 	AuditPassword    = "password"
 	AuditDenied      = "denied"
 	AuditLocked      = "locked"
+	AuditUnlocked    = "unlocked"
 	AuditRestore     = "restore"
 	AuditCall        = "call"
 	AuditVouch       = "vouch"
@@ -82,7 +83,7 @@ const (
 
 // AuditKinds are all of them.
 func AuditKinds() []string {
-	return []string{AuditCertificate, AuditUser, AuditBundle, AuditGroup, AuditRouter, AuditRevoked, AuditCRL, AuditSite, AuditRelease, AuditLogin, AuditPassword, AuditDenied, AuditLocked, AuditRestore, AuditCall, AuditVouch}
+	return []string{AuditCertificate, AuditUser, AuditBundle, AuditGroup, AuditRouter, AuditRevoked, AuditCRL, AuditSite, AuditRelease, AuditLogin, AuditPassword, AuditDenied, AuditLocked, AuditUnlocked, AuditRestore, AuditCall, AuditVouch}
 }
 
 // change is what remains of an applied Change.

@@ -242,7 +242,7 @@ func loginError(uid string, err error) error {
 	case errors.Is(err, caclient.ErrUnavailable):
 		e.Kind, e.Hint = admin.KindUnavailable, "users whom the CA has to ask about cannot log in without it, local users can: is the CA running, and may this router reach its port?"
 	case errors.Is(err, client.ErrLocked), errors.Is(err, caclient.ErrLocked):
-		e.Kind, e.Hint = admin.KindDenied, "wait, or ask the operator"
+		e.Kind, e.Hint = admin.KindDenied, "wait, or ask the operator to end it: twinkey-ca user unlock "+uid+" (`twinkey-ca locks` says what is locked)"
 	case errors.Is(err, client.ErrUnavailable):
 		e.Kind, e.Hint = admin.KindUnavailable, "is the directory running, and may this router reach its port? `twinkey-router status` says when it was heard last"
 	case errors.Is(err, client.ErrInvalid), errors.Is(err, caclient.ErrInvalid):

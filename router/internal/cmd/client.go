@@ -201,7 +201,7 @@ var clientCodes = map[voluntary.Code]struct {
 }{
 	voluntary.CodeInvalid:     {cli.ExitUsage, "check UserID, router and fingerprint"},
 	voluntary.CodeDenied:      {cli.ExitDenied, "check UserID and password (users of RADIUS and LDAP log in at the router instead); the operator sees the reason in `twinkey-directory audit`"},
-	voluntary.CodeLocked:      {cli.ExitDenied, "wait, or ask the operator"},
+	voluntary.CodeLocked:      {cli.ExitDenied, "wait, or ask the operator to end it: twinkey-ca user unlock UID"},
 	voluntary.CodeBusy:        {cli.ExitUnavailable, "wait, and try again"},
 	voluntary.CodeUnavailable: {cli.ExitUnavailable, "is the router running, with clients.listen in its configuration, and does this machine reach it?"},
 	voluntary.CodeToken:       {cli.ExitDenied, "log in again"},

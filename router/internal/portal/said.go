@@ -59,10 +59,10 @@ func explain(err error, peer string, other bool, now time.Time) said {
 			after = e.RetryAfter
 		}
 		if after <= 0 {
-			return say(http.StatusTooManyRequests, 0, "Locked after too many wrong tries", "Wait a while, or ask the operator.")
+			return say(http.StatusTooManyRequests, 0, "Locked after too many wrong tries", "Wait a while, or ask the operator to end it (twinkey-ca user unlock).")
 		}
 		return say(http.StatusTooManyRequests, after, "Locked after too many wrong tries",
-			"It ends %s, at %s. Trying before does not help; the operator may.", cli.Until(now, now.Add(after)), now.Add(after).Format("15:04:05 MST"))
+			"It ends %s, at %s. Trying before does not help; the operator can end it sooner (twinkey-ca user unlock).", cli.Until(now, now.Add(after)), now.Add(after).Format("15:04:05 MST"))
 	case errors.Is(err, caclient.ErrSource):
 		return say(http.StatusServiceUnavailable, 10*time.Second, "Whom the company asks about passwords does not answer",
 			"Nothing is wrong with your password, but nobody can check it now. Try again in a minute; if it stays so, tell the operator.")
