@@ -259,6 +259,15 @@ func sameBearer(got, old *x509.Certificate) error {
 	return nil
 }
 
+// FetchCRL fetches the CA's newest CRL, DER, from the CA itself. Whether it is to be believed its signature says.
+func FetchCRL(ctx context.Context, caURL string, id *identity.Identity) ([]byte, error) {
+	s := newSession(caURL, id.ClientTLS(caURI))
+	defer s.close()
+	var der []byte
+	err := s.call(ctx, "fetching the CA's CRL", http.MethodGet, PathCRL, nil, &der)
+	return der, err
+}
+
 // fetchRoot asks a server that nothing is known of yet for its roots and returns the one
 // with the fingerprint. The transport is not trusted and need not be.
 func fetchRoot(ctx context.Context, caURL, fingerprint string) (*x509.Certificate, error) {
@@ -372,8 +381,13 @@ func (s *session) call(ctx context.Context, op, method, path string, in, out any
 		return &Error{Op: op, Code: transportCode(err), Err: err}
 	}
 	defer func() { _ = res.Body.Close() }()
-	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
-	if err == nil && len(b) > maxAnswer {
+	raw, isRaw := out.(*[]byte)
+	most := maxAnswer
+	if isRaw {
+		most = twincert.MaxCRLSize
+	}
+	b, err := io.ReadAll(io.LimitReader(res.Body, int64(most)+1))
+	if err == nil && len(b) > most {
 		err = errors.New("answer too large")
 	}
 	if err != nil {
@@ -381,6 +395,10 @@ func (s *session) call(ctx context.Context, op, method, path string, in, out any
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		return refusal(op, res.Status, b)
+	}
+	if isRaw {
+		*raw = b
+		return nil
 	}
 	if err := json.Unmarshal(b, out); err != nil {
 		return &Error{Op: op, Code: CodeUnavailable, Err: fmt.Errorf("%w: %w", ErrAnswer, err)}

@@ -10,6 +10,7 @@
 //	PUT     /twinkey/v1/http-01      router                  ChallengeAnswer for its portal's certificate, if the name may be its own
 //	POST    /acme/portal/...         router                  ACME (RFC 8555, RFC 8738), http-01 by the answers that were put
 //	GET     /twinkey/v1/trust        anybody                 Trust: roots, intermediates, endpoints
+//	GET     /crl                     anybody                 the newest CRL, DER
 //	POST    /twinkey/v1/close        router                  CloseRequest: sessions of users that have ended
 //	POST    /twinkey/v1/login        router, not expired     Login in, Admission out
 //

@@ -14,6 +14,7 @@ const (
 	PathRenew     = "/twinkey/v1/renew"
 	PathRenewUser = "/twinkey/v1/renew-user"
 	PathTrust     = "/twinkey/v1/trust"
+	PathCRL       = "/crl" // named in every certificate
 	PathClose     = "/twinkey/v1/close"
 	PathLogin     = "/twinkey/v1/login"
 	PathAnswer    = "/twinkey/v1/http-01"

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"math/big"
 	"time"
 
@@ -102,6 +103,17 @@ func completeWith(x pkix.Extension) bool {
 func (c *CRL) Contains(id ID) bool {
 	_, ok := c.revoked[id.Serial]
 	return ok && id.Issuer == c.issuer
+}
+
+// All yields what the list revokes, in no order.
+func (c *CRL) All() iter.Seq[ID] {
+	return func(yield func(ID) bool) {
+		for serial := range c.revoked {
+			if !yield(ID{Issuer: c.issuer, Serial: serial}) {
+				return
+			}
+		}
+	}
 }
 
 // Len is the number of entries.

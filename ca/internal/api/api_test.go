@@ -121,6 +121,13 @@ func TestEnrolAndRenew(t *testing.T) {
 	if err != nil || len(roots) != 1 || len(inter) != 1 || home.Fingerprint(roots[0]) != b.fingerprint {
 		t.Errorf("trust: %v %v %v", roots, inter, err)
 	}
+	crl, err := b.ca.Authority.CRL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if der, err := caclient.FetchCRL(t.Context(), b.url, id); err != nil || !bytes.Equal(der, crl.DER) {
+		t.Errorf("CRL: %d bytes, %v", len(der), err)
+	}
 }
 
 // crypto/tls would not let an expired certificate in; the CA must, within the grace.

@@ -215,7 +215,8 @@ in is not known here, and has to be disabled at the source.`
 		Long: "revoke withdraws all certificates of a " + role + `. The CRL says so at once; the
 directory is told in the same operation and tells every router, which ends the
 calls. If the directory cannot be reached the CA goes on trying, and the exit code
-is 9: until then the routers go on with the calls that are up.` + sourced,
+is 9: until then routers go on with the calls that are up, but for those that have
+lost the directory too, which read the CRL here within a minute.` + sourced,
 		Example: "  twinkey-ca " + role + " revoke NAME --reason \"left the company\""}
 	dir := addDir(c)
 	reason := c.Flags().String("reason", "", "for the audit record")
@@ -250,7 +251,7 @@ func untold(what, pending string) error {
 		return cli.Fail(cli.ExitPending, what, fmt.Errorf("it is recorded at the CA and in its CRL; %w that could tell the routers", issue.ErrNoDirectory),
 			"put its URL into ca.yaml as directory: and start the CA anew, then: twinkey-ca crl --new")
 	}
-	return cli.Fail(cli.ExitPending, what, fmt.Errorf("it is recorded at the CA and in its CRL; the directory, and so the routers, could not be told: %s", pending),
+	return cli.Fail(cli.ExitPending, what, fmt.Errorf("it is recorded at the CA and in its CRL; the directory could not be told, nor the routers that hear it: %s", pending),
 		"bring the directory back; the CA tells it then by itself, nothing needs to be repeated; twinkey-ca status shows it as pending until then")
 }
 

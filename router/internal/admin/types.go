@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/netip"
 	"time"
+
+	"twinkey/router/internal/trust"
 )
 
 // Status is what `twinkey-router status` shows.
@@ -75,7 +77,15 @@ type Directory struct {
 	URL       string    `json:"url"`
 	LastHeard time.Time `json:"last_heard,omitzero"`
 	Fresh     bool      `json:"fresh"` // new calls are admitted
-	Problem   string    `json:"problem,omitempty"`
+	// Revocations says by what these are known: directory, crl (what was revoked after it was made is not) or none.
+	Revocations string    `json:"revocations_by"`
+	Until       time.Time `json:"new_calls_until,omitzero"` // they are refused then if nothing more is heard, or since then
+	Problem     string    `json:"problem,omitempty"`
+}
+
+// DirectoryOf is what a store knows of the directory at url.
+func DirectoryOf(url string, s trust.Standing) Directory {
+	return Directory{URL: url, LastHeard: s.Heard, Fresh: s.Word != trust.None, Revocations: s.Word.String(), Until: s.Until}
 }
 
 // Certificate is one that this box lives by.

@@ -134,6 +134,7 @@ func New(s *settings.Settings, o Options, log *slog.Logger) (a *Appliance, err e
 		sink.Sites, sink.CRL, sink.Revoked = a.desk.Sites, a.desk.CRL, a.revoke
 	}
 	a.sites = sitemap.New(a.dir, id.Name(), a.trust, a.announce, sink, log)
+	a.sites.FromCA = func(ctx context.Context) ([]byte, error) { return caclient.FetchCRL(ctx, ends.CA, id) }
 	return a, nil
 }
 
@@ -368,6 +369,7 @@ func (a *Appliance) Run(ctx context.Context) (err error) {
 		return errors.Join(err, unserved())
 	}
 	wg.Go(func() { a.sites.Run(ctx) })
+	wg.Go(func() { trust.NewWatch(a.trust, a.log).Run(ctx) })
 	wg.Go(func() { a.keeper().Run(ctx) })
 	if clients != nil {
 		wg.Go(func() {

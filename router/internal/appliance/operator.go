@@ -37,7 +37,7 @@ func (a *Appliance) Status(ctx context.Context) (admin.Status, error) {
 	st := admin.Status{
 		Name: a.id.Name(), Version: a.o.Version, Since: a.since, Listen: a.ports[0].Conn.LocalAddr().String(),
 		Device:    admin.Device{Name: a.dev.Name(), Kind: a.dev.Kind(), MTU: MTU(s)},
-		Directory: admin.Directory{URL: a.ends.Directory, LastHeard: a.trust.LastHeard(), Fresh: a.trust.Fresh(now) == nil},
+		Directory: admin.DirectoryOf(a.ends.Directory, a.trust.Standing(now)),
 		KeyLog:    a.o.KeyLog, Closing: closingStatus(a.ended.Status()),
 	}
 	if s.Public.IsValid() {

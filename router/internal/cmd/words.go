@@ -10,6 +10,7 @@ import (
 
 	"twinkey/pkg/cli"
 	"twinkey/router/internal/admin"
+	"twinkey/router/internal/trust"
 )
 
 func directoryWords(d admin.Directory, now time.Time) string {
@@ -17,8 +18,11 @@ func directoryWords(d admin.Directory, now time.Time) string {
 	if !d.LastHeard.IsZero() {
 		words = "heard " + cli.Duration(now.Sub(d.LastHeard)) + " ago"
 	}
-	if !d.Fresh {
-		words += "; NEW CALLS ARE REFUSED until it is heard"
+	switch {
+	case !d.Fresh:
+		words += "; NEW CALLS ARE REFUSED until it is heard; calls that are up go on until their certificates end"
+	case d.Revocations == trust.ByCRL.String():
+		words += "; REVOCATIONS ARE KNOWN BY THE CRL ALONE; new calls are refused " + cli.Until(now, d.Until) + " if nothing is heard"
 	}
 	return words + ifSet("; ", d.Problem)
 }

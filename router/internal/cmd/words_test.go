@@ -19,3 +19,19 @@ func TestClosingWords(t *testing.T) {
 		}
 	}
 }
+
+// By what revocations are known, and what follows, is said where it matters.
+func TestDirectoryWords(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	heard := now.Add(-time.Hour)
+	for want, d := range map[string]admin.Directory{
+		"heard 1h 0m ago": {LastHeard: heard, Fresh: true, Revocations: "directory", Until: now.Add(time.Minute)},
+		"heard 1h 0m ago; REVOCATIONS ARE KNOWN BY THE CRL ALONE; new calls are refused in 2h 0m if nothing is heard; no route to host":    {LastHeard: heard, Fresh: true, Revocations: "crl", Until: now.Add(2 * time.Hour), Problem: "no route to host"},
+		"heard 1h 0m ago; NEW CALLS ARE REFUSED until it is heard; calls that are up go on until their certificates end; no route to host": {LastHeard: heard, Revocations: "none", Until: heard, Problem: "no route to host"},
+		"not heard yet; NEW CALLS ARE REFUSED until it is heard; calls that are up go on until their certificates end":                     {Revocations: "none"},
+	} {
+		if got := directoryWords(d, now); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -76,7 +76,7 @@ type Security struct {
 	RekeyBytes   uint64        `yaml:"rekey-bytes" doc:"... or has carried this many bytes; 0: the suite's own limit." default:"0"`
 	RekeyPackets uint64        `yaml:"rekey-packets" doc:"... or this many packets; 0: the suite's own limit." default:"0"`
 	RekeyGrace   time.Duration `yaml:"rekey-grace" doc:"How long a replaced association still opens packets that were under way." default:"30s"`
-	Staleness    time.Duration `yaml:"staleness" doc:"New calls are refused when the directory was silent for longer than this and no current CRL is held." default:"15m"`
+	Staleness    time.Duration `yaml:"staleness" doc:"New calls are refused when the directory was silent for longer than this and no current CRL is held; calls that are up go on. While the directory is away the CRL is fetched from the CA." default:"15m"`
 }
 
 // Keepalive is the part of File on silence.

@@ -27,6 +27,8 @@ const (
 	silence = 20 * time.Second
 	// refresh is how often the CRL is fetched, which carries us when the directory is gone.
 	refresh = 10 * time.Minute
+	// fallBackEvery is how often the CA is asked for its CRL while the directory is away: what it revokes then the routers learn from there.
+	fallBackEvery = 20 * time.Second
 )
 
 var errSilent = errors.New("the watch stream fell silent")
@@ -54,12 +56,15 @@ type Follower struct {
 	announce func() (endpoint string, prefixes []netip.Prefix)
 	sink     Sink
 	log      *slog.Logger
+	// FromCA fetches the CRL from the CA itself, which is asked while the directory is away; nil: nobody is. Set it before Run.
+	FromCA func(ctx context.Context) ([]byte, error)
 
 	mu      sync.Mutex
 	problem error
 
-	sites map[string]client.Site // belongs to Run
-	kick  chan struct{}
+	sites    map[string]client.Site // belongs to Run
+	fellBack fallBack               // belongs to Run
+	kick     chan struct{}
 }
 
 // New returns a follower for the router called self; announce yields what it tells the
@@ -108,6 +113,7 @@ func (f *Follower) Run(ctx context.Context) {
 		}
 		if err != nil {
 			f.note(err)
+			f.fallBack(ctx)
 		}
 		if time.Since(began) > lastRetry {
 			wait = firstRetry
@@ -138,6 +144,7 @@ func (f *Follower) follow(ctx context.Context) error {
 		return err
 	}
 	f.note(nil)
+	f.fellBack = fallBack{}
 	quiet := time.AfterFunc(silence, func() { cancel(errSilent) })
 	defer quiet.Stop()
 	again := make(chan struct{})

@@ -174,6 +174,12 @@ func (w *world) takeCRL(der []byte) {
 
 func follow(t *testing.T, a authority, d *directory) *world {
 	t.Helper()
+	return followFrom(t, a, d, nil)
+}
+
+// followFrom has a CA that may be asked for its CRL.
+func followFrom(t *testing.T, a authority, d *directory, ca func(context.Context) ([]byte, error)) *world {
+	t.Helper()
 	w := &world{T: t, authority: a, dir: d, trust: trust.New(time.Hour)}
 	w.trust.SetAnchors([]*x509.Certificate{a.cert}, nil)
 	d.events = make(chan client.Event)
@@ -182,6 +188,7 @@ func follow(t *testing.T, a authority, d *directory) *world {
 	announce := func() (string, []netip.Prefix) { return "198.51.100.1:1701", prefixes("10.1.0.0/24") }
 	sink := sitemap.Sink{Peers: w.takePeers, Revoked: w.takeRevoked, Sites: w.takeSites, CRL: w.takeCRL, Certified: w.takeCertified, Overtake: w.takeOvertake}
 	w.f = sitemap.New(dir, "ra", w.trust, announce, sink, slog.New(slog.DiscardHandler))
+	w.f.FromCA = ca
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { w.f.Run(ctx); close(done) }()

@@ -336,6 +336,7 @@ func (r *run) carry(outer context.Context) error {
 	if err == nil {
 		wg.Go(func() { stop(r.follow(ctx)) })
 		wg.Go(func() { r.watchCalls(ctx) })
+		wg.Go(func() { trust.NewWatch(r.trust, r.s.log).Run(ctx) })
 		wg.Go(func() { r.renew(ctx) })
 		wg.Go(func() { r.lookAround(ctx) })
 		<-ctx.Done()

@@ -162,10 +162,10 @@ func (m model) whole() []string {
 	switch {
 	case m.err != nil:
 		head = fmt.Sprintf("NO ANSWER since %s: %v", r.at.Format(time.TimeOnly), m.err)
+	case !st.Directory.Fresh: // before its cause, which may be long
+		head += "; NEW CALLS ARE REFUSED: the directory was not heard for too long"
 	case st.Directory.Problem != "":
 		head += "; directory: " + st.Directory.Problem
-	case !st.Directory.Fresh:
-		head += "; NEW CALLS ARE REFUSED: the directory was not heard for too long"
 	}
 	if n := ending(st.Calls); n > 0 && m.err == nil {
 		head += fmt.Sprintf("; %d of the calls END SOON with their certificate", n)

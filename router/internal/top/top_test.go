@@ -153,6 +153,14 @@ func TestScreen(t *testing.T) {
 	if s := gone.text(); !strings.Contains(s, "alice") {
 		t.Errorf("after most have gone:\n%s", s)
 	}
+	lost := snapshot(start, map[string]uint64{"alice": 9})
+	lost.Directory.Problem = "no route to host"
+	if s := update(m, tea.WindowSizeMsg{Width: 300, Height: 10}, answered{status: lost}).text(); !strings.Contains(s, "directory: no route to host") {
+		t.Errorf("while the directory is away:\n%s", s)
+	}
+	if lost.Directory.Fresh = false; !strings.Contains(update(m, tea.WindowSizeMsg{Width: 300, Height: 10}, answered{status: lost}).text(), "NEW CALLS ARE REFUSED") {
+		t.Error("refused calls are hidden behind their cause")
+	}
 	st := snapshot(start, map[string]uint64{"alice": 9, "bob": 9})
 	st.Calls[0].Ending = "the user has new keys"
 	if s := update(update(m, tea.WindowSizeMsg{Width: 300, Height: 10}), answered{status: st}).text(); !strings.Contains(s, "1 of the calls END SOON") || strings.Count(s, "in 29d 23h !") != 1 {

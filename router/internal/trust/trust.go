@@ -86,6 +86,12 @@ func (s *Store) Revoke(ids ...twincert.ID) {
 
 // SetCRL takes a CRL that one of our issuers signed, unless we hold a newer one.
 func (s *Store) SetCRL(der []byte, now time.Time) error {
+	_, err := s.TakeCRL(der, now)
+	return err
+}
+
+// TakeCRL is SetCRL, and returns what the CRL revokes that was not known to be revoked.
+func (s *Store) TakeCRL(der []byte, now time.Time) (news []twincert.ID, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	errs := []error{errors.New("no issuer is known")}
@@ -95,12 +101,18 @@ func (s *Store) SetCRL(der []byte, now time.Time) error {
 			errs = append(errs, err)
 			continue
 		}
-		if s.crl == nil || crl.Number().Cmp(s.crl.Number()) >= 0 {
-			s.crl = crl
+		if s.crl != nil && crl.Number().Cmp(s.crl.Number()) < 0 {
+			return nil, nil
 		}
-		return nil
+		for id := range crl.All() {
+			if !s.isRevoked(id) {
+				news = append(news, id)
+			}
+		}
+		s.crl = crl
+		return news, nil
 	}
-	return fmt.Errorf("taking a CRL: %w", errs[len(errs)-1])
+	return nil, fmt.Errorf("taking a CRL: %w", errs[len(errs)-1])
 }
 
 // Revoked says whether id is known to be revoked.
@@ -125,10 +137,7 @@ func (s *Store) Fresh(now time.Time) error {
 }
 
 func (s *Store) fresh(now time.Time) error {
-	if !s.heard.IsZero() && now.Sub(s.heard) <= s.bound {
-		return nil
-	}
-	if s.crl != nil && now.Before(s.crl.NextUpdate()) {
+	if s.word(now) != None {
 		return nil
 	}
 	if s.heard.IsZero() {
