@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -363,14 +364,11 @@ func (s *session) certifyOnce(ctx context.Context, op, path string, k keys, r *R
 func (s *session) call(ctx context.Context, op, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	var body []byte
-	if in != nil {
-		var err error
-		if body, err = json.Marshal(in); err != nil {
-			return &Error{Op: op, Code: CodeInvalid, Err: err}
-		}
-		defer clear(body) // a login holds a password
+	body, err := encode(in)
+	if err != nil {
+		return &Error{Op: op, Code: CodeInvalid, Err: err}
 	}
+	defer clear(body) // a login holds a password
 	req, err := http.NewRequestWithContext(ctx, method, s.base+path, bytes.NewReader(body))
 	if err != nil {
 		return &Error{Op: op, Code: CodeInvalid, Err: err}
@@ -404,6 +402,26 @@ func (s *session) call(ctx context.Context, op, method, path string, in, out any
 		return &Error{Op: op, Code: CodeUnavailable, Err: fmt.Errorf("%w: %w", ErrAnswer, err)}
 	}
 	return nil
+}
+
+// encode is the JSON of in, if there is any. A password is none of json.Marshal's business, which keeps what it has encoded in
+// buffers of its own.
+func encode(in any) ([]byte, error) {
+	if in == nil {
+		return nil, nil
+	}
+	l, isLogin := in.(Login)
+	if !isLogin {
+		return json.Marshal(in)
+	}
+	uid, err := json.Marshal(l.UID)
+	if err != nil {
+		return nil, err
+	}
+	const before, between, after = `{"uid":`, `,"password":"`, `"}`
+	b := make([]byte, 0, len(before)+len(uid)+len(between)+base64.StdEncoding.EncodedLen(len(l.Password))+len(after)) // it never grows
+	b = append(append(append(b, before...), uid...), between...)
+	return append(base64.StdEncoding.AppendEncode(b, l.Password), after...), nil
 }
 
 // transportCode tells a server that is not the CA from one that is not there.

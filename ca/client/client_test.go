@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ecdh"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -107,6 +108,20 @@ func TestTokenRole(t *testing.T) {
 	} {
 		if got, ok := tokenRole(token); ok != (want != "") || ok && got != want {
 			t.Errorf("%q: %q %v", token, got, ok)
+		}
+	}
+}
+
+// A login is written as JSON would be, in memory that was made for it.
+func TestLoginIsEncoded(t *testing.T) {
+	for _, l := range []Login{{"alice", []byte("\x00\xff\"secret")}, {"", nil}, {`a"b\é<`, []byte("x")}} {
+		b, err := encode(l)
+		if err != nil || len(b) != cap(b) {
+			t.Errorf("%s: %d bytes in a buffer of %d, %v", b, len(b), cap(b), err)
+		}
+		var got Login
+		if err := json.Unmarshal(b, &got); err != nil || got.UID != l.UID || !bytes.Equal(got.Password, l.Password) {
+			t.Errorf("%s: %+v, %v", b, got, err)
 		}
 	}
 }

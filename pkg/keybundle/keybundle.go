@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/chacha20poly1305"
@@ -52,7 +51,7 @@ func CheckPassword(uid string, password []byte) error {
 	switch {
 	case len(password) < minPassword:
 		return fmt.Errorf("%w: it is shorter than %d bytes", ErrWeak, minPassword)
-	case strings.EqualFold(string(password), uid):
+	case bytes.EqualFold(password, []byte(uid)):
 		return fmt.Errorf("%w: it is the UserID", ErrWeak)
 	}
 	return nil

@@ -1,8 +1,10 @@
 package admin_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -17,11 +19,12 @@ import (
 	"twinkey/router/internal/admin"
 )
 
-// desk answers as a router would and keeps what it was asked.
+// desk answers as a router would and keeps what it was asked. Of passwords it has copies, and lent are the originals.
 type desk struct {
 	login  admin.Login
 	hangup admin.Hangup
 	passwd admin.Passwd
+	lent   [][]byte
 	loads  int
 	err    error
 }
@@ -35,7 +38,8 @@ func (d *desk) Portal(context.Context) (admin.Portal, error) {
 }
 
 func (d *desk) Login(_ context.Context, l admin.Login) (admin.Call, error) {
-	d.login = l
+	d.login, d.lent = l, append(d.lent, l.Password)
+	d.login.Password = bytes.Clone(l.Password)
 	return admin.Call{ID: 8, User: l.User}, d.err
 }
 
@@ -45,7 +49,8 @@ func (d *desk) Hangup(_ context.Context, h admin.Hangup) (admin.Ended, error) {
 }
 
 func (d *desk) Passwd(_ context.Context, p admin.Passwd) error {
-	d.passwd = p
+	d.passwd, d.lent = p, append(d.lent, p.Password, p.New)
+	d.passwd.Password, d.passwd.New = bytes.Clone(p.Password), bytes.Clone(p.New)
 	return d.err
 }
 
@@ -88,12 +93,12 @@ func TestClientAndServer(t *testing.T) {
 	if got, err := c.Portal(t.Context()); err != nil || !reflect.DeepEqual(got, page) {
 		t.Errorf("portal %+v, %v", got, err)
 	}
-	passwd := admin.Passwd{User: "alice", Password: "p\"w", New: "é\x00"}
-	if err := c.Passwd(t.Context(), passwd); err != nil || d.passwd != passwd {
+	passwd := admin.Passwd{User: "alice", Password: []byte("p\"w"), New: []byte("é\x00")}
+	if err := c.Passwd(t.Context(), passwd); err != nil || !reflect.DeepEqual(d.passwd, passwd) {
 		t.Errorf("passwd: %v; asked %+v", err, d.passwd)
 	}
-	login := admin.Login{User: "alice", Password: "p\"w\x00é", Address: netip.MustParseAddr("10.1.1.3"), Peer: "rb"}
-	if call, err := c.Login(t.Context(), login); err != nil || call.User != "alice" || d.login != login {
+	login := admin.Login{User: "alice", Password: []byte("p\"w\x00é"), Address: netip.MustParseAddr("10.1.1.3"), Peer: "rb"}
+	if call, err := c.Login(t.Context(), login); err != nil || call.User != "alice" || !reflect.DeepEqual(d.login, login) {
 		t.Errorf("login %+v, %v; asked %+v", call, err, d.login)
 	}
 	if e, err := c.Hangup(t.Context(), admin.Hangup{ID: 7}); err != nil || len(e.Calls) != 1 || e.Calls[0] != 7 {
@@ -101,6 +106,57 @@ func TestClientAndServer(t *testing.T) {
 	}
 	if err := c.Reload(t.Context()); err != nil || d.loads != 1 {
 		t.Errorf("reload %v, %d", err, d.loads)
+	}
+}
+
+// The server wipes what it has decoded of passwords, whatever became of the request, and both ends what they were encoded in.
+func TestPasswordsAreWiped(t *testing.T) {
+	for _, failed := range []error{nil, &admin.Error{What: "refused"}} {
+		d := &desk{err: failed}
+		path := serve(t, d)
+		c := admin.NewClient(path)
+		long := strings.Repeat("a long password ", 60)
+		_, err1 := c.Login(t.Context(), admin.Login{User: "alice", Password: []byte("secret of alice"), Address: netip.MustParseAddr("10.1.1.3"), Peer: "rb"})
+		err2 := c.Passwd(t.Context(), admin.Passwd{User: "alice", Password: []byte(long), New: []byte("another secret")})
+		if (err1 == nil) != (failed == nil) || (err2 == nil) != (failed == nil) || len(d.lent) != 3 || string(d.passwd.Password) != long {
+			t.Fatalf("%v, %v: asked %+v", err1, err2, d)
+		}
+		for i, b := range d.lent {
+			if len(b) == 0 || !bytes.Equal(b, make([]byte, len(b))) {
+				t.Errorf("password %d is still there: %q", i, b)
+			}
+		}
+	}
+}
+
+// A request whose body says nothing of its length is read as well, up to the bound.
+func TestBodiesOfUnknownLength(t *testing.T) {
+	d := &desk{}
+	path := serve(t, d)
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var nd net.Dialer
+		return nd.DialContext(ctx, "unix", path)
+	}}}
+	for body, status := range map[string]int{
+		`{"user":"alice","password":"c2VjcmV0"}`:                            200,
+		`{"user":"alice","password":"` + strings.Repeat("A", 64<<10) + `"}`: 400,
+		`{"user":"alice","password":"not base64!"}`:                         400,
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://router/login", io.MultiReader(strings.NewReader(body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != status {
+			t.Errorf("%.40s: %s, want %d", body, resp.Status, status)
+		}
+	}
+	if string(d.login.Password) != "secret" {
+		t.Errorf("asked %+v", d.login)
 	}
 }
 
@@ -210,7 +266,7 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("%s: %s, want %d", tt.name, resp.Status, tt.status)
 		}
 	}
-	if d.login != (admin.Login{}) || d.hangup != (admin.Hangup{}) {
+	if d.login.User != "" || d.login.Password != nil || d.hangup != (admin.Hangup{}) {
 		t.Errorf("a bad request reached the router: %+v %+v", d.login, d.hangup)
 	}
 }

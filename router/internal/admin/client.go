@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +41,9 @@ func (c *Client) Portal(ctx context.Context) (Portal, error) {
 
 // Login implements Router.
 func (c *Client) Login(ctx context.Context, l Login) (Call, error) {
-	return call[Call](ctx, c, http.MethodPost, "/login", l)
+	bare := l
+	bare.Password = nil
+	return call[Call](ctx, c, http.MethodPost, "/login", bare, field{"password", l.Password})
 }
 
 // Hangup implements Router.
@@ -50,7 +53,7 @@ func (c *Client) Hangup(ctx context.Context, h Hangup) (Ended, error) {
 
 // Passwd implements Router.
 func (c *Client) Passwd(ctx context.Context, p Passwd) error {
-	_, err := call[struct{}](ctx, c, http.MethodPost, "/passwd", p)
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/passwd", Passwd{User: p.User}, field{"password", p.Password}, field{"new", p.New})
 	return err
 }
 
@@ -60,14 +63,39 @@ func (c *Client) Reload(ctx context.Context) error {
 	return err
 }
 
-func call[Out any](ctx context.Context, c *Client, method, path string, in any) (out Out, err error) {
+// field is one of a request's that nobody else shall have a copy of.
+type field struct {
+	name  string
+	value []byte
+}
+
+// encode is the JSON object of in, which has a field at least, with secrets beside. These are not for json.Marshal, which keeps what it has
+// encoded in buffers of its own. The result is the caller's to wipe.
+func encode(in any, secrets []field) ([]byte, error) {
+	bare, err := json.Marshal(in)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a request to the router: %w", err)
+	}
+	size := len(bare)
+	for _, s := range secrets {
+		size += len(s.name) + len(`,"":""`) + base64.StdEncoding.EncodedLen(len(s.value))
+	}
+	b := append(make([]byte, 0, size), bare[:len(bare)-1]...) // it never grows, which would leave a copy behind
+	for _, s := range secrets {
+		b = append(b, `,"`+s.name+`":"`...)
+		b = append(base64.StdEncoding.AppendEncode(b, s.value), '"')
+	}
+	return append(b, '}'), nil
+}
+
+func call[Out any](ctx context.Context, c *Client, method, path string, in any, secrets ...field) (out Out, err error) {
 	var body io.Reader
 	if in != nil {
-		b, err := json.Marshal(in)
+		b, err := encode(in, secrets)
 		if err != nil {
-			return out, fmt.Errorf("encoding a request to the router: %w", err)
+			return out, err
 		}
-		defer clear(b) // it may hold a password
+		defer clear(b)
 		body = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://router"+path, body)

@@ -8,5 +8,8 @@
 //	POST /passwd Passwd       changes a user's password
 //	POST /reload              re-reads the configuration
 //
+// Passwords are base64 in the JSON and bytes in the types, so that both ends can wipe what they have of them; neither
+// keeps a copy. What net/http has in its buffers is overwritten by what comes next, or garbage.
+//
 // A failure is a JSON object {"error", "hint"} with a 4xx or 5xx status.
 package admin

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"syscall"
 	"time"
+
+	"twinkey/pkg/strictjson"
 )
 
 const maxBody = 64 << 10
@@ -84,10 +87,15 @@ func answer[In, Out any](f func(context.Context, In) (Out, error)) http.HandlerF
 	return func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		var in In
+		if s, ok := any(&in).(interface{ secret() [][]byte }); ok {
+			defer func() {
+				for _, b := range s.secret() {
+					clear(b)
+				}
+			}()
+		}
 		if req.Method == http.MethodPost && req.ContentLength != 0 {
-			dec := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxBody))
-			dec.DisallowUnknownFields()
-			if err := dec.Decode(&in); err != nil {
+			if err := read(req, &in); err != nil {
 				fail(w, http.StatusBadRequest, &Error{What: fmt.Sprintf("reading the request: %v", err)})
 				return
 			}
@@ -103,6 +111,26 @@ func answer[In, Out any](f func(context.Context, In) (Out, error)) http.HandlerF
 		}
 		_ = json.NewEncoder(w).Encode(out) // a client that went away misses its answer
 	}
+}
+
+var errTooLong = fmt.Errorf("it is longer than %d bytes", maxBody)
+
+// read decodes a body, of which no copy stays here: it may hold a password.
+func read(req *http.Request, in any) error {
+	size := int64(maxBody) + 1
+	if req.ContentLength > 0 {
+		size = min(size, req.ContentLength)
+	}
+	b := make([]byte, size) // at once: growing would leave pieces behind
+	defer clear(b)
+	n, err := io.ReadFull(req.Body, b)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return err
+	case n > maxBody:
+		return errTooLong
+	}
+	return strictjson.Decode(b[:n], in)
 }
 
 func fail(w http.ResponseWriter, status int, e *Error) {

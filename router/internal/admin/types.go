@@ -174,20 +174,24 @@ type Refusal struct {
 	Reason string `json:"reason"`
 }
 
-// Login asks for a user's call.
+// Login asks for a user's call. The password is the caller's to wipe: the client's, and at the other end the server's.
 type Login struct {
 	User     string     `json:"user"`
-	Password string     `json:"password"` //nolint:gosec // it arrives here and goes no further than the key derivation
-	Address  netip.Addr `json:"address"`  // the user's address on this router's LAN
+	Password []byte     `json:"password,omitempty"` //nolint:gosec // it arrives here and goes no further than the key derivation
+	Address  netip.Addr `json:"address"`            // the user's address on this router's LAN
 	Peer     string     `json:"peer"`
 }
 
-// Passwd asks for another password of a user.
+// Passwd asks for another password of a user. Both are wiped as that of Login is.
 type Passwd struct {
 	User     string `json:"user"`
-	Password string `json:"password"` //nolint:gosec // like that of Login
-	New      string `json:"new"`
+	Password []byte `json:"password,omitempty"` //nolint:gosec // like that of Login
+	New      []byte `json:"new,omitempty"`
 }
+
+// secret is what of a request is wiped once it is answered. The server decodes into it, so nobody else has a copy.
+func (l Login) secret() [][]byte  { return [][]byte{l.Password} }
+func (p Passwd) secret() [][]byte { return [][]byte{p.Password, p.New} }
 
 // Hangup names calls to end: by ID, or all of a user's.
 type Hangup struct {

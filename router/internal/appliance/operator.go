@@ -162,10 +162,8 @@ func callStatus(c engine.CallStatus) admin.Call {
 func (a *Appliance) Login(ctx context.Context, l admin.Login) (admin.Call, error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
-	password := []byte(l.Password)
-	defer clear(password)
 	began := time.Now()
-	call, err := a.login(ctx, links.Key{Peer: l.Peer, User: l.User}, password, l.Address.Unmap(), func(f func() error) error { return f() })
+	call, err := a.login(ctx, links.Key{Peer: l.Peer, User: l.User}, l.Password, l.Address.Unmap(), func(f func() error) error { return f() })
 	if err != nil {
 		authn.Hold(ctx, began, err)
 		a.log.Warn("login failed", "user", l.User, "error", err) // more than whoever logs in is told
@@ -268,10 +266,7 @@ func loginError(uid string, err error) error {
 func (a *Appliance) Passwd(ctx context.Context, p admin.Passwd) error {
 	ctx, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
-	old, chosen := []byte(p.Password), []byte(p.New)
-	defer clear(old)
-	defer clear(chosen)
-	err := authn.ChangePassword(ctx, a.dir, a.gate, a.trust, p.User, old, chosen)
+	err := authn.ChangePassword(ctx, a.dir, a.gate, a.trust, p.User, p.Password, p.New)
 	if err == nil {
 		a.log.Info("password changed", "user", p.User)
 		return nil

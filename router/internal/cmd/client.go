@@ -132,7 +132,7 @@ operator has renewed the keys or made the user anew.`,
 			if err != nil {
 				return nil, cli.Fail(cli.ExitUsage, "reading the password", err, "")
 			}
-			return []byte(p), nil
+			return p, nil // which is wiped once it is stretched
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGHUP) // a terminal that is closed is a logout
 		defer stop()

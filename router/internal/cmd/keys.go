@@ -62,6 +62,7 @@ The token works once; the fingerprint is that of the company's root certificate.
 		if err != nil {
 			return cli.Fail(cli.ExitUsage, "reading the password", err, "the token is still good")
 		}
+		defer clear(password)
 		keys, ends, err := client.EnrollUser(c.Context(), ca, fingerprint, token, args[0], client.Options{})
 		if err != nil {
 			return refusedToCertify(what, err, "a token works once and for a short time, for one user: ask the CA's operator for another one")
@@ -107,6 +108,7 @@ nor does a copy of keys that were renewed more than a day ago.`,
 		if err != nil {
 			return cli.Fail(cli.ExitUsage, "reading the password", err, "")
 		}
+		defer clear(password)
 		old, err := opened(k, password)
 		if err != nil {
 			return keysFailed(what, err)
@@ -142,14 +144,12 @@ func keysOf(home, uid string) (string, error) {
 }
 
 // sealed is what is kept of keys that the CA has certified.
-func sealed(u client.UserKeys, ca string, ends client.Endpoints, password string) (*keyfile.File, error) {
+func sealed(u client.UserKeys, ca string, ends client.Endpoints, password []byte) (*keyfile.File, error) {
 	params, err := keybundle.DefaultParams(rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	secret := []byte(password)
-	defer clear(secret)
-	proof, err := keybundle.Derive(secret, params)
+	proof, err := keybundle.Derive(password, params)
 	if err != nil {
 		return nil, err
 	}
@@ -160,10 +160,8 @@ func sealed(u client.UserKeys, ca string, ends client.Endpoints, password string
 }
 
 // opened is the inverse of sealed.
-func opened(f *keyfile.File, password string) (client.UserKeys, error) {
-	secret := []byte(password)
-	defer clear(secret)
-	proof, err := keybundle.Derive(secret, f.Params)
+func opened(f *keyfile.File, password []byte) (client.UserKeys, error) {
+	proof, err := keybundle.Derive(password, f.Params)
 	if err != nil {
 		return client.UserKeys{}, err
 	}

@@ -280,6 +280,7 @@ somebody whom they know brings the certificate.`,
 		if err != nil {
 			return cli.Fail(cli.ExitUsage, "reading the password", err, "")
 		}
+		defer clear(password)
 		call, err := admin.NewClient(socket(*state)).Login(c.Context(), admin.Login{User: args[0], Password: password, Address: a, Peer: peer})
 		if err != nil {
 			return asked("logging in "+args[0], err)

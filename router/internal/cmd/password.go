@@ -1,13 +1,12 @@
 package cmd
 
 import (
-	"bufio"
+	"bytes"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -21,76 +20,90 @@ import (
 const maxPassword = 4096
 
 // passwords reads them: from the first line of a file, from the next line of standard input, or from a terminal.
-type passwords struct {
-	c     *cobra.Command
-	stdin *bufio.Reader
-}
+type passwords struct{ c *cobra.Command }
 
-func newPasswords(c *cobra.Command) *passwords {
-	return &passwords{c, bufio.NewReader(io.LimitReader(c.InOrStdin(), maxPassword))}
-}
+func newPasswords(c *cobra.Command) *passwords { return &passwords{c} }
 
-// readPassword reads one.
-func readPassword(c *cobra.Command, file string) (string, error) {
+// readPassword reads one, which is the caller's to wipe.
+func readPassword(c *cobra.Command, file string) ([]byte, error) {
 	return newPasswords(c).read("Password: ", file)
 }
 
-func (p *passwords) read(prompt, file string) (string, error) {
-	in := p.stdin
+func (p *passwords) read(prompt, file string) ([]byte, error) {
 	switch file {
 	case "":
 		return p.ask(prompt)
 	case "-":
-	default:
-		f, err := os.Open(file) //nolint:gosec // the user names it
-		if err != nil {
-			return "", err
-		}
-		defer f.Close()
-		in = bufio.NewReader(io.LimitReader(f, maxPassword))
+		return readLine(p.c.InOrStdin())
 	}
-	line, err := in.ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
+	f, err := os.Open(file) //nolint:gosec // the user names it
+	if err != nil {
+		return nil, err
 	}
-	if line = strings.TrimRight(line, "\r\n"); line == "" {
-		return "", errors.New("it is empty")
-	}
-	return line, nil
+	defer f.Close()
+	return readLine(f)
 }
 
-func (p *passwords) ask(prompt string) (string, error) {
+// readLine reads up to the end of a line and nothing behind it, into memory that does not move: no buffer keeps a copy of a password, and what
+// comes after the line is left for the next.
+func readLine(r io.Reader) ([]byte, error) {
+	line := make([]byte, 0, maxPassword)
+	for {
+		n, err := r.Read(line[len(line) : len(line)+1])
+		line = line[:len(line)+n]
+		switch {
+		case n > 0 && line[len(line)-1] == '\n', errors.Is(err, io.EOF):
+			if line = bytes.TrimRight(line, "\r\n"); len(line) == 0 {
+				return nil, errors.New("it is empty")
+			}
+			return line, nil
+		case err == nil && len(line) == maxPassword:
+			err = fmt.Errorf("it is longer than %d bytes", maxPassword)
+		}
+		if err != nil {
+			clear(line)
+			return nil, err
+		}
+	}
+}
+
+func (p *passwords) ask(prompt string) ([]byte, error) {
 	fd := int(os.Stdin.Fd()) //nolint:gosec // a file descriptor fits
 	if !term.IsTerminal(fd) {
-		return "", errors.New("there is no terminal to ask for a password: use --password-file")
+		return nil, errors.New("there is no terminal to ask for a password: use --password-file")
 	}
 	if _, err := fmt.Fprint(p.c.ErrOrStderr(), prompt); err != nil {
-		return "", err
+		return nil, err
 	}
 	b, err := term.ReadPassword(fd)
 	_, _ = fmt.Fprintln(p.c.ErrOrStderr())
-	defer clear(b)
-	return string(b), err
+	return b, err
 }
 
 // choose reads a new password of uid, twice where it is typed, and refuses a weak one.
-func (p *passwords) choose(uid, file string) (string, error) {
+func (p *passwords) choose(uid, file string) (chosen []byte, err error) {
 	first, err := p.read("New password: ", file)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	if err := keybundle.CheckPassword(uid, []byte(first)); err != nil {
-		return "", err
+	defer func() {
+		if chosen == nil {
+			clear(first)
+		}
+	}()
+	if err := keybundle.CheckPassword(uid, first); err != nil {
+		return nil, err
 	}
 	if file != "" {
 		return first, nil
 	}
 	second, err := p.ask("New password again: ")
+	defer clear(second)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	if subtle.ConstantTimeCompare([]byte(first), []byte(second)) != 1 {
-		return "", errors.New("the two are not the same")
+	if subtle.ConstantTimeCompare(first, second) != 1 {
+		return nil, errors.New("the two are not the same")
 	}
 	return first, nil
 }
@@ -122,10 +135,12 @@ new keys (twinkey-ca user renew).`,
 		if err != nil {
 			return cli.Fail(cli.ExitUsage, "reading the old password", err, "")
 		}
+		defer clear(old)
 		chosen, err := p.choose(uid, newFile)
 		if err != nil {
 			return cli.Fail(cli.ExitUsage, "reading the new password", err, "nothing was changed")
 		}
+		defer clear(chosen)
 		if err := admin.NewClient(socket(*state)).Passwd(c.Context(), admin.Passwd{User: uid, Password: old, New: chosen}); err != nil {
 			return asked("changing the password of "+uid, err)
 		}
