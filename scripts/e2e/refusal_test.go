@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,6 +74,44 @@ func TestRefusals(t *testing.T) {
 		expect(t, out, err2, "login of nobody refused")
 		if a, b := err.Error(), err2.Error(); strings.ReplaceAll(strings.ReplaceAll(a, "dave", "X"), "10.1.1.6", "A") != strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(b, "nobody", "X"), "10.1.1.7", "A"), "dave", "X") {
 			t.Errorf("the answer tells known from unknown users:\n%s\n%s", a, b)
+		}
+	})
+	t.Run("too many wrong passwords, until the operator ends the lock", func(t *testing.T) {
+		var wg sync.WaitGroup
+		for range 10 { // at once: each refusal takes its time
+			wg.Go(func() {
+				_, _ = c.Router(ctx, lab.SiteA, "login", "dave", "--address", "10.1.1.6", "--peer", lab.SiteB.Name, "--password-file", filepath.Join(c.Dir, "dave.password"))
+			})
+		}
+		wg.Wait()
+		const right = "the right password of dave"
+		check(t, os.WriteFile(filepath.Join(c.Dir, "dave.right"), []byte(right), 0o600))
+		login := func() (string, error) {
+			return c.Router(ctx, lab.SiteA, "login", "dave", "--address", "10.1.1.6", "--peer", lab.SiteB.Name, "--password-file", filepath.Join(c.Dir, "dave.right"))
+		}
+		_, err := c.CACommand(ctx, "user", "renew", "dave", "--password-file", filepath.Join(c.Dir, "dave.right"))
+		check(t, err)
+		out, err := login()
+		expect(t, out, err, "locked after too many tries", "twinkey-ca user unlock dave")
+		out, err = c.CACommand(ctx, "locks")
+		check(t, err)
+		if !strings.Contains(out, "user dave") {
+			t.Errorf("locks:\n%s", out)
+		}
+		out, err = c.CACommand(ctx, "user", "unlock", "dave")
+		check(t, err)
+		if !strings.Contains(out, "unlocked: user dave") {
+			t.Errorf("unlock:\n%s", out)
+		}
+		out, err = login()
+		check(t, err)
+		if !strings.Contains(out, "dave") {
+			t.Errorf("login:\n%s", out)
+		}
+		out, err = c.DirectoryCommand(ctx, "audit", "--kind", "unlocked")
+		check(t, err)
+		if !strings.Contains(out, "twinkey://ca for operator:root") || !strings.Contains(out, "user dave; it would have lasted until") {
+			t.Errorf("audit:\n%s", out)
 		}
 	})
 	t.Run("an address that is not ours", func(t *testing.T) {
