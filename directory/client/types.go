@@ -136,8 +136,8 @@ type BundleRecord struct {
 }
 
 // SuccessorRecord makes the twin certificate ID the current one of a user whose bundle stays as it
-// is: it has the data key of the bundle's certificate. A new one replaces it, and a new bundle
-// does away with it.
+// is: it has the data key of the bundle's certificate, and the group of the user's record, known or in
+// the same change. A new one replaces it, and a new bundle does away with it.
 type SuccessorRecord struct {
 	UID    string      `json:"uid"`
 	ID     twincert.ID `json:"id"`

@@ -35,6 +35,11 @@
 // The same goes for the end of a session (Close), which routers ask for: it is a revocation of
 // certificates, not of users.
 //
+// A source may put a user who is logged in into another group, or set an end to the session (ChangeUser): an issue of a
+// certificate over the same data key (a successor, see below) that revokes in the same Change what it takes the place of. So it is
+// withdrawn as a whole, or stands as a whole, and the routers hear of both at once. The CRL follows, by an intent of
+// its own that is written with the effects.
+//
 // What a user's password is checked against passes through an intent and stays at the directory
 // alone, where the user changes it: to close a login a Change names the user and nothing else.
 //

@@ -266,11 +266,19 @@ func (d *Desk) bury(ctx context.Context, in *ledger.Intent, cause error) error {
 // finish does what follows the commit point. If it fails, the intent stays and is
 // finished later.
 func (d *Desk) finish(in *ledger.Intent) error {
+	revoked := false
 	for _, c := range in.Effects.Certs {
-		if c.Number() == nil || !c.Revoked.IsZero() {
-			continue // revoked ones were recorded when they were issued
+		n := c.Number()
+		var err error
+		switch {
+		case n == nil:
+		case c.Revoked.IsZero():
+			err = d.cfg.Authority.Record(c.DER, n)
+		case in.Kind == ledger.KindIssue: // what something else takes the place of; any other is in the CRL before anybody hears of it
+			revoked = true
+			err = d.cfg.Authority.Revoke(d.revocation(c, n))
 		}
-		if err := d.cfg.Authority.Record(c.DER, c.Number()); err != nil {
+		if err != nil {
 			return fmt.Errorf("%w: %w", ErrUnrecorded, err)
 		}
 	}
@@ -283,6 +291,11 @@ func (d *Desk) finish(in *ledger.Intent) error {
 		}
 		if err := d.told(tx, in); err != nil {
 			return err
+		}
+		if revoked {
+			if err := tx.AddIntent(crlIntent(d.now())); err != nil {
+				return err
+			}
 		}
 		return tx.DropIntent(in.Number)
 	})

@@ -229,9 +229,7 @@ func (d *Desk) publishHere(in *ledger.Intent) error {
 		if n == nil {
 			return fmt.Errorf("%w: serial number %q", ledger.ErrDamaged, c.Serial)
 		}
-		// An entry is kept as long as the certificate can be renewed.
-		r := authority.Revocation{Serial: n, Reason: c.Reason, At: c.Revoked, Expires: c.NotAfter.Add(d.cfg.Terms.Grace)}
-		if err := d.cfg.Authority.Revoke(r); err != nil {
+		if err := d.cfg.Authority.Revoke(d.revocation(c, n)); err != nil {
 			return err
 		}
 	}
@@ -248,6 +246,11 @@ func (d *Desk) publishHere(in *ledger.Intent) error {
 	}
 	d.cfg.At(in.What, StepPrepared)
 	return nil
+}
+
+// revocation is the entry of a certificate that is kept as long as it can be renewed.
+func (d *Desk) revocation(c ledger.Cert, n *big.Int) authority.Revocation {
+	return authority.Revocation{Serial: n, Reason: c.Reason, At: c.Revoked, Expires: c.NotAfter.Add(d.cfg.Terms.Grace)}
 }
 
 // sources is what the directory is told of our sources, with every CRL: so it knows soon
@@ -307,12 +310,16 @@ func (d *Desk) PublishCRL(ctx context.Context) error {
 		return err
 	}
 	if len(queue) == 0 {
-		in := &ledger.Intent{Kind: ledger.KindCRL, What: "publishing a CRL", Change: &client.Change{Actor: actorSelf}}
-		if err := d.journal(in, func(*ledger.Tx) error { return nil }); err != nil {
+		if err := d.journal(crlIntent(d.now()), func(*ledger.Tx) error { return nil }); err != nil {
 			return err
 		}
 	}
 	return d.settle(ctx)
+}
+
+// crlIntent is to publish a CRL. What it holds it gets when it is about to be sent.
+func crlIntent(now time.Time) *ledger.Intent {
+	return &ledger.Intent{Kind: ledger.KindCRL, What: "publishing a CRL", Created: now, Change: &client.Change{Actor: actorSelf}}
 }
 
 // actorSelf is who is at work when nobody asked.

@@ -74,9 +74,18 @@ func (d *Desk) RenewSameKeys(ctx context.Context, actor, uid string) error {
 
 // succeed gives users of a group their certificates, all or none.
 func (d *Desk) succeed(ctx context.Context, actor, what string, g ledger.Group, all []follower) error {
+	in, err := d.succession(actor, what, g, all)
+	if err != nil {
+		return err
+	}
+	return d.commit(ctx, in)
+}
+
+// succession is what gives users certificates over a group's control key and the data keys that they have.
+func (d *Desk) succession(actor, what string, g ledger.Group, all []follower) (*ledger.Intent, error) {
 	control, err := d.openGroup(g)
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	defer control.Wipe()
 	in := &ledger.Intent{Kind: ledger.KindIssue, What: what, Change: &client.Change{Actor: actor, Groups: []client.GroupRecord{{Name: g.Name, Control: g.Control}}}}
@@ -84,17 +93,17 @@ func (d *Desk) succeed(ctx context.Context, actor, what string, g ledger.Group, 
 	for _, f := range all {
 		old, err := twincert.Parse(f.old.DER)
 		if err != nil {
-			return fmt.Errorf("%s: certificate %s: %w: %w", what, f.old.Serial, ledger.ErrDamaged, err)
+			return nil, fmt.Errorf("%s: certificate %s: %w: %w", what, f.old.Serial, ledger.ErrDamaged, err)
 		}
 		t := twincert.Template{Profile: d.cfg.Profile, Role: twincert.User, Name: f.user.UID, Group: g.Name,
 			Keys: twincert.Keys{Control: [keyLen]byte(g.Control), Data: old.Keys.Data}}
 		c, err := d.sign(t, from, f.to)
 		if err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+			return nil, fmt.Errorf("%s: %w", what, err)
 		}
 		sealed, err := keybundle.SealControl(control, c.Keys.Data, c.Raw)
 		if err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+			return nil, fmt.Errorf("%s: %w", what, err)
 		}
 		rec := twinRecord(c)
 		f.user.Serial = rec.Serial
@@ -103,5 +112,5 @@ func (d *Desk) succeed(ctx context.Context, actor, what string, g ledger.Group, 
 		in.Change.Successors = append(in.Change.Successors, client.SuccessorRecord{UID: f.user.UID, ID: c.ID(), Sealed: sealed})
 	}
 	in.Change.Certificates = d.certRecords(in.Effects.Certs...)
-	return d.commit(ctx, in)
+	return in, nil
 }

@@ -19,6 +19,7 @@ type User struct {
 	Source    string    `json:"source,omitempty"`   // that says whether the password is right; empty: a local user
 	Accepted  *Accepted `json:"accepted,omitempty"` // of a user of a source
 	Barred    bool      `json:"barred,omitempty"`   // whatever the source says: the operator revoked a user of a source
+	Bound     time.Time `json:"bound,omitzero"`     // the end of the newest certificate, if the source has set it for a session; zero: it has not
 	Created   time.Time `json:"created"`
 	Revoked   time.Time `json:"revoked,omitzero"`
 	RevokedBy string    `json:"revoked_by,omitempty"`
@@ -125,7 +126,9 @@ type Login struct {
 	Router string    `json:"router"`
 	Source string    `json:"source"`
 	State  []byte    `json:"state,omitempty"` // what it wants back when it is told of calls
-	Time   time.Time `json:"time"`
+	// Session is how long the router was told that the login may last; 0: it was told nothing, or it is not known.
+	Session time.Duration `json:"session,omitempty"`
+	Time    time.Time     `json:"time"`
 }
 
 // OpenCall is a call of which a source was told that it began, and not yet that it ended.

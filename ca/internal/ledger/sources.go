@@ -95,6 +95,9 @@ func (tx *Tx) Login(uid, router string) (Login, bool, error) {
 	return get[Login](tx, bucketLogins, uid+"/"+router)
 }
 
+// Logins returns those of a user, by router.
+func (tx *Tx) Logins(uid string) ([]Login, error) { return beginning[Login](tx, bucketLogins, uid+"/") }
+
 // PutLogin notes it.
 func (tx *Tx) PutLogin(l Login) error { return put(tx, bucketLogins, l.UID+"/"+l.Router, l) }
 
@@ -128,13 +131,18 @@ func (tx *Tx) DropOpenCall(source, name string) error {
 }
 
 // OpenCalls lists those of a source whose names begin so.
-func (tx *Tx) OpenCalls(source, begin string) (out []OpenCall, err error) {
-	prefix := []byte(callKey(source, begin))
-	c := tx.tx.Bucket(bucketCalls).Cursor()
+func (tx *Tx) OpenCalls(source, begin string) ([]OpenCall, error) {
+	return beginning[OpenCall](tx, bucketCalls, callKey(source, begin))
+}
+
+// beginning lists what is in a bucket under keys that begin so.
+func beginning[T any](tx *Tx, bucket []byte, begin string) (out []T, err error) {
+	prefix := []byte(begin)
+	c := tx.tx.Bucket(bucket).Cursor()
 	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
-		var o OpenCall
+		var o T
 		if err := json.Unmarshal(v, &o); err != nil {
-			return nil, fmt.Errorf("reading %q of %s: %w: %w", k, bucketCalls, ErrDamaged, err)
+			return nil, fmt.Errorf("reading %q of %s: %w: %w", k, bucket, ErrDamaged, err)
 		}
 		out = append(out, o)
 	}

@@ -43,8 +43,25 @@
 // learns of which source somebody is.
 //
 // Logins of one user happen one after the other, so that many tries at once give a guesser
-// no more; what a source tells of an account that ended waits in the same line, so that no
+// no more; what a source tells of an account that ended or changed waits in the same line, so that no
 // login overtakes it.
+//
+// A source may also say that somebody who is logged in is in another group from now on, or
+// may stay until another time (RADIUS: CoA-Request):
+//
+//	source                    CA                                       directory     routers
+//	uid, group, time    ───►  in line for this uid
+//	                          since when? over already: as an account that ended
+//	                          is there such a group? can the time be kept?
+//	                            successor of the certificate, and the
+//	                            end of all others, in one change      ───►  ───►  take up the successor,
+//	                    ◄───  done                                                call anew; the rest ends
+//
+// The time counts from the first login whose call is known to be up, else from the latest. It cannot be kept if it is
+// later than a router was told at that login, which ends the session by itself, or than a certificate
+// may last. What was known of a login before the CA noted times bounds nothing. The next login is asked of the source as any other: if it still names
+// the group of before, that is a change back, by new keys. A certificate that ends with a session is not for
+// the next one, which gets another.
 //
 // Left out: second factors. A password that changes with every login works, and has new
 // keys issued and the old certificate revoked each time.

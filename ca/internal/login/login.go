@@ -430,7 +430,8 @@ func (v *visit) certify(ctx context.Context, src, group string) (p keybundle.Par
 	if cert, err = twincert.Parse(known.DER); err != nil {
 		return p, nil, false, err
 	}
-	if left := cert.NotAfter.Sub(v.door.cfg.Now()); left*renewWithin > cert.NotAfter.Sub(cert.NotBefore) {
+	// What ends with a session that the source has set an end to is not for the next one.
+	if left := cert.NotAfter.Sub(v.door.cfg.Now()); v.user.Bound.IsZero() && left*renewWithin > cert.NotAfter.Sub(cert.NotBefore) {
 		return accepted.Params, cert, false, nil
 	}
 	// The old one stays good until it expires: calls that stand on it go on.
@@ -509,12 +510,12 @@ func (v *visit) vouch(ctx context.Context, src string, cert *twincert.Certificat
 	return v.door.cfg.Vouch(ctx, client.Vouch{UID: v.uid, Router: v.router.Name, Source: src, ID: cert.ID()})
 }
 
-// remember keeps what the source wants to hear again when it is told of the user's calls.
+// remember keeps what the source wants to hear again when it is told of the user's calls, and what a change that it wants is measured by.
 func (v *visit) remember(s source.Source, a source.Answer) error {
 	if _, ok := s.(source.Accountant); !ok {
 		return nil
 	}
 	return v.door.cfg.Ledger.Update(func(tx *ledger.Tx) error {
-		return tx.PutLogin(ledger.Login{UID: v.uid, Router: v.router.Name, Source: s.Name(), State: a.State, Time: v.door.cfg.Now().UTC()})
+		return tx.PutLogin(ledger.Login{UID: v.uid, Router: v.router.Name, Source: s.Name(), State: a.State, Session: a.Session, Time: v.door.cfg.Now().UTC()})
 	})
 }

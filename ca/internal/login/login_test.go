@@ -568,12 +568,7 @@ func TestAccountEnds(t *testing.T) {
 	w := newWorld(t)
 	old := w.mustIn("alice", "spring", "staff")
 	w.corp.Unfollow("alice")
-	ctx, stop := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { w.Door.Run(ctx) })
-	defer wg.Wait()
-	defer stop()
-	ended := <-w.corp.ended
+	ended := w.listening().End
 	if !w.corp.following("alice") {
 		t.Error("the source was not told whom to look after")
 	}
@@ -625,7 +620,7 @@ func TestAccountEnds(t *testing.T) {
 // deafSource cannot watch.
 type deafSource struct{ *corp }
 
-func (deafSource) Watch(context.Context, func(context.Context, string, string) error) error {
+func (deafSource) Watch(context.Context, source.Orders) error {
 	return errors.New("port 3799 is taken")
 }
 

@@ -2,16 +2,13 @@ package login
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 
-	"twinkey/ca/internal/issue"
 	"twinkey/ca/internal/ledger"
 	"twinkey/ca/internal/source"
-	"twinkey/pkg/twincert"
 )
 
 // watch is what became of listening to the sources. The zero value is ready.
@@ -20,8 +17,8 @@ type watch struct {
 	problems []string
 }
 
-// Run has the sources that can tell of accounts that end do so, until ctx ends. Whoever is told of loses the certificate,
-// and with it the calls.
+// Run has the sources that can tell of accounts that end or change do so, until ctx ends. Whoever is told of loses the certificate,
+// and with it the calls, or goes on with another one.
 func (d *Door) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -38,7 +35,7 @@ func (d *Door) Run(ctx context.Context) {
 			f.Follow(uids...)
 		}
 		wg.Go(func() {
-			if err := w.Watch(ctx, d.ended(s.Name())); err != nil && ctx.Err() == nil {
+			if err := w.Watch(ctx, &orders{d, s.Name()}); err != nil && ctx.Err() == nil {
 				d.problem("source %s cannot tell of accounts that end, their calls go on until the certificate expires: %v", s.Name(), err)
 			}
 		})
@@ -72,29 +69,6 @@ func (d *Door) usersOf(name string) (uids []string, err error) {
 		return err
 	})
 	return uids, err
-}
-
-// ended is what a source calls when one of its accounts has ended.
-func (d *Door) ended(name string) source.Ended {
-	return func(ctx context.Context, uid, why string) error {
-		if twincert.CheckName(uid) != nil {
-			return source.ErrNotThere
-		}
-		done, err := d.line.wait(ctx, uid) // a login that is under way may be about to issue
-		if err != nil {
-			return err
-		}
-		defer done()
-		r, err := d.cfg.Desk.EndUser(ctx, name, uid, cut("source "+name+": "+why))
-		if errors.Is(err, issue.ErrUnknown) {
-			return fmt.Errorf("%w: %w", source.ErrNotThere, err)
-		}
-		if err != nil {
-			return err
-		}
-		d.cfg.Log.Info("account ended", "uid", uid, "source", name, "why", why, "certificates", r.Certificates, "told", r.Told)
-		return nil
-	}
 }
 
 // cut makes what a source says a reason that CRL and audit records take.

@@ -42,11 +42,11 @@ type corp struct {
 	session  time.Duration
 	state    []byte
 	follows  map[string]bool
-	ended    chan source.Ended
+	orders   chan source.Orders // whom it tells
 }
 
 func newCorp(name string) *corp {
-	return &corp{name: name, accounts: map[string]account{}, follows: map[string]bool{}, ended: make(chan source.Ended, 1)}
+	return &corp{name: name, accounts: map[string]account{}, follows: map[string]bool{}, orders: make(chan source.Orders, 1)}
 }
 
 func (c *corp) Name() string { return c.name }
@@ -99,8 +99,8 @@ func (c *corp) following(uid string) bool {
 	return c.follows[uid]
 }
 
-func (c *corp) Watch(ctx context.Context, ended func(context.Context, string, string) error) error {
-	c.ended <- ended
+func (c *corp) Watch(ctx context.Context, o source.Orders) error {
+	c.orders <- o
 	<-ctx.Done()
 	return nil
 }
@@ -125,12 +125,14 @@ type directory struct {
 	changes map[string]bool
 	users   map[string]client.UserRecord
 	bundles map[string]client.BundleRecord
-	certs   map[twincert.ID][]byte
-	revoked map[twincert.ID]client.Revocation
-	vouches []client.Vouch
-	refused []client.Refusal
-	down    bool
-	sources *bool // what was said of them last
+	// successors fall with a new bundle
+	successors map[string]client.SuccessorRecord
+	certs      map[twincert.ID][]byte
+	revoked    map[twincert.ID]client.Revocation
+	vouches    []client.Vouch
+	refused    []client.Refusal
+	down       bool
+	sources    *bool // what was said of them last
 }
 
 var errDown = &client.Error{Op: "test", Code: client.CodeUnavailable}
@@ -177,14 +179,27 @@ func (d *directory) Apply(_ context.Context, c client.Change) error {
 	}
 	for _, b := range c.Bundles {
 		d.bundles[b.UID] = b
+		delete(d.successors, b.UID)
+	}
+	for _, s := range c.Successors {
+		d.successors[s.UID] = s
 	}
 	for _, r := range c.Revocations {
 		d.revoked[r.ID] = r
-		if d.bundles[r.Name].ID == r.ID {
+		if d.present(r.Name) == r.ID {
 			delete(d.bundles, r.Name)
+			delete(d.successors, r.Name)
 		}
 	}
 	return nil
+}
+
+// present is a user's certificate of now.
+func (d *directory) present(uid string) twincert.ID {
+	if s, ok := d.successors[uid]; ok {
+		return s.ID
+	}
+	return d.bundles[uid].ID
 }
 
 func (d *directory) Vouch(_ context.Context, v client.Vouch) error {
@@ -193,7 +208,7 @@ func (d *directory) Vouch(_ context.Context, v client.Vouch) error {
 	if d.down {
 		return errDown
 	}
-	if u := d.users[v.UID]; u.Source != v.Source || u.Disabled || d.bundles[v.UID].ID != v.ID {
+	if u := d.users[v.UID]; u.Source != v.Source || u.Disabled || d.present(v.UID) != v.ID {
 		return &client.Error{Op: "vouching", Code: client.CodeConflict}
 	}
 	d.vouches = append(d.vouches, v)
@@ -235,7 +250,7 @@ type world struct {
 func newWorld(t *testing.T, more ...source.Source) *world {
 	t.Helper()
 	w := &world{T: t, corp: newCorp("corp"), now: time.Now(), log: &bytes.Buffer{},
-		dir:    &directory{changes: map[string]bool{}, users: map[string]client.UserRecord{}, bundles: map[string]client.BundleRecord{}, certs: map[twincert.ID][]byte{}, revoked: map[twincert.ID]client.Revocation{}},
+		dir:    &directory{changes: map[string]bool{}, users: map[string]client.UserRecord{}, bundles: map[string]client.BundleRecord{}, successors: map[string]client.SuccessorRecord{}, certs: map[twincert.ID][]byte{}, revoked: map[twincert.ID]client.Revocation{}},
 		berlin: ledger.Router{Name: "berlin", Scope: []string{"group:staff"}}, paris: ledger.Router{Name: "paris", Scope: []string{"*"}}}
 	h, err := authority.NewHierarchy("Example Corp", w.now)
 	w.check(err)
@@ -273,6 +288,15 @@ func (w *world) check(err error) {
 	}
 }
 
+// listening has the door listen to its sources until the test ends, and returns whom corp tells.
+func (w *world) listening() source.Orders {
+	ctx, stop := context.WithCancel(w.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { w.Door.Run(ctx) })
+	w.Cleanup(func() { stop(); wg.Wait() })
+	return <-w.corp.orders
+}
+
 // in logs in at berlin.
 func (w *world) in(uid, password string) (Admission, error) {
 	return w.Login(w.Context(), w.berlin, uid, []byte(password))
@@ -295,8 +319,17 @@ func (w *world) mustIn(uid, password, group string) client.BundleRecord {
 	}
 	c, err := twincert.Parse(w.dir.certs[b.ID])
 	w.check(err)
-	if _, err := keybundle.Open(b.Sealed, proof.Seal, c.Raw); err != nil {
+	keys, err := keybundle.Open(b.Sealed, proof.Seal, c.Raw)
+	if err != nil {
 		w.Errorf("keys of %s: %v", uid, err)
+	}
+	if s, ok := w.dir.successors[uid]; ok {
+		c, err = twincert.Parse(w.dir.certs[s.ID])
+		w.check(err)
+		if _, err := keybundle.OpenControl(s.Sealed, keys.Data, c.Raw); err != nil {
+			w.Errorf("successor of %s: %v", uid, err)
+		}
+		b.ID = s.ID
 	}
 	if c.Name != uid || c.Group != group || u.Group != group || u.Source != "corp" || u.Disabled {
 		w.Errorf("certificate of %s in group %q; %+v", c.Name, c.Group, u)

@@ -3,7 +3,7 @@
 // interfaces, which of them there are is in ca.yaml, and package home opens them.
 //
 //	Source       is this password right; which group, for how long
-//	Watcher      this user is no longer to be let in
+//	Watcher      this user is no longer to be let in, or is in another group from now on (Orders)
 //	Follower     a Watcher that must know whom to look after
 //	Accountant   wants to know of calls
 //	Reporter     how it does, for the operator

@@ -16,8 +16,13 @@ var (
 	ErrUnavailable = errors.New("the source gave no answer that can be believed")
 )
 
-// ErrNotThere is for a Watcher's callback: nobody of that name is logged in, so there was nothing to end.
-var ErrNotThere = errors.New("no such user is logged in")
+// Errors of Orders.
+var (
+	// ErrNotThere says that nobody of that name is logged in, so there was nothing to end or to change.
+	ErrNotThere = errors.New("no such user is logged in")
+	// ErrImpossible says that what a Change says cannot be kept: trying again is of no use.
+	ErrImpossible = errors.New("it cannot be as the source says")
+)
 
 // Answer is what a source says of a user whose password was right.
 type Answer struct {
@@ -37,16 +42,27 @@ type Source interface {
 	Close() error
 }
 
-// Ended ends the calls of uid and withdraws what uid has. Nil: it is done, or will be whatever happens;
-// ErrNotThere: there was nothing to end; another error: it was not done, and should be told again.
-type Ended func(ctx context.Context, uid, why string) error
+// Change is what a source says of a user who is logged in, and said otherwise at the login.
+type Change struct {
+	Group   string        // the tunnel group from now on; empty: as it is
+	Session time.Duration // how long the session may last, from its beginning; 0: as it is
+}
 
-// Watcher is a Source that tells of its own accord that somebody is no longer to be let in: a RADIUS
-// Disconnect-Request, an LDAP account that was disabled or removed.
+// Orders carries out what a source tells of its own accord. Nil: it is done, or will be whatever happens; ErrNotThere:
+// there was nobody; ErrImpossible: it cannot be done; another error: it was not done, and should be told again.
+type Orders interface {
+	// End ends the calls of uid and withdraws what uid has.
+	End(ctx context.Context, uid, why string) error
+	// Change has the calls of uid go on under what c says. It is End if the session is over by what it says.
+	Change(ctx context.Context, uid string, c Change, why string) error
+}
+
+// Watcher is a Source that tells of its own accord that somebody is no longer to be let in, or not as before: a RADIUS
+// Disconnect-Request or CoA-Request, an LDAP account that was disabled or removed.
 type Watcher interface {
-	// Watch runs until ctx ends, and returns nil then; another error says that it cannot watch. It calls ended for
-	// one user at a time. It is called once in a Source's life.
-	Watch(ctx context.Context, ended func(ctx context.Context, uid string, why string) error) error
+	// Watch runs until ctx ends, and returns nil then; another error says that it cannot watch. It gives one order at a
+	// time. It is called once in a Source's life.
+	Watch(ctx context.Context, o Orders) error
 }
 
 // Follower is a Watcher that looks after those it knows of. Whoever Check accepts it knows; those who logged in

@@ -195,7 +195,7 @@ func (w *Writer) applyBundles(k *checked) error {
 }
 
 // applySuccessors puts beside bundles what goes on from them. The data key must be the bundle's: it is all that
-// opens a successor.
+// opens a successor. The group is the user's of now, which may be another than when the keys were sealed.
 func (w *Writer) applySuccessors(k *checked) error {
 	for _, s := range k.Successors {
 		b, ok, err := w.Bundle(s.UID)
@@ -217,7 +217,14 @@ func (w *Writer) applySuccessors(k *checked) error {
 			return err
 		}
 		if !same {
-			return conflict("successor of user %s: certificate %s has not the data key and group of %s, for which the keys are sealed", s.UID, s.ID, b.ID)
+			return conflict("successor of user %s: certificate %s has not the data key of %s, for which the keys are sealed", s.UID, s.ID, b.ID)
+		}
+		u, ok, err := w.User(s.UID)
+		if err != nil {
+			return err
+		}
+		if !ok || row.Group != u.Group {
+			return conflict("successor of user %s: the certificate says group %q, the user's record %q", s.UID, row.Group, u.Group)
 		}
 		b.Successor = &s
 		if err := put(w.tx, Bundles, s.UID, b); err != nil {
@@ -228,7 +235,7 @@ func (w *Writer) applySuccessors(k *checked) error {
 	return nil
 }
 
-// sameData says whether a certificate has the data key and the group of the one that a bundle is for.
+// sameData says whether a certificate has the data key of the one that a bundle is for.
 func (w *Writer) sameData(row CertRow, bundle twincert.ID) (bool, error) {
 	of, ok, err := w.Certificate(bundle)
 	if err != nil {
@@ -245,7 +252,7 @@ func (w *Writer) sameData(row CertRow, bundle twincert.ID) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%w: certificate of %s: %w", ErrDamaged, row.Name, err)
 	}
-	return c.Keys.Data == o.Keys.Data && c.Group == o.Group, nil
+	return c.Keys.Data == o.Keys.Data, nil
 }
 
 // checkControl sees to it that the users of a tunnel group share its control key: that is

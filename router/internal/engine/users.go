@@ -166,7 +166,7 @@ func (e *Engine) Succeed(ctx context.Context, u User, open func(data secret.Key)
 	return nil
 }
 
-// succeed swaps the credentials of w and places its call anew.
+// succeed swaps the credentials of w and places its call anew, unless the policy has no call for the group that they are of.
 func (e *Engine) succeed(now time.Time, w native.Wish, cred native.Credentials) {
 	old := w.Cred
 	w.Cred = cred
@@ -177,6 +177,11 @@ func (e *Engine) succeed(now time.Time, w native.Wish, cred native.Credentials) 
 	old.Data.Private.Wipe()
 	if old.Control.Public != cred.Control.Public && !e.wanted(w.Key.Peer, old.Control.Public) {
 		e.native.Retire(w.Key.Peer, old.Control.Public)
+	}
+	if err := e.native.Allowed(w, 0); err != nil { // the group may be another one
+		e.forgetUser(now, w.Key, err.Error())
+		e.answerWaiting(w.Key, nil, err)
+		return
 	}
 	e.replace(now, w.Key)
 	e.links.Soon(now, w.Key) // if none is up: what stood in the way may have been the certificate

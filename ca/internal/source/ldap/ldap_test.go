@@ -483,6 +483,15 @@ func TestRefusalsTakeTheSame(t *testing.T) {
 	}
 }
 
+// ending is who obeys a source that can end users and nothing else.
+type ending func(ctx context.Context, uid, why string) error
+
+func (f ending) End(ctx context.Context, uid, why string) error { return f(ctx, uid, why) }
+
+func (f ending) Change(_ context.Context, uid string, c source.Change, _ string) error {
+	return fmt.Errorf("%s is changed to %+v by a source that cannot know of it", uid, c)
+}
+
 func TestWatch(t *testing.T) {
 	w := newWorld(t)
 	s := w.asking(t, func(c *Config) { c.Timeout = time.Second })
@@ -492,7 +501,7 @@ func TestWatch(t *testing.T) {
 	fails := make(chan error, 10)
 	done := make(chan error, 1)
 	go func() {
-		done <- s.Watch(ctx, func(_ context.Context, uid, why string) error {
+		done <- s.Watch(ctx, ending(func(_ context.Context, uid, why string) error {
 			ended <- uid
 			if !strings.Contains(why, "source people") {
 				t.Errorf("why: %s", why)
@@ -503,7 +512,7 @@ func TestWatch(t *testing.T) {
 			default:
 				return nil
 			}
-		})
+		}))
 	}()
 	next := func(want string) {
 		t.Helper()
@@ -575,10 +584,10 @@ func TestServerThatShowsNothing(t *testing.T) {
 	} {
 		s := w.asking(t, change)
 		s.Follow("alice")
-		err := s.round(t.Context(), func(context.Context, string, string) error {
+		err := s.round(t.Context(), ending(func(context.Context, string, string) error {
 			t.Errorf("%s: alice was ended", name)
 			return nil
-		})
+		}))
 		if err == nil || s.followed.len() != 1 {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -587,7 +596,7 @@ func TestServerThatShowsNothing(t *testing.T) {
 	s := w.asking(t, func(c *Config) { c.Base = "ou=nobody,dc=example" })
 	s.Follow("alice")
 	ends := 0
-	if err := s.round(t.Context(), func(context.Context, string, string) error { ends++; return nil }); err != nil || ends != 1 {
+	if err := s.round(t.Context(), ending(func(context.Context, string, string) error { ends++; return nil })); err != nil || ends != 1 {
 		t.Errorf("%v, %d ends", err, ends)
 	}
 }

@@ -57,7 +57,7 @@ func (f *followed) list() []string {
 }
 
 // Watch looks each interval whether those who are followed still match the filter, until ctx ends.
-func (s *Source) Watch(ctx context.Context, ended func(ctx context.Context, uid, why string) error) error {
+func (s *Source) Watch(ctx context.Context, o source.Orders) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
@@ -70,7 +70,7 @@ func (s *Source) Watch(ctx context.Context, ended func(ctx context.Context, uid,
 		case <-ctx.Done():
 			return nil
 		}
-		err := s.round(ctx, ended)
+		err := s.round(ctx, o)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -89,14 +89,14 @@ func (s *Source) Watch(ctx context.Context, ended func(ctx context.Context, uid,
 }
 
 // round looks after everybody once, at the first server that can be asked.
-func (s *Source) round(ctx context.Context, ended source.Ended) error {
+func (s *Source) round(ctx context.Context, o source.Orders) error {
 	uids := s.followed.list()
 	if len(uids) == 0 {
 		return nil
 	}
 	var errs []error
 	for _, server := range s.servers.Order(time.Now()) {
-		err := s.roundAt(ctx, server, uids, ended)
+		err := s.roundAt(ctx, server, uids, o)
 		if err == nil {
 			s.servers.Answered(server)
 			return nil
@@ -110,7 +110,7 @@ func (s *Source) round(ctx context.Context, ended source.Ended) error {
 	return errors.Join(errs...)
 }
 
-func (s *Source) roundAt(ctx context.Context, server string, uids []string, ended source.Ended) error {
+func (s *Source) roundAt(ctx context.Context, server string, uids []string, o source.Orders) error {
 	c, err := s.service(ctx, server)
 	if err != nil {
 		return err
@@ -138,16 +138,16 @@ func (s *Source) roundAt(ctx context.Context, server string, uids []string, ende
 		return errBase
 	}
 	for _, uid := range gone {
-		s.endOne(ctx, uid, ended)
+		s.endOne(ctx, uid, o)
 	}
 	return nil
 }
 
 // endOne ends one user. Who cannot be ended now is found again in the next round.
-func (s *Source) endOne(ctx context.Context, uid string, ended source.Ended) {
+func (s *Source) endOne(ctx context.Context, uid string, o source.Orders) {
 	ctx, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
-	err := ended(ctx, uid, fmt.Sprintf("source %s no longer lets the user in", s.name))
+	err := o.End(ctx, uid, fmt.Sprintf("source %s no longer lets the user in", s.name))
 	switch {
 	case err == nil:
 		s.count.ended.Add(1)

@@ -105,7 +105,7 @@ const (
 	maxSessionID = 128
 )
 
-// sessions says whose an Acct-Session-Id is, for Disconnect-Requests that name nothing else. The zero value is empty.
+// sessions says whose an Acct-Session-Id is, for requests of RFC 5176 that name nothing else. The zero value is empty.
 type sessions struct {
 	mu   sync.Mutex
 	byID map[string]session
@@ -117,7 +117,7 @@ type session struct {
 }
 
 // note learns from an event. Beyond maxSessions those that nothing was heard of make room, or it is forgotten: then a
-// Disconnect-Request has to name the user.
+// request has to name the user.
 func (s *sessions) note(e source.Event, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

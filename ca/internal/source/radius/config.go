@@ -32,10 +32,10 @@ type Config struct {
 	Wait           time.Duration    `yaml:"wait" doc:"How long to wait for an answer before asking again; each time twice as long." default:"1s"`
 	Tries          int              `yaml:"tries" doc:"How often a server is asked before the next one is." default:"3"`
 	Accounting     []string         `yaml:"accounting" doc:"Servers that are told of calls, as host:port: RadSec 2083, UDP 1813. None: nobody is." example:"[radius1.example:2083]"`
-	Disconnect     Disconnect       `yaml:"disconnect" doc:"Disconnect-Requests (RFC 5176): a server ends the calls of a user, whose certificate is withdrawn. They come by UDP."`
+	Disconnect     Disconnect       `yaml:"disconnect" doc:"Disconnect-Requests and CoA-Requests (RFC 5176): a server ends the calls of a user, whose certificate is withdrawn, or puts them into another group or under another time. They come by UDP."`
 }
 
-// Disconnect says who may end a user's calls.
+// Disconnect says who may end or change a user's calls.
 type Disconnect struct {
 	Listen  netip.AddrPort    `yaml:"listen" doc:"UDP address to listen on; without one nobody is listened to." example:"192.0.2.10:3799"`
 	Clients map[string]string `yaml:"clients" doc:"Who may send them: address, and the file with the secret shared with it, mode 0600." example:"{192.0.2.20: disconnect.secret}"`
@@ -206,21 +206,35 @@ func (a attribute) values(attrs radius.Attributes) []string {
 	return out
 }
 
+// is says whether v is the attribute, and nothing besides.
+func (a attribute) is(v *radius.AVP) bool {
+	if v.Type != a.typ || a.typ != typeVendorSpecific {
+		return v.Type == a.typ
+	}
+	n := vendorLen
+	for _, value := range a.vendorValues(v.Attribute) {
+		n += vendorHead + len(value)
+	}
+	return n > vendorLen && n == len(v.Attribute)
+}
+
+// What stands before the values in a Vendor-Specific attribute: the vendor, and before each of them type and length.
+const vendorLen, vendorHead = 4, 2
+
 // vendorValues reads a Vendor-Specific attribute of the form that RFC 2865 5.26 recommends: vendor, then
 // type, length, value, of which there may be several. What has another form has no values.
 func (a attribute) vendorValues(v radius.Attribute) []string {
-	const vendorLen, head = 4, 2
 	if len(v) < vendorLen || uint32(v[0])<<24|uint32(v[1])<<16|uint32(v[2])<<8|uint32(v[3]) != a.vendor {
 		return nil
 	}
 	var out []string
-	for rest := v[vendorLen:]; len(rest) >= head; {
+	for rest := v[vendorLen:]; len(rest) >= vendorHead; {
 		n := int(rest[1])
-		if n < head || n > len(rest) {
+		if n < vendorHead || n > len(rest) {
 			break
 		}
 		if rest[0] == a.vendorType {
-			out = append(out, string(rest[head:n]))
+			out = append(out, string(rest[vendorHead:n]))
 		}
 		rest = rest[n:]
 	}

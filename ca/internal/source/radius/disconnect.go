@@ -26,6 +26,7 @@ const (
 	causeMissingAttribute     = 402
 	causeNASMismatch          = 403
 	causeUnsupportedService   = 405
+	causeInvalidValue         = 407
 	causeNoSession            = 503
 	causeResources            = 506
 )
@@ -37,14 +38,14 @@ var (
 )
 
 const (
-	// endTime bounds how long ending one user may take; servers repeat what is not answered.
-	endTime = 10 * time.Second
+	// orderTime bounds how long ending or changing one user may take; servers repeat what is not answered.
+	orderTime = 10 * time.Second
 	// maxSeen bounds how many requests are remembered. They are authentic, so only those who may ask can fill it; then the
 	// next ones wait until the oldest are too old to be believed.
 	maxSeen = 4096
 )
 
-// clients says who may send Disconnect-Requests, and the secret shared with each.
+// clients says who may send Disconnect-Requests and CoA-Requests, and the secret shared with each.
 type clients map[netip.Addr]secret.Key
 
 func readClients(key, dir string, files map[string]string) (clients, error) {
@@ -61,8 +62,8 @@ func readClients(key, dir string, files map[string]string) (clients, error) {
 	return out, nil
 }
 
-// Watch answers Disconnect-Requests, one at a time, until ctx ends.
-func (s *Source) Watch(ctx context.Context, ended func(ctx context.Context, uid, why string) error) error {
+// Watch answers Disconnect-Requests and CoA-Requests, one at a time, until ctx ends.
+func (s *Source) Watch(ctx context.Context, o source.Orders) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
@@ -89,23 +90,23 @@ func (s *Source) Watch(ctx context.Context, ended func(ctx context.Context, uid,
 			return fmt.Errorf("reading Disconnect-Requests of source %s: %w", s.name, err)
 		}
 		now := time.Now()
-		reply, err := s.obey(ctx, from, buf[:n], now, seen, ended)
+		reply, err := s.obey(ctx, from, buf[:n], now, seen, o)
 		if err != nil {
 			s.count.dropped(err)
 			if now.Sub(told) >= time.Second { // strangers must not fill the log
 				told = now
-				s.log.Warn("a Disconnect-Request is not believed", "from", from, "why", err)
+				s.log.Warn("a request is not believed", "from", from, "why", err)
 			}
 			continue
 		}
 		if _, err := conn.WriteToUDPAddrPort(reply, from); err != nil {
-			s.log.Warn("a Disconnect-Request was not answered", "from", from, "error", err)
+			s.log.Warn("a request was not answered", "from", from, "error", err)
 		}
 	}
 }
 
 // obey answers a request; an error says why there is no answer.
-func (s *Source) obey(ctx context.Context, from netip.AddrPort, b []byte, now time.Time, seen *memory, ended source.Ended) ([]byte, error) {
+func (s *Source) obey(ctx context.Context, from netip.AddrPort, b []byte, now time.Time, seen *memory, o source.Orders) ([]byte, error) {
 	key, ok := s.clients[from.Addr().Unmap().WithZone("")]
 	if !ok {
 		return nil, errStranger
@@ -124,12 +125,7 @@ func (s *Source) obey(ctx context.Context, from netip.AddrPort, b []byte, now ti
 	if seen.full(now) {
 		return nil, errBusy
 	}
-	cause := uint32(causeUnsupportedService)
-	if p.code == radius.CodeDisconnectRequest {
-		cause = s.disconnect(ctx, p, ended)
-	} else {
-		s.log.Warn("a CoA-Request is refused: groups and times of a user stand in certificate and policy", "from", from)
-	}
+	cause := s.carryOut(ctx, p, o)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -170,41 +166,64 @@ func authentic(b, key []byte) (packet, error) {
 	return p, nil
 }
 
-// disconnect ends whom a Disconnect-Request names, and says what is wrong with it; 0: nothing.
-func (s *Source) disconnect(ctx context.Context, p packet, ended source.Ended) (cause uint32) {
+// carryOut does what a request asks for, and says what is wrong with it; 0: nothing.
+func (s *Source) carryOut(ctx context.Context, p packet, o source.Orders) (cause uint32) {
+	done, undone := &s.count.ended, &s.count.unended
+	changes := p.code == radius.CodeCoARequest
+	if changes {
+		done, undone = &s.count.changed, &s.count.unchanged
+	}
+	log := s.log.With("request", p.code.String())
 	uid, cause := s.whom(p)
+	var c source.Change
+	if cause == 0 && changes {
+		c, cause = s.change(p)
+	}
 	if cause != 0 {
-		s.count.unended.Add(1)
-		s.log.Warn("a Disconnect-Request is refused", "user", uid, "error_cause", cause)
+		undone.Add(1)
+		log.Warn("a request is refused", "user", uid, "error_cause", cause)
 		return cause
 	}
-	ctx, cancel := context.WithTimeout(ctx, endTime)
+	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
-	why := fmt.Sprintf("Disconnect-Request by source %s", s.name)
+	why := fmt.Sprintf("%s by source %s", p.code, s.name)
 	if m, ok := p.Lookup(typeReplyMessage); ok && len(m) > 0 {
 		why += fmt.Sprintf(": %q", string(m))
 	}
-	switch err := ended(ctx, uid, why); {
-	case err == nil:
-		s.count.ended.Add(1)
-		s.log.Info("a Disconnect-Request was obeyed", "user", uid)
+	var err error
+	if changes {
+		err = o.Change(ctx, uid, c, why)
+	} else {
+		err = o.End(ctx, uid, why)
+	}
+	if err == nil {
+		done.Add(1)
+		log.Info("a request was obeyed", "user", uid, "group", c.Group, "session", c.Session)
 		return 0
+	}
+	undone.Add(1)
+	switch {
 	case errors.Is(err, source.ErrNotThere):
-		s.count.unended.Add(1)
-		s.log.Info("a Disconnect-Request names nobody who is here", "user", uid)
+		log.Info("a request names nobody who is here", "user", uid)
 		return causeNoSession
+	case errors.Is(err, source.ErrImpossible):
+		log.Warn("a request cannot be obeyed", "user", uid, "group", c.Group, "session", c.Session, "error", err)
+		return causeInvalidValue
 	default:
-		s.count.unended.Add(1)
-		s.log.Error("a Disconnect-Request was not obeyed", "user", uid, "error", err)
+		log.Error("a request was not obeyed", "user", uid, "error", err)
 		return causeResources
 	}
 }
 
-// whom says which user a Disconnect-Request means. One that says less than a whole user must not end a whole user.
+// whom says which user a request means. One that says less than a whole user must not concern a whole user, and nothing that a CoA-Request
+// asks for may be passed over.
 func (s *Source) whom(p packet) (uid string, cause uint32) {
 	var id string
 	for _, a := range p.Attributes {
 		v := string(a.Attribute)
+		if p.code == radius.CodeCoARequest && s.alters(a) {
+			continue
+		}
 		switch a.Type {
 		case typeUserName:
 			uid = v
@@ -216,7 +235,11 @@ func (s *Source) whom(p packet) (uid string, cause uint32) {
 			}
 		case typeServiceType:
 			return uid, causeUnsupportedService
-		case typeNASIPAddress, typeNASIPv6Address, typeReplyMessage, typeClass, typeProxyState, typeAcctTerminateCause, typeEventTimestamp, typeMessageAuthenticator:
+		case typeClass, typeAcctTerminateCause: // of what ends; a Class in a CoA-Request is to be taken instead of the one before (RFC 5176 3.6)
+			if p.code == radius.CodeCoARequest {
+				return uid, causeUnsupportedAttribute
+			}
+		case typeNASIPAddress, typeNASIPv6Address, typeReplyMessage, typeProxyState, typeEventTimestamp, typeMessageAuthenticator:
 		default:
 			return uid, causeUnsupportedAttribute
 		}
@@ -257,7 +280,7 @@ func respond(p packet, key []byte, cause uint32) ([]byte, error) {
 	// The Message-Authenticator first, with the request's authenticator in place of ours; ours covers it.
 	wire, err := r.MarshalBinary()
 	if err != nil {
-		return nil, fmt.Errorf("answering a Disconnect-Request: %w", err)
+		return nil, fmt.Errorf("answering a %s: %w", p.code, err)
 	}
 	const at = headerLen + avpHead
 	copy(wire[at:], mac(wire, at, r.Authenticator, key))

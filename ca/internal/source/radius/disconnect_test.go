@@ -52,24 +52,41 @@ var (
 	here     = netip.MustParseAddrPort("127.0.0.1:4711")
 )
 
-// obeying is a source whose requests a test hands over, and how often it ended somebody.
-func obeying(t testing.TB) (obey func(from netip.AddrPort, b []byte, now time.Time) ([]byte, error), ends *int, fail *error) {
+// ordered is what a source orders, and what comes of it.
+type ordered struct {
+	ends    int
+	changes []source.Change
+	whom    string // the last one
+	fail    error
+}
+
+func (o *ordered) End(_ context.Context, uid, _ string) error {
+	o.ends++
+	o.whom = uid
+	return o.fail
+}
+
+func (o *ordered) Change(_ context.Context, uid string, c source.Change, _ string) error {
+	o.changes = append(o.changes, c)
+	o.whom = uid
+	return o.fail
+}
+
+// obeying is a source whose requests a test hands over, and what it orders.
+func obeying(t testing.TB, change func(*Config)) (s *Source, obey func(from netip.AddrPort, b []byte, now time.Time) ([]byte, error), o *ordered) {
 	t.Helper()
-	s := overUDP(t, nil, "127.0.0.1:1812")
+	s = overUDP(t, change, "127.0.0.1:1812")
 	s.clients = clients{here.Addr(): s.secret}
 	seen := newMemory(2 * s.cfg.Disconnect.Window)
-	ends, fail = new(int), new(error)
-	return func(from netip.AddrPort, b []byte, now time.Time) ([]byte, error) {
-		return s.obey(context.Background(), from, b, now, seen, func(context.Context, string, string) error {
-			*ends++
-			return *fail
-		})
-	}, ends, fail
+	o = &ordered{}
+	return s, func(from netip.AddrPort, b []byte, now time.Time) ([]byte, error) {
+		return s.obey(context.Background(), from, b, now, seen, o)
+	}, o
 }
 
 // An answer is signed twice, by what was asked.
 func TestDisconnectAnswer(t *testing.T) {
-	obey, _, _ := obeying(t)
+	_, obey, _ := obeying(t, nil)
 	now := time.Now()
 	for name, attrs := range map[string][]*radius.AVP{"ACK": {avp(typeUserName, "alice"), avp(typeProxyState, "back")}, "NAK": {avp(typeProxyState, "back")}} {
 		req := order(t, radius.CodeDisconnectRequest, 9, now, secretText, attrs...)
@@ -99,7 +116,7 @@ func TestDisconnectAnswer(t *testing.T) {
 }
 
 func TestDisconnectIsBelievedOnlyIf(t *testing.T) {
-	obey, ends, _ := obeying(t)
+	_, obey, o := obeying(t, nil)
 	now := time.Now()
 	alice := avp(typeUserName, "alice")
 	good := func() []byte { return order(t, radius.CodeDisconnectRequest, 1, now, secretText, alice) }
@@ -113,6 +130,7 @@ func TestDisconnectIsBelievedOnlyIf(t *testing.T) {
 		"too old":                {here, order(t, radius.CodeDisconnectRequest, 1, now.Add(-302*time.Second), secretText, alice), errStale},
 		"too new":                {here, order(t, radius.CodeDisconnectRequest, 1, now.Add(302*time.Second), secretText, alice), errStale},
 		"another kind":           {here, order(t, radius.CodeAccessRequest, 1, now, secretText, alice), errStray},
+		"a change, forged":       {here, order(t, radius.CodeCoARequest, 1, now, "another", alice, avp(typeFilterID, "admins")), errAuthenticator},
 		"altered":                {here, func() []byte { b := good(); b[headerLen+3] ^= 1; return b }(), errAuthenticator},
 		"altered, without a MAC": {here, resigned(good(), func(b []byte) { b[headerLen+3] ^= 1 }), errSignature},
 		"unsigned": {here, resigned(good(), func(b []byte) {
@@ -124,8 +142,8 @@ func TestDisconnectIsBelievedOnlyIf(t *testing.T) {
 			t.Errorf("%s: % x, %v; want %v", name, b, err, tt.want)
 		}
 	}
-	if *ends != 0 {
-		t.Errorf("%d were ended", *ends)
+	if o.ends != 0 || len(o.changes) != 0 {
+		t.Errorf("%d were ended, %d changed", o.ends, len(o.changes))
 	}
 }
 
@@ -140,35 +158,35 @@ func resigned(b []byte, alter func([]byte)) []byte {
 
 // A repetition, the sender's or a stranger's with a recording, ends nobody again; what failed may be tried again.
 func TestDisconnectRepeated(t *testing.T) {
-	obey, ends, fail := obeying(t)
+	_, obey, o := obeying(t, nil)
 	now := time.Now()
 	b := order(t, radius.CodeDisconnectRequest, 1, now, secretText, avp(typeUserName, "alice"))
-	*fail = errLater
+	o.fail = errLater
 	if _, err := obey(here, b, now); err != nil {
 		t.Fatal(err)
 	}
-	*fail = nil
+	o.fail = nil
 	first, err := obey(here, b, now)
-	if err != nil || *ends != 2 || first[0] != byte(radius.CodeDisconnectACK) {
-		t.Fatalf("% x, %v, %d ends", first, err, *ends)
+	if err != nil || o.ends != 2 || first[0] != byte(radius.CodeDisconnectACK) {
+		t.Fatalf("% x, %v, %d ends", first, err, o.ends)
 	}
 	for _, later := range []time.Duration{time.Second, 299 * time.Second} {
-		if again, err := obey(here, b, now.Add(later)); err != nil || !bytes.Equal(again, first) || *ends != 2 {
-			t.Errorf("%s later: % x, %v, %d ends", later, again, err, *ends)
+		if again, err := obey(here, b, now.Add(later)); err != nil || !bytes.Equal(again, first) || o.ends != 2 {
+			t.Errorf("%s later: % x, %v, %d ends", later, again, err, o.ends)
 		}
 	}
 	if _, err := obey(here, b, now.Add(302*time.Second)); !errors.Is(err, errStale) {
 		t.Errorf("%v", err)
 	}
 	// The same wish at another time is another one.
-	if _, err := obey(here, order(t, radius.CodeDisconnectRequest, 1, now.Add(5*time.Second), secretText, avp(typeUserName, "alice")), now.Add(5*time.Second)); err != nil || *ends != 3 {
-		t.Errorf("%v, %d ends", err, *ends)
+	if _, err := obey(here, order(t, radius.CodeDisconnectRequest, 1, now.Add(5*time.Second), secretText, avp(typeUserName, "alice")), now.Add(5*time.Second)); err != nil || o.ends != 3 {
+		t.Errorf("%v, %d ends", err, o.ends)
 	}
 }
 
 // Memory is bounded: who may ask fills it, and then waits.
 func TestDisconnectMemory(t *testing.T) {
-	obey, ends, _ := obeying(t)
+	_, obey, o := obeying(t, nil)
 	now := time.Now()
 	for i := range maxSeen {
 		if _, err := obey(here, order(t, radius.CodeDisconnectRequest, byte(i), now, secretText, avp(typeUserName, fmt.Sprintf("user%d", i))), now); err != nil {
@@ -176,8 +194,8 @@ func TestDisconnectMemory(t *testing.T) {
 		}
 	}
 	b := order(t, radius.CodeDisconnectRequest, 1, now, secretText, avp(typeUserName, "alice"))
-	if _, err := obey(here, b, now); !errors.Is(err, errBusy) || *ends != maxSeen {
-		t.Errorf("%v, %d ends", err, *ends)
+	if _, err := obey(here, b, now); !errors.Is(err, errBusy) || o.ends != maxSeen {
+		t.Errorf("%v, %d ends", err, o.ends)
 	}
 	later := now.Add(601 * time.Second)
 	if _, err := obey(here, order(t, radius.CodeDisconnectRequest, 1, later, secretText, avp(typeUserName, "alice")), later); err != nil {
@@ -206,16 +224,17 @@ func TestSessionsAreBounded(t *testing.T) {
 }
 
 func FuzzObey(f *testing.F) {
-	obey, ends, _ := obeying(f)
+	_, obey, o := obeying(f, nil)
 	now := time.Unix(1_800_000_000, 0)
 	f.Add(order(f, radius.CodeDisconnectRequest, 1, now, secretText, avp(typeUserName, "alice")))
 	f.Add(order(f, radius.CodeCoARequest, 1, now, secretText, avp(typeUserName, "alice"), avp(typeFilterID, "x")))
+	f.Add(order(f, radius.CodeCoARequest, 1, now, secretText, avp(typeAcctSessionID, "x"), number(typeSessionTimeout, 1)))
 	f.Add([]byte{40, 1, 0, 20})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		before := *ends
+		before := o.ends + len(o.changes)
 		reply, err := obey(here, b, now)
 		if err != nil {
-			if reply != nil || *ends != before {
+			if reply != nil || o.ends+len(o.changes) != before {
 				t.Fatalf("not believed (%v), and obeyed", err)
 			}
 			return

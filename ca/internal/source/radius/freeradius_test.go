@@ -210,17 +210,37 @@ func radclient(t *testing.T, to netip.AddrPort, kind, secret, attributes string)
 	return string(out)
 }
 
-// watched is a source that listens, and whom it ended.
+// watched is a source that listens, and what it ordered.
 type watched struct {
 	*Source
-	addr  netip.AddrPort
-	ended chan string
-	fails chan error // what the next end says, if anything
+	addr   netip.AddrPort
+	orders chan string
+	fails  chan error // what the next order comes to, if anything
+}
+
+// End and Change are orders.
+func (w *watched) End(_ context.Context, uid, why string) error { return w.ordered(uid, why) }
+
+func (w *watched) Change(_ context.Context, uid string, c source.Change, why string) error {
+	return w.ordered(uid, fmt.Sprintf("%q %s %s", c.Group, c.Session, why))
+}
+
+func (w *watched) ordered(uid, what string) error {
+	select {
+	case err := <-w.fails:
+		return err
+	default:
+	}
+	if uid != "alice" {
+		return fmt.Errorf("%s: %w", uid, source.ErrNotThere)
+	}
+	w.orders <- uid + ": " + what
+	return nil
 }
 
 func watch(t *testing.T, change func(*Config)) *watched {
 	t.Helper()
-	w := &watched{addr: sourcetest.FreePort(t), ended: make(chan string, 10), fails: make(chan error, 1)}
+	w := &watched{addr: sourcetest.FreePort(t), orders: make(chan string, 10), fails: make(chan error, 1)}
 	dir := t.TempDir()
 	sourcetest.WriteFile(t, dir, "secret", secretText)
 	w.Source = opened(t, dir, defaults(t, func(c *Config) {
@@ -232,20 +252,7 @@ func watch(t *testing.T, change func(*Config)) *watched {
 	}))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() {
-		done <- w.Watch(ctx, func(_ context.Context, uid, why string) error {
-			select {
-			case err := <-w.fails:
-				return err
-			default:
-			}
-			if uid != "alice" {
-				return fmt.Errorf("ending %s: %w", uid, source.ErrNotThere)
-			}
-			w.ended <- uid + ": " + why
-			return nil
-		})
-	}()
+	go func() { done <- w.Watch(ctx, w) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -262,7 +269,7 @@ func watch(t *testing.T, change func(*Config)) *watched {
 }
 
 // The requests of a real client, and how each is answered.
-func TestDisconnectByRadclient(t *testing.T) {
+func TestOrdersByRadclient(t *testing.T) {
 	w := watch(t, nil)
 	if err := w.Account(t.Context(), event(source.Start)); err != nil {
 		t.Fatal(err)
@@ -270,23 +277,32 @@ func TestDisconnectByRadclient(t *testing.T) {
 	stamp := fmt.Sprintf("\nEvent-Timestamp = %d\nMessage-Authenticator = 0x00\n", time.Now().Unix())
 	for _, tt := range []struct {
 		name, kind, attributes, want string
-		ends                         bool
+		ordered                      string // how that begins; empty: nothing is
 		fails                        error
 	}{
-		{"by name", "disconnect", "User-Name = alice", "Disconnect-ACK", true, nil},
-		{"by session", "disconnect", `Acct-Session-Id = "berlin-17"`, "Disconnect-ACK", true, nil},
-		{"by both, with what does not matter", "disconnect", "User-Name = alice\nAcct-Session-Id = \"berlin-17\"\nNAS-IP-Address = 192.0.2.1\nNAS-Identifier = twinkey-ca\nReply-Message = \"bye\"", "Disconnect-ACK", true, nil},
-		{"somebody else's session", "disconnect", "User-Name = bob\nAcct-Session-Id = \"berlin-17\"", "Session-Context-Not-Found", false, nil},
-		{"no such session", "disconnect", `Acct-Session-Id = "berlin-18"`, "Session-Context-Not-Found", false, nil},
-		{"nobody", "disconnect", "User-Name = nobody", "Session-Context-Not-Found", false, nil},
-		{"no name", "disconnect", `User-Name = "Not a name"`, "Session-Context-Not-Found", false, nil},
-		{"nothing named", "disconnect", "NAS-Identifier = twinkey-ca", "Missing-Attribute", false, nil},
-		{"another NAS", "disconnect", "User-Name = alice\nNAS-Identifier = other", "NAS-Identification-Mismatch", false, nil},
-		{"one address of the user's", "disconnect", "User-Name = alice\nFramed-IP-Address = 10.1.0.7", "Unsupported-Attribute", false, nil},
-		{"authorize only", "disconnect", "User-Name = alice\nService-Type = Authorize-Only", "Unsupported-Service", false, nil},
-		{"it fails", "disconnect", "User-Name = alice\nReply-Message = \"fails\"", "Resources-Unavailable", false, errors.New("the directory is away")},
-		{"it does not fail any more", "disconnect", "User-Name = alice\nReply-Message = \"fails\"", "Disconnect-ACK", true, nil},
-		{"a change", "coa", "User-Name = alice\nFilter-Id = admins", "Unsupported-Service", false, nil},
+		{"by name", "disconnect", "User-Name = alice", "Disconnect-ACK", "alice: Disconnect-Request by source office", nil},
+		{"by session", "disconnect", `Acct-Session-Id = "berlin-17"`, "Disconnect-ACK", "alice: Disconnect-Request by source office", nil},
+		{"by both, with what does not matter", "disconnect", "User-Name = alice\nAcct-Session-Id = \"berlin-17\"\nNAS-IP-Address = 192.0.2.1\nNAS-Identifier = twinkey-ca\nReply-Message = \"bye\"", "Disconnect-ACK", "alice: Disconnect-Request by source office", nil},
+		{"somebody else's session", "disconnect", "User-Name = bob\nAcct-Session-Id = \"berlin-17\"", "Session-Context-Not-Found", "", nil},
+		{"no such session", "disconnect", `Acct-Session-Id = "berlin-18"`, "Session-Context-Not-Found", "", nil},
+		{"nobody", "disconnect", "User-Name = nobody", "Session-Context-Not-Found", "", nil},
+		{"no name", "disconnect", `User-Name = "Not a name"`, "Session-Context-Not-Found", "", nil},
+		{"nothing named", "disconnect", "NAS-Identifier = twinkey-ca", "Missing-Attribute", "", nil},
+		{"another NAS", "disconnect", "User-Name = alice\nNAS-Identifier = other", "NAS-Identification-Mismatch", "", nil},
+		{"one address of the user's", "disconnect", "User-Name = alice\nFramed-IP-Address = 10.1.0.7", "Unsupported-Attribute", "", nil},
+		{"authorize only", "disconnect", "User-Name = alice\nService-Type = Authorize-Only", "Unsupported-Service", "", nil},
+		{"it fails", "disconnect", "User-Name = alice\nReply-Message = \"fails\"", "Resources-Unavailable", "", errors.New("the directory is away")},
+		{"it does not fail any more", "disconnect", "User-Name = alice\nReply-Message = \"fails\"", "Disconnect-ACK", "alice: Disconnect-Request by source office", nil},
+		{"a group", "coa", "User-Name = alice\nFilter-Id = admins", "CoA-ACK", `alice: "admins" 0s CoA-Request by source office`, nil},
+		{"a time", "coa", "Acct-Session-Id = \"berlin-17\"\nSession-Timeout = 60", "CoA-ACK", `alice: "" 1m0s CoA-Request by source office`, nil},
+		{"both", "coa", "User-Name = alice\nSession-Timeout = 60\nFilter-Id = admins\nReply-Message = \"welcome\"", "CoA-ACK", `alice: "admins" 1m0s CoA-Request by source office: "welcome"`, nil},
+		{"no change", "coa", "User-Name = alice", "Missing-Attribute", "", nil},
+		{"a change of what is not changed", "coa", "User-Name = alice\nFilter-Id = admins\nIdle-Timeout = 60", "Unsupported-Attribute", "", nil},
+		{"a group that cannot be", "coa", "User-Name = alice\nFilter-Id = \"No Group\"", "Invalid-Attribute-Value", "", nil},
+		{"a change of nobody", "coa", "User-Name = nobody\nFilter-Id = admins", "Session-Context-Not-Found", "", nil},
+		{"a change of another NAS's", "coa", "User-Name = alice\nFilter-Id = admins\nNAS-Identifier = other", "NAS-Identification-Mismatch", "", nil},
+		{"a change, to be asked for", "coa", "User-Name = alice\nService-Type = Authorize-Only", "Unsupported-Service", "", nil},
+		{"a change that fails", "coa", "User-Name = alice\nFilter-Id = staff", "Resources-Unavailable", "", errors.New("the directory is away")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.fails != nil {
@@ -297,29 +313,30 @@ func TestDisconnectByRadclient(t *testing.T) {
 				t.Errorf("the answer is not %s:\n%s", tt.want, out)
 			}
 			select {
-			case who := <-w.ended:
-				if !tt.ends || !strings.HasPrefix(who, "alice: Disconnect-Request by source office") {
-					t.Errorf("ended %s", who)
+			case what := <-w.orders:
+				if tt.ordered == "" || !strings.HasPrefix(what, tt.ordered) {
+					t.Errorf("ordered %s", what)
 				}
 			default:
-				if tt.ends {
-					t.Error("nobody was ended")
+				if tt.ordered != "" {
+					t.Error("nothing was ordered")
 				}
 			}
 		})
 	}
 	for name, silence := range map[string]string{
-		"another secret": radclient(t, w.addr, "disconnect", "another", "User-Name = alice"+stamp),
-		"no timestamp":   radclient(t, w.addr, "disconnect", secretText, "User-Name = alice\nMessage-Authenticator = 0x00"),
-		"an old one":     radclient(t, w.addr, "disconnect", secretText, fmt.Sprintf("User-Name = alice\nMessage-Authenticator = 0x00\nEvent-Timestamp = %d", time.Now().Add(-time.Hour).Unix())),
-		"no signature":   radclient(t, w.addr, "disconnect", secretText, fmt.Sprintf("User-Name = alice\nEvent-Timestamp = %d", time.Now().Unix())),
+		"another secret":  radclient(t, w.addr, "disconnect", "another", "User-Name = alice"+stamp),
+		"no timestamp":    radclient(t, w.addr, "disconnect", secretText, "User-Name = alice\nMessage-Authenticator = 0x00"),
+		"an old one":      radclient(t, w.addr, "disconnect", secretText, fmt.Sprintf("User-Name = alice\nMessage-Authenticator = 0x00\nEvent-Timestamp = %d", time.Now().Add(-time.Hour).Unix())),
+		"no signature":    radclient(t, w.addr, "disconnect", secretText, fmt.Sprintf("User-Name = alice\nEvent-Timestamp = %d", time.Now().Unix())),
+		"a forged change": radclient(t, w.addr, "coa", "another", "User-Name = alice\nFilter-Id = admins"+stamp),
 	} {
-		if strings.Contains(silence, "Disconnect-ACK") || strings.Contains(silence, "Disconnect-NAK") {
+		if strings.Contains(silence, "-ACK") || strings.Contains(silence, "-NAK") {
 			t.Errorf("%s is answered:\n%s", name, silence)
 		}
 	}
-	if len(w.ended) > 0 {
-		t.Error("somebody was ended by what is not believed")
+	if len(w.orders) > 0 {
+		t.Error("something was ordered by what is not believed")
 	}
 	// What ended with the call is forgotten.
 	if err := w.Account(t.Context(), event(source.Stop)); err != nil {

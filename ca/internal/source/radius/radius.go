@@ -179,7 +179,7 @@ func (s *Source) Check(ctx context.Context, uid string, password []byte) (source
 // answer is what an Access-Accept says.
 func (s *Source) answer(uid string, p packet) source.Answer {
 	values := s.group.values(p.Attributes)
-	a := source.Answer{Group: source.PickGroup(s.cfg.Groups, values, func(a, b string) bool { return a == b }, s.cfg.Group)}
+	a := source.Answer{Group: source.PickGroup(s.cfg.Groups, values, sameValue, s.cfg.Group)}
 	if a.Group == "" {
 		s.log.Warn("the server puts a user into no group that is known", "user", uid, "attribute", s.group.name, "values", values)
 	}
@@ -189,6 +189,9 @@ func (s *Source) answer(uid string, p packet) source.Answer {
 	a.State = packState(p.Attributes)
 	return a
 }
+
+// sameValue says whether two values of an attribute are the same: in all their octets.
+func sameValue(a, b string) bool { return a == b }
 
 // packState keeps all Class attributes as they came, each behind its length (RFC 2865 5.25: in that order, unmodified).
 func packState(attrs radius.Attributes) []byte {
@@ -371,7 +374,8 @@ type counters struct {
 	repeated, silent                          atomic.Uint64
 	malformed, stray, authenticator           atomic.Uint64
 	noSignature, signature, proxyState        atomic.Uint64
-	stranger, stale, ended, unended           atomic.Uint64
+	stranger, stale                           atomic.Uint64
+	ended, unended, changed, unchanged        atomic.Uint64
 }
 
 // dropped counts an answer or request that was not believed.
@@ -417,7 +421,7 @@ func (s *Source) State() source.State {
 		{"dropped: malformed", &c.malformed}, {"dropped: stray", &c.stray}, {"dropped: wrong authenticator", &c.authenticator},
 		{"dropped: no Message-Authenticator", &c.noSignature}, {"dropped: wrong Message-Authenticator", &c.signature}, {"dropped: Proxy-State", &c.proxyState},
 		{"dropped: from a stranger", &c.stranger}, {"dropped: too old or new", &c.stale},
-		{"users ended", &c.ended}, {"users not ended", &c.unended},
+		{"users ended", &c.ended}, {"users not ended", &c.unended}, {"users changed", &c.changed}, {"users not changed", &c.unchanged},
 	} {
 		if v := n.n.Load(); v > 0 {
 			st.Counts = append(st.Counts, source.Count{What: n.what, N: v})

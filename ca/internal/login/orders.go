@@ -1,0 +1,155 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"twinkey/ca/internal/issue"
+	"twinkey/ca/internal/ledger"
+	"twinkey/ca/internal/source"
+	"twinkey/pkg/twincert"
+)
+
+// orders carries out what one source tells of its own accord. Each waits in the line of the user: a login that is under way may be about to
+// issue.
+type orders struct {
+	door   *Door
+	source string
+}
+
+// End withdraws what the user has.
+func (o *orders) End(ctx context.Context, uid, why string) error {
+	return o.inLine(ctx, uid, func() error { return o.end(ctx, uid, why) })
+}
+
+// Change has the user's calls go on in another group, or with another end, or ends them if that has passed.
+func (o *orders) Change(ctx context.Context, uid string, c source.Change, why string) error {
+	return o.inLine(ctx, uid, func() error { return o.change(ctx, uid, c, why) })
+}
+
+func (o *orders) inLine(ctx context.Context, uid string, f func() error) error {
+	if twincert.CheckName(uid) != nil {
+		return source.ErrNotThere
+	}
+	done, err := o.door.line.wait(ctx, uid)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return f()
+}
+
+// reason is what CRL and audit records say of an order.
+func (o *orders) reason(why string) string { return cut("source " + o.source + ": " + why) }
+
+func (o *orders) end(ctx context.Context, uid, why string) error {
+	r, err := o.door.cfg.Desk.EndUser(ctx, o.source, uid, o.reason(why))
+	if errors.Is(err, issue.ErrUnknown) {
+		return fmt.Errorf("%w: %w", source.ErrNotThere, err)
+	}
+	if err != nil {
+		return err
+	}
+	o.door.cfg.Log.Info("account ended", "uid", uid, "source", o.source, "why", why, "certificates", r.Certificates, "told", r.Told)
+	return nil
+}
+
+func (o *orders) change(ctx context.Context, uid string, c source.Change, why string) error {
+	a := issue.Alteration{Group: c.Group}
+	if c.Session > 0 {
+		s, err := o.door.stay(o.source, uid)
+		if err != nil {
+			return err
+		}
+		a.Until = s.began.Add(c.Session)
+		switch {
+		case !a.Until.After(o.door.cfg.Now()):
+			return o.end(ctx, uid, why+": the session time is over")
+		case !s.ends.IsZero() && a.Until.After(s.ends):
+			return fmt.Errorf("%w: a session that began at %s would last until %s, and a router was told at the login that it ends at %s",
+				source.ErrImpossible, stamp(s.began), stamp(a.Until), stamp(s.ends))
+		}
+	}
+	cert, err := o.door.cfg.Desk.ChangeUser(ctx, o.source, uid, a, o.reason(why))
+	switch {
+	case errors.Is(err, issue.ErrUnknown):
+		return fmt.Errorf("%w: %w", source.ErrNotThere, err)
+	case errors.Is(err, issue.ErrInvalid):
+		return fmt.Errorf("%w: %w", source.ErrImpossible, err)
+	case err != nil:
+		return err
+	}
+	o.door.cfg.Log.Info("user changed", "uid", uid, "source", o.source, "why", why, "group", c.Group, "serial", cert.Serial, "not_after", cert.NotAfter)
+	return nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// stay is when a user's session began, and when the routers end it by what the source said at the login; zero: they do not.
+type stay struct{ began, ends time.Time }
+
+// stay finds out what a time that a source names is counted from. A user who is logged in at several routers has one session that began
+// with the first of them: what is changed is the certificate, on which all of it stands. Routers at which accounting knows no call
+// count only if there is none at all, and then the latest login does: it may be too young for its call to have been told of.
+func (d *Door) stay(src, uid string) (s stay, err error) {
+	err = d.cfg.Ledger.View(func(tx *ledger.Tx) error {
+		u, ok, err := tx.User(uid)
+		if err != nil {
+			return err
+		}
+		if !ok || u.Source != src || !u.Active() {
+			return fmt.Errorf("%w: user %s of source %s", source.ErrNotThere, uid, src)
+		}
+		logins, err := tx.Logins(uid)
+		if err != nil {
+			return err
+		}
+		calls, err := tx.OpenCalls(src, "")
+		if err != nil {
+			return err
+		}
+		up := map[string]bool{} // routers
+		for _, c := range calls {
+			if c.UID == uid {
+				up[c.Router] = true
+				s.earlier(c.Since) // of a login before the last one there
+			}
+		}
+		var latest ledger.Login
+		for _, l := range logins {
+			switch {
+			case l.Source != src:
+			case up[l.Router]:
+				s.include(l)
+			case l.Time.After(latest.Time):
+				latest = l
+			}
+		}
+		if len(up) == 0 && !latest.Time.IsZero() {
+			s.include(latest)
+		}
+		if s.began.IsZero() {
+			return fmt.Errorf("%w: nothing is known of a login of user %s", source.ErrNotThere, uid)
+		}
+		return nil
+	})
+	return s, err
+}
+
+func (s *stay) earlier(t time.Time) {
+	if s.began.IsZero() || t.Before(s.began) {
+		s.began = t
+	}
+}
+
+func (s *stay) include(l ledger.Login) {
+	s.earlier(l.Time)
+	if l.Session == 0 {
+		return
+	}
+	if ends := l.Time.Add(l.Session); s.ends.IsZero() || ends.Before(s.ends) {
+		s.ends = ends
+	}
+}

@@ -1,0 +1,282 @@
+package login
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"twinkey/ca/internal/ledger"
+	"twinkey/ca/internal/source"
+	"twinkey/directory/client"
+	"twinkey/pkg/twincert"
+)
+
+// certificate is alice's of now, as the directory has it.
+func (w *world) certificate() *twincert.Certificate {
+	w.Helper()
+	w.dir.mu.Lock()
+	defer w.dir.mu.Unlock()
+	c, err := twincert.Parse(w.dir.certs[w.dir.present("alice")])
+	w.check(err)
+	if _, gone := w.dir.revoked[c.ID()]; gone {
+		w.Error("the present certificate is revoked")
+	}
+	return c
+}
+
+// onCall notes that a call of alice has been up at a router since then.
+func (w *world) onCall(router string, since time.Time) {
+	w.Helper()
+	w.check(w.led.Update(func(tx *ledger.Tx) error {
+		return tx.PutOpenCall(ledger.OpenCall{Source: "corp", Name: router + "/1/" + since.String(), UID: "alice", Router: router, Address: netip.MustParseAddr("10.1.1.3"), Since: since, Heard: since})
+	}))
+}
+
+// Another group: the keys stay, and what was certified before is gone. The next login is measured by what the source says then.
+func TestChangeOfGroup(t *testing.T) {
+	w := newWorld(t)
+	o := w.listening()
+	first := w.mustIn("alice", "spring", "staff")
+	was := w.certificate()
+	w.check(w.desk.AddGroup(t.Context(), "operator:test", "admins"))
+	w.check(o.Change(t.Context(), "alice", source.Change{Group: "admins"}, "CoA-Request"))
+	c := w.certificate()
+	if c.Group != "admins" || c.Keys.Data != was.Keys.Data || c.Keys.Control == was.Keys.Control || !c.NotAfter.Equal(was.NotAfter) {
+		t.Errorf("%+v after %+v", c, was)
+	}
+	if got := w.reasonOf(first.ID); got != "source corp: CoA-Request" {
+		t.Errorf("the certificate before: %s", got)
+	}
+	if u := w.user("alice"); u.Group != "admins" || !u.Active() || !u.Bound.IsZero() {
+		t.Errorf("%+v", u)
+	}
+
+	// With the same password, in the group in which the source has them by now, what they have is what opens.
+	w.corp.set("alice", "spring", "admins")
+	w.berlin.Scope = []string{"group:admins"}
+	if again := w.mustIn("alice", "spring", "admins"); again.ID != c.ID() {
+		t.Error("the login brought another certificate")
+	}
+	// Told again, nothing happens.
+	w.check(o.Change(t.Context(), "alice", source.Change{Group: "admins"}, "CoA-Request"))
+	if w.certificate().ID() != c.ID() {
+		t.Error("the same group brought another certificate")
+	}
+	// Another password, and a source that has them where they were.
+	w.corp.set("alice", "summer", "admins")
+	if fresh := w.mustIn("alice", "summer", "admins"); fresh.ID == c.ID() || w.reasonOf(c.ID()) != "the password was changed" {
+		t.Errorf("after another password: %s", w.reasonOf(c.ID()))
+	}
+	w.check(o.Change(t.Context(), "alice", source.Change{Group: "staff"}, "CoA-Request"))
+	moved := w.certificate()
+	if w.mustIn("alice", "summer", "admins"); w.reasonOf(moved.ID()) != "the source has put the user into group admins" {
+		t.Errorf("the source says what it said before: %s", w.reasonOf(moved.ID()))
+	}
+}
+
+// A session's time is counted from its beginning, ends the certificate, and is not for the next session.
+func TestChangeOfTime(t *testing.T) {
+	for name, later := range map[string]time.Duration{"while it is good": 20 * time.Minute, "when it has ended": 2 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			o := w.listening()
+			w.mustIn("alice", "spring", "staff")
+			began, was := w.now, w.certificate()
+			w.now = w.now.Add(10 * time.Minute)
+			w.check(o.Change(t.Context(), "alice", source.Change{Session: time.Hour}, "CoA-Request"))
+			c := w.certificate()
+			if left := c.NotAfter.Sub(began); left > time.Hour || left <= time.Hour-time.Second || c.Keys != was.Keys || c.Group != "staff" {
+				t.Errorf("it ends %s after the login: %+v", left, c)
+			}
+			if got := w.reasonOf(was.ID()); got != "source corp: CoA-Request" {
+				t.Errorf("the certificate before: %s", got)
+			}
+			if u := w.user("alice"); !u.Bound.Equal(c.NotAfter) {
+				t.Errorf("%+v", u)
+			}
+			w.now = w.now.Add(later)
+			fresh := w.mustIn("alice", "spring", "staff")
+			next := w.certificate()
+			if fresh.ID == c.ID() || next.NotAfter.Sub(w.now) < 29*24*time.Hour || next.Keys.Data == c.Keys.Data {
+				t.Errorf("the next session has %+v", next)
+			}
+			if got := w.reasonOf(c.ID()); got != "not revoked" {
+				t.Errorf("the session that goes on: %s", got)
+			}
+			if u := w.user("alice"); !u.Bound.IsZero() {
+				t.Errorf("%+v", u)
+			}
+			if again := w.mustIn("alice", "spring", "staff"); again.ID != fresh.ID {
+				t.Error("and one more login brought another certificate")
+			}
+		})
+	}
+}
+
+// From when on a time counts, and how late it may be.
+func TestFromWhenATimeCounts(t *testing.T) {
+	const hour = time.Hour
+	for name, tt := range map[string]struct {
+		granted time.Duration // at the login, an hour ago
+		asked   time.Duration
+		prepare func(w *world, login time.Time)
+		want    time.Duration // from the login until the end; 0: ErrImpossible
+		over    bool          // and it has passed
+		gone    bool          // ErrNotThere
+	}{
+		"from the login":                {asked: 2 * hour, want: 2 * hour},
+		"of a call that came up later":  {asked: 2 * hour, prepare: func(w *world, login time.Time) { w.onCall("berlin", login.Add(30*time.Minute)) }, want: 2 * hour},
+		"of a call of an earlier login": {asked: 3 * hour, prepare: func(w *world, login time.Time) { w.onCall("berlin", login.Add(-hour)) }, want: 2 * hour},
+		"of a call at another router":   {asked: 3 * hour, prepare: func(w *world, login time.Time) { w.wasAt("paris", login.Add(-hour), 0); w.onCall("paris", login) }, want: 2 * hour},
+		"not of a login long ago":       {asked: 2 * hour, prepare: func(w *world, login time.Time) { w.wasAt("paris", login.Add(-24*hour), hour) }, want: 2 * hour},
+		"not of one whose calls are over": {asked: 2 * hour, prepare: func(w *world, login time.Time) {
+			w.wasAt("paris", login.Add(-24*hour), hour)
+			w.onCall("berlin", login)
+		}, want: 2 * hour},
+		"over":                 {asked: 30 * time.Minute, over: true},
+		"just over":            {asked: hour, over: true},
+		"as granted":           {granted: 2 * hour, asked: 2 * hour, want: 2 * hour},
+		"shorter than granted": {granted: 3 * hour, asked: 2 * hour, want: 2 * hour},
+		"longer than granted":  {granted: 2 * hour, asked: 2*hour + time.Second},
+		"longer than granted elsewhere": {asked: 3 * hour, prepare: func(w *world, login time.Time) {
+			w.wasAt("paris", login, 2*hour)
+			w.onCall("paris", login)
+			w.onCall("berlin", login)
+		}},
+		"longer than granted before a change": {granted: 3 * hour, asked: 3*hour + time.Second, prepare: func(w *world, _ time.Time) {
+			w.check((&orders{w.Door, "corp"}).Change(w.Context(), "alice", source.Change{Session: 2 * hour}, "sooner"))
+		}},
+		"later than a change before": {granted: 3 * hour, asked: 150 * time.Minute, prepare: func(w *world, _ time.Time) {
+			w.check((&orders{w.Door, "corp"}).Change(w.Context(), "alice", source.Change{Session: 2 * hour}, "sooner"))
+		}, want: 150 * time.Minute},
+		"as long as a certificate now":        {asked: 30*24*hour + hour, want: 30*24*hour + hour},
+		"longer than any certificate":         {asked: 30*24*hour + hour + time.Second},
+		"of a login that nothing is known of": {asked: 2 * hour, gone: true, prepare: func(w *world, _ time.Time) { w.wasAt("berlin", time.Time{}, 0) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			o := w.listening()
+			w.now = w.now.Truncate(time.Second)
+			w.corp.session = tt.granted
+			w.mustIn("alice", "spring", "staff")
+			login := w.now
+			w.now = w.now.Add(hour)
+			if tt.prepare != nil {
+				tt.prepare(w, login)
+			}
+			was := w.certificate()
+			err := o.Change(t.Context(), "alice", source.Change{Session: tt.asked}, "CoA-Request")
+			switch {
+			case tt.over:
+				if u := w.user("alice"); err != nil || u.Active() || u.Reason != "source corp: CoA-Request: the session time is over" {
+					t.Errorf("%v, %+v", err, u)
+				}
+			case tt.gone, tt.want == 0:
+				want := source.ErrImpossible
+				if tt.gone {
+					want = source.ErrNotThere
+				}
+				if !errors.Is(err, want) || w.certificate().ID() != was.ID() {
+					t.Errorf("%v, want %v", err, want)
+				}
+			default:
+				if got := w.certificate().NotAfter.Sub(login); err != nil || got != tt.want {
+					t.Errorf("%v, it ends %s after the login, want %s", err, got, tt.want)
+				}
+			}
+		})
+	}
+}
+
+// wasAt is a login of alice at a router, long as the source granted then; at no time: there was none.
+func (w *world) wasAt(router string, at time.Time, granted time.Duration) {
+	w.Helper()
+	w.check(w.led.Update(func(tx *ledger.Tx) error {
+		l := ledger.Login{UID: "alice", Router: router, Source: "corp", Session: granted, Time: at}
+		if at.IsZero() {
+			l.Source = "another"
+		}
+		return tx.PutLogin(l)
+	}))
+}
+
+// Both at once; and what there is nobody or no group for.
+func TestChangeRefused(t *testing.T) {
+	w := newWorld(t)
+	o := w.listening()
+	w.mustIn("alice", "spring", "staff")
+	was := w.certificate()
+	other := &orders{w.Door, "other"}
+	for name, tt := range map[string]struct {
+		orders source.Orders
+		uid    string
+		change source.Change
+		want   error
+	}{
+		"nobody":                    {o, "bob", source.Change{Group: "staff"}, source.ErrNotThere},
+		"nobody, and a time":        {o, "bob", source.Change{Session: time.Hour}, source.ErrNotThere},
+		"no name":                   {o, "No Name", source.Change{Group: "staff"}, source.ErrNotThere},
+		"another source's":          {other, "alice", source.Change{Group: "staff"}, source.ErrNotThere},
+		"another source's, a time":  {other, "alice", source.Change{Session: time.Hour}, source.ErrNotThere},
+		"a group that there is not": {o, "alice", source.Change{Group: "admins"}, source.ErrImpossible},
+		"and a time":                {o, "alice", source.Change{Group: "admins", Session: time.Hour}, source.ErrImpossible},
+	} {
+		if err := tt.orders.Change(t.Context(), tt.uid, tt.change, "CoA-Request"); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+	}
+	w.dir.down = true
+	err := o.Change(t.Context(), "alice", source.Change{Session: time.Hour}, "CoA-Request")
+	if !errors.Is(err, client.ErrUnavailable) || errors.Is(err, source.ErrImpossible) || errors.Is(err, source.ErrNotThere) {
+		t.Errorf("the directory is away: %v", err)
+	}
+	w.dir.down = false
+	if w.certificate().ID() != was.ID() {
+		t.Error("what was refused has brought another certificate")
+	}
+	w.check(w.desk.AddGroup(t.Context(), "operator:test", "admins"))
+	w.check(o.Change(t.Context(), "alice", source.Change{Group: "admins", Session: time.Hour}, "CoA-Request"))
+	if c := w.certificate(); c.Group != "admins" || c.NotAfter.Sub(w.now) > time.Hour {
+		t.Errorf("%+v", c)
+	}
+	// Whom the operator has revoked nothing that a source says brings back.
+	if _, err := w.desk.RevokeUser(t.Context(), "operator:test", "alice", ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Change(t.Context(), "alice", source.Change{Group: "staff"}, "CoA-Request"); !errors.Is(err, source.ErrNotThere) || w.user("alice").Active() {
+		t.Errorf("barred: %v", err)
+	}
+}
+
+// A login that the source has accepted in one group, and a change to another before it is through: the change comes after it.
+func TestChangeWaitsForALogin(t *testing.T) {
+	w := newWorld(t)
+	o := w.listening()
+	w.mustIn("alice", "spring", "staff")
+	w.check(w.desk.AddGroup(t.Context(), "operator:test", "admins"))
+	slow := make(chan struct{})
+	w.corp.mu.Lock()
+	w.corp.slow = slow
+	w.corp.mu.Unlock()
+	asked := w.corp.timesAsked()
+	in, changed := make(chan error, 1), make(chan error, 1)
+	go func() { in <- second(w.in("alice", "spring")) }()
+	for w.corp.timesAsked() == asked {
+		time.Sleep(time.Millisecond)
+	}
+	go func() {
+		changed <- o.Change(t.Context(), "alice", source.Change{Group: "admins"}, "CoA-Request")
+	}()
+	time.Sleep(20 * time.Millisecond) // it would be through by now if it did not wait
+	if u := w.user("alice"); u.Group != "staff" {
+		t.Error("the change did not wait")
+	}
+	close(slow)
+	if err := errors.Join(<-in, <-changed); err != nil {
+		t.Fatal(err)
+	}
+	if c := w.certificate(); c.Group != "admins" {
+		t.Errorf("the login overtook what the source had told: group %s", c.Group)
+	}
+}
