@@ -18,21 +18,22 @@ type Alteration struct {
 
 // ChangeUser gives a user of a source another certificate over the same data key, in the group and until the time that the source names
 // now, and revokes all that they had before: the calls that stand on the data key go on under the new one, and nothing else does. Both are
-// one change of the directory. It returns the certificate that the user has then, which is the one before if there was nothing to alter.
+// one change of the directory. It returns the certificate that the user has then, and whether it is another one: there may be nothing to
+// alter.
 //
 // The error is ErrUnknown if the source has no such user with a certificate that is valid, ErrInvalid if there is no such group, or
 // if no certificate ends at that time.
-func (d *Desk) ChangeUser(ctx context.Context, source, uid string, a Alteration, reason string) (ledger.Cert, error) {
+func (d *Desk) ChangeUser(ctx context.Context, source, uid string, a Alteration, reason string) (cert ledger.Cert, altered bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	ctx, cancel, err := d.begin(ctx)
 	if err != nil {
-		return ledger.Cert{}, err
+		return cert, false, err
 	}
 	defer cancel()
 	f, g, others, err := d.altered(source, uid, a)
 	if err != nil || f.user.Group == g.Name && f.to.Equal(f.old.NotAfter) {
-		return f.old, err
+		return f.old, false, err
 	}
 	moved := f.user.Group != g.Name
 	if f.user.Group = g.Name; !a.Until.IsZero() {
@@ -40,9 +41,9 @@ func (d *Desk) ChangeUser(ctx context.Context, source, uid string, a Alteration,
 	}
 	in, err := d.succession("source:"+source, "changing user "+uid, g, []follower{f})
 	if err != nil {
-		return ledger.Cert{}, err
+		return cert, false, err
 	}
-	cert := in.Effects.Certs[0]
+	cert = in.Effects.Certs[0]
 	if moved {
 		in.Change.Users = []client.UserRecord{{UID: uid, Group: g.Name, Params: f.user.Accepted.Params, Verifier: f.user.Accepted.Verifier, Source: source}}
 	}
@@ -52,13 +53,13 @@ func (d *Desk) ChangeUser(ctx context.Context, source, uid string, a Alteration,
 		in.Change.Revocations = append(in.Change.Revocations, client.Revocation{ID: d.id(c.Serial), Name: uid, Role: twincert.User, Time: c.Revoked, Reason: reason})
 	}
 	if err := d.commit(ctx, in); err != nil {
-		return ledger.Cert{}, err
+		return cert, false, err
 	}
 	// It is done: what is revoked is in a CRL sooner or later, and the directory knows already.
 	if err := d.settle(ctx); err != nil {
 		d.cfg.Log.Warn("CRL not published yet", "error", err)
 	}
-	return cert, nil
+	return cert, true, nil
 }
 
 // altered is who is to get which certificate in which group, and what of theirs is to be revoked.

@@ -122,10 +122,10 @@ type Use struct {
 
 // Login is what a source said of a user who logged in at a router.
 type Login struct {
-	UID    string    `json:"uid"`
-	Router string    `json:"router"`
-	Source string    `json:"source"`
-	State  []byte    `json:"state,omitempty"` // what it wants back when it is told of calls
+	UID    string `json:"uid"`
+	Router string `json:"router"`
+	Source string `json:"source"`
+	State  []byte `json:"state,omitempty"` // what it wants back when it is told of calls
 	// Session is how long the router was told that the login may last; 0: it was told nothing, or it is not known.
 	Session time.Duration `json:"session,omitempty"`
 	Time    time.Time     `json:"time"`

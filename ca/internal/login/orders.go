@@ -9,6 +9,7 @@ import (
 	"twinkey/ca/internal/issue"
 	"twinkey/ca/internal/ledger"
 	"twinkey/ca/internal/source"
+	"twinkey/directory/client"
 	"twinkey/pkg/twincert"
 )
 
@@ -72,7 +73,7 @@ func (o *orders) change(ctx context.Context, uid string, c source.Change, why st
 				source.ErrImpossible, stamp(s.began), stamp(a.Until), stamp(s.ends))
 		}
 	}
-	cert, err := o.door.cfg.Desk.ChangeUser(ctx, o.source, uid, a, o.reason(why))
+	cert, altered, err := o.door.cfg.Desk.ChangeUser(ctx, o.source, uid, a, o.reason(why))
 	switch {
 	case errors.Is(err, issue.ErrUnknown):
 		return fmt.Errorf("%w: %w", source.ErrNotThere, err)
@@ -81,8 +82,32 @@ func (o *orders) change(ctx context.Context, uid string, c source.Change, why st
 	case err != nil:
 		return err
 	}
+	if altered {
+		o.vouchAnew(ctx, uid, cert)
+	}
 	o.door.cfg.Log.Info("user changed", "uid", uid, "source", o.source, "why", why, "group", c.Group, "serial", cert.Serial, "not_after", cert.NotAfter)
 	return nil
+}
+
+// vouchAnew is for logins of the last minute: their routers may still be at it, and the directory was told of the certificate before. They come
+// too late if it fails, as after a minute, and log in once more.
+func (o *orders) vouchAnew(ctx context.Context, uid string, cert ledger.Cert) {
+	var logins []ledger.Login
+	err := o.door.cfg.Ledger.View(func(tx *ledger.Tx) (err error) {
+		logins, err = tx.Logins(uid)
+		return err
+	})
+	c, perr := twincert.Parse(cert.DER)
+	if err = errors.Join(err, perr); err == nil && o.door.cfg.Vouch != nil {
+		for _, l := range logins {
+			if age := o.door.cfg.Now().Sub(l.Time); l.Source == o.source && age >= 0 && age < client.VouchLife {
+				err = errors.Join(err, o.door.cfg.Vouch(ctx, client.Vouch{UID: uid, Router: l.Router, Source: o.source, ID: c.ID()}))
+			}
+		}
+	}
+	if err != nil {
+		o.door.cfg.Log.Warn("login under way not vouched for anew", "uid", uid, "source", o.source, "error", err)
+	}
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

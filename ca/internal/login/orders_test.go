@@ -280,3 +280,31 @@ func TestChangeWaitsForALogin(t *testing.T) {
 		t.Errorf("the login overtook what the source had told: group %s", c.Group)
 	}
 }
+
+// A router that is still at it when the user is changed opens what the user has by then. Of a login a minute ago nothing is said again.
+func TestChangeRightAfterALogin(t *testing.T) {
+	w := newWorld(t)
+	o := w.listening()
+	w.mustIn("alice", "spring", "staff")
+	w.check(second(w.Login(t.Context(), w.paris, "alice", []byte("spring"))))
+	w.wasAt("rome", w.now.Add(-client.VouchLife), 0)
+	w.check(w.desk.AddGroup(t.Context(), "operator:test", "admins"))
+	before := w.vouches()
+	for _, c := range []source.Change{{Group: "admins"}, {Group: "admins"}} { // the second changes nothing
+		w.check(o.Change(t.Context(), "alice", c, "CoA-Request"))
+	}
+	at := map[string]bool{}
+	for _, v := range w.dir.vouches[before:] {
+		if at[v.Router] = true; v.ID != w.certificate().ID() || v.UID != "alice" || v.Source != "corp" {
+			t.Errorf("vouched: %+v", v)
+		}
+	}
+	if w.vouches() != before+2 || !at["berlin"] || !at["paris"] {
+		t.Errorf("vouched for at %v", at)
+	}
+	w.now = w.now.Add(client.VouchLife)
+	w.check(o.Change(t.Context(), "alice", source.Change{Group: "staff"}, "CoA-Request"))
+	if w.vouches() != before+2 {
+		t.Error("vouched for a login a minute ago")
+	}
+}

@@ -121,6 +121,41 @@ func TestWhoGetsASuccessor(t *testing.T) {
 	}
 }
 
+// Who is put into another group goes on where the router may have that group, without a password and with one; the others have lost them.
+func TestSuccessorInAnotherGroup(t *testing.T) {
+	d := newDesk(t)
+	v := d.sourced("erin", "staff")
+	erin := d.users["erin"]
+	second, change := d.company.Move(erin.Of("corp"), "sales", d.now.Add(time.Hour), erin.Twin.ID())
+	d.apply(change)
+	for router, want := range map[string]string{"berlin": client.HoldingNone, "paris": client.HoldingSucceeded} {
+		got := d.ask(router, "erin", erin.Twin.ID())
+		if got.State != want {
+			t.Errorf("%s: %+v, want %s", router, got, want)
+		}
+		if got.Successor == nil {
+			continue
+		}
+		c, err := twincert.Parse(got.Successor.Certificate)
+		if err != nil || c.ID() != second.ID() || c.Group != "sales" {
+			t.Errorf("%s: %v", router, err)
+		}
+		if _, err := keybundle.OpenControl(got.Successor.Sealed, erin.Data(), got.Successor.Certificate); err != nil {
+			t.Errorf("%s: %v", router, err)
+		}
+	}
+	v.ID = second.ID()
+	d.vouch(v)
+	v.Router = "paris"
+	d.vouch(v)
+	if err := d.release("berlin", "erin", true); !errors.Is(err, client.ErrDenied) {
+		t.Errorf("at a router that may not have the group: %v", err)
+	}
+	if err := d.release("paris", "erin", true); err != nil {
+		t.Errorf("at one that may: %v", err)
+	}
+}
+
 // What is handed out stands in the audit records, what is not costs no record, and no try counts as a login.
 func TestSuccessorsAreWrittenDown(t *testing.T) {
 	d := newDesk(t)

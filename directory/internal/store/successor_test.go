@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -49,6 +50,38 @@ func TestSuccessor(t *testing.T) {
 	}
 }
 
+// A successor in another group comes with the record that says it and with the end of what was before: the sealed keys stay for it to go on
+// from, and whoever watches hears of the one before the other.
+func TestSuccessorInAnotherGroup(t *testing.T) {
+	b := newBook(t)
+	until := b.now.Add(12 * time.Hour)
+	alice := b.company.NewUser("alice", "staff", "secret")
+	b.apply(alice.Change())
+	since := b.revision()
+	second, change := b.company.Move(alice, "admins", until, alice.Twin.ID())
+	b.apply(change)
+	row, ok := b.bundle()
+	if !ok || row.ID != alice.Twin.ID() || row.Current() != second.ID() {
+		t.Fatalf("%v %+v", ok, row)
+	}
+	var u client.UserRecord
+	b.read(func(r *store.Reader) (err error) { u, _, err = r.User("alice"); return err })
+	if u.Group != "admins" {
+		t.Errorf("the record says group %s", u.Group)
+	}
+	if heard, _ := b.events(since, 10); !slices.Equal(heard, []string{"2 certificate alice +", "2 revoked alice"}) {
+		t.Errorf("watchers hear %q", heard)
+	}
+	// And back, which a successor of before is not enough for.
+	_, stale := b.company.Succeed(alice, until)
+	b.refuses(stale, client.ErrConflict, `says group "staff", the user's record "admins"`)
+	third, change := b.company.Move(alice, "staff", until, second.ID())
+	b.apply(change)
+	if row, ok = b.bundle(); !ok || row.Current() != third.ID() {
+		t.Errorf("%v %+v", ok, row)
+	}
+}
+
 // All of a user's certificates at once, in whatever order: nothing is left.
 func TestRevocationOfBundleAndSuccessor(t *testing.T) {
 	for name, backwards := range map[string]bool{"older first": false, "present first": true} {
@@ -90,6 +123,13 @@ func TestWhatIsNoSuccessor(t *testing.T) {
 		"nobody":                  {func(c *client.Change) { c.Successors[0].UID = "nobody" }, client.ErrConflict, "no sealed keys"},
 		"another data key": {func(c *client.Change) {
 			_, *c = b.company.Succeed(stranger, until)
+		}, client.ErrConflict, "has not the data key"},
+		"in a group that the user's record does not say": {func(c *client.Change) {
+			_, *c = b.company.Move(alice, "admins", until)
+			c.Users = nil
+		}, client.ErrConflict, `says group "admins", the user's record "staff"`},
+		"another data key in another group": {func(c *client.Change) {
+			_, *c = b.company.Move(stranger, "admins", until)
 		}, client.ErrConflict, "has not the data key"},
 		"not the group's control key": {func(c *client.Change) {
 			c.Groups = nil // the group keeps the one before

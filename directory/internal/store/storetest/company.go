@@ -229,6 +229,18 @@ func (c *Company) Succeed(u User, until time.Time) (*twincert.Certificate, clien
 		Successors:   []client.SuccessorRecord{{UID: u.UID, ID: twin.ID(), Sealed: sealed}}}
 }
 
+// Move is Succeed in another group, with what the CA would send besides: the user's record, and the end of the certificates of before.
+func (c *Company) Move(u User, group string, until time.Time, before ...twincert.ID) (*twincert.Certificate, client.Change) {
+	c.t.Helper()
+	if c.groups[group] == nil {
+		c.groups[group] = c.x25519()
+	}
+	u.Group, u.record.Group = group, group
+	twin, change := c.Succeed(u, until)
+	change.Users, change.Revocations = []client.UserRecord{u.record}, c.Revoke(u.UID, twincert.User, before...).Revocations
+	return twin, change
+}
+
 // Revoke is what the CA would send to withdraw certificates, without a CRL.
 func (c *Company) Revoke(name string, role twincert.Role, ids ...twincert.ID) client.Change {
 	ch := client.Change{ChangeID: "revoke-" + c.next().String(), Actor: "operator"}
