@@ -46,6 +46,7 @@ type company struct {
 	listen func(i int) udpio.Conn
 	hybrid bool
 	policy *policy.Policy        // of both; nil: everything is allowed
+	scope  []string              // of both; nil: group:staff
 	takes  [2]calls.Capabilities // of ra and rb
 	packs  [2]bool               // likewise: data.compression
 	closed func(router string, cr native.Credentials)
@@ -126,9 +127,16 @@ func (c *company) credentialsWith(tmpl twincert.Template, control *handshake.Key
 	return cr
 }
 
+func (c *company) scopes() []string {
+	if c.scope == nil {
+		return []string{"group:staff"}
+	}
+	return c.scope
+}
+
 // renew gives the site a new twin certificate with new keys.
 func (s *site) renew(c *company, certified []netip.Prefix) {
-	s.self.Credentials = c.credentials(twincert.Template{Role: twincert.Router, Name: s.name, Scope: []string{"group:staff"}, Prefixes: certified})
+	s.self.Credentials = c.credentials(twincert.Template{Role: twincert.Router, Name: s.name, Scope: c.scopes(), Prefixes: certified})
 	s.peer.ID = s.self.Certificate.ID()
 }
 
@@ -148,7 +156,7 @@ func (c *company) site(name string, n int) *site {
 	}, c.ca, key.Public(), c.key))
 	s.self.Signer = native.LocalSigner{Router: tlsDER, By: func(d []byte) ([]byte, error) { return twincert.SignLowS(rand.Reader, key, d) }}
 	s.renew(c, certified)
-	s.peer = native.Peer{Name: name, Endpoint: addr, Announced: []netip.Prefix{announced}, Certified: certified, Scope: []string{"group:staff"}, ID: s.self.Certificate.ID()}
+	s.peer = native.Peer{Name: name, Endpoint: addr, Announced: []netip.Prefix{announced}, Certified: certified, Scope: c.scopes(), ID: s.self.Certificate.ID()}
 	s.Engine = must(New(Config{
 		Device: s.dev, Ports: []Port{port(s.dev, conn)}, Trust: s.trust, Log: slog.New(slog.DiscardHandler), Name: name,
 		Install: func(_, _ []netip.Prefix) error { return nil }, Record: s.note, Policy: cmp.Or(c.policy, must(policy.New([]policy.Rule{{Groups: []string{policy.Everybody}}}))),

@@ -16,10 +16,14 @@ import (
 	"time"
 
 	"twinkey/pkg/twincert"
+	"twinkey/pkg/udpio"
+	"twinkey/pkg/udpio/udptest"
 	"twinkey/proto/handshake"
 	"twinkey/proto/secret"
+	"twinkey/router/internal/calls"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
+	"twinkey/router/internal/policy"
 )
 
 func newControl() handshake.KeyPair {
@@ -28,7 +32,11 @@ func newControl() handshake.KeyPair {
 
 // successor certifies the data key of a user anew, beside this control key, for so long.
 func (c *company) successor(old native.Credentials, control handshake.KeyPair, life time.Duration) native.Credentials {
-	tmpl := twincert.Template{Role: twincert.User, Name: old.Certificate.Name, Group: old.Certificate.Group, Profile: twincert.Paper,
+	return c.successorIn(old.Certificate.Group, old, control, life)
+}
+
+func (c *company) successorIn(group string, old native.Credentials, control handshake.KeyPair, life time.Duration) native.Credentials {
+	tmpl := twincert.Template{Role: twincert.User, Name: old.Certificate.Name, Group: group, Profile: twincert.Paper,
 		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(life)}
 	c.serial++
 	tmpl.Serial, tmpl.Keys = big.NewInt(c.serial), twincert.Keys{Control: control.Public, Data: old.Certificate.Keys.Data}
@@ -44,7 +52,10 @@ func (s *site) succeed(c *company, u User, control handshake.KeyPair, old native
 }
 
 func (s *site) succeedFor(c *company, u User, control handshake.KeyPair, old native.Credentials, life time.Duration) (native.Credentials, error) {
-	cred := c.successor(old, control, life)
+	return s.goOver(c, u, c.successor(old, control, life))
+}
+
+func (s *site) goOver(c *company, u User, cred native.Credentials) (native.Credentials, error) {
 	err := s.Succeed(c.t.Context(), u, func(data secret.Key) (_ native.Credentials, err error) {
 		cred.Data, err = handshake.NewKeyPair(secret.Copy(data.Bytes()))
 		return cred, err
@@ -235,6 +246,81 @@ func TestRevocationOvertakesASuccessor(t *testing.T) {
 			t.Errorf("logged in: %+v", us)
 		}
 	})
+}
+
+// Alice is put into another group, and what she had before is revoked in the same moment: her login goes on, in a tunnel of that group, under its
+// rules at both ends. Into a group that the policy has no call for she is not taken over, whatever is revoked.
+func TestSuccessorInAnotherGroup(t *testing.T) {
+	rules := must(policy.New([]policy.Rule{{Groups: []string{"staff"}}, {Groups: []string{"guests"}, To: []netip.Prefix{netip.MustParsePrefix("10.2.0.7/32")}}}))
+	for name, group := range map[string]string{"with a rule": "guests", "without": "nobody"} {
+		t.Run(name, func(t *testing.T) {
+			n := udptest.NewNetwork()
+			c := newCompanyThat(t, &company{net: n, policy: rules, scope: []string{"*"}, takes: [2]calls.Capabilities{everything, everything}, listen: func(i int) udpio.Conn {
+				return must(n.Listen(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, 0, byte(i)}), 1701)))
+			}})
+			c.linked()
+			users, tunnel := c.staff()
+			until(t, "the calls at rb", func() bool { ids, _ := c.rb.groupCalls(t); return len(ids) == 2 })
+			alice, bob := users[0], users[1]
+			sent := packet(alice.Address, c.rb.host, "as staff")
+			c.ra.inject(t, sent)
+			c.rb.arrives(t, sent)
+			cred, err := c.ra.goOver(c, c.ra.user(t, "alice"), c.successorIn(group, alice.Cred, newControl(), 45*time.Minute))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range []*site{c.rb, c.ra} {
+				if err := s.Revoke(t.Context(), alice.Cred.Certificate.ID()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if group == "nobody" {
+				until(t, "the end of alice's login", func() bool {
+					ids, _ := c.ra.groupCalls(t)
+					return len(must(c.ra.Users(t.Context()))) == 1 && len(ids) == 1
+				})
+				if !bytes.Equal(cred.Data.Private.Bytes(), make([]byte, 32)) {
+					t.Error("her private key was not wiped")
+				}
+				return
+			}
+			until(t, "alice's call in a tunnel of its own, at both ends", func() bool {
+				_, tunnels := c.ra.groupCalls(t)
+				up := 0
+				for _, s := range []*site{c.ra, c.rb} {
+					for _, x := range s.calls(t) {
+						if x.Key.User == "alice" && x.Active.Call.Cert == cred.Certificate.ID() {
+							up++
+						} else if x.Key.User == "alice" {
+							t.Errorf("%s: a call of hers stands on %s", s.name, x.Active.Call.Cert)
+						}
+					}
+				}
+				return up == 2 && len(tunnels) == 2 && slices.Contains(tunnels, tunnel)
+			})
+			c.ra.inject(t, packet(alice.Address, c.rb.host, "as a guest, where staff may go"))
+			allowed := packet(alice.Address, netip.MustParseAddr("10.2.0.7"), "where guests may go")
+			c.ra.inject(t, allowed)
+			c.rb.arrives(t, allowed)
+			// What the near end would let pass the far end does not.
+			if err := c.ra.SetPolicy(t.Context(), must(policy.New([]policy.Rule{{Groups: []string{policy.Everybody}}}))); err != nil {
+				t.Fatal(err)
+			}
+			c.ra.inject(t, packet(alice.Address, c.rb.host, "as a guest, where staff may go"))
+			until(t, "the packet is counted at the far end", func() bool {
+				for _, x := range c.rb.calls(t) {
+					if x.Key.User == "alice" {
+						return x.Active.Call.Denied.Load() == 1
+					}
+				}
+				return false
+			})
+			c.rb.nothingArrives(t)
+			there := packet(bob.Address, c.rb.host, "bob is staff")
+			c.ra.inject(t, there)
+			c.rb.arrives(t, there)
+		})
+	}
 }
 
 // A successor that comes while the call is still being placed: what comes up on the certificate before is replaced.

@@ -463,6 +463,25 @@ func TestUsersMayOvertakeARevocation(t *testing.T) {
 	}
 }
 
+// The same while the directory is heard: of what came with a revocation is heard before, and who may have something newer is asked for before
+// calls end.
+func TestUsersMayOvertakeARevocationAsItComes(t *testing.T) {
+	a := newAuthority()
+	d := &directory{events: make(chan client.Event)}
+	w := follow(t, a, d)
+	w.until("peers")
+	id := twincert.ID{Issuer: "30", Serial: "7"}
+	d.events <- client.Event{Kind: client.KindCertificate, Certificate: &client.Notice{ID: twincert.ID{Issuer: "30", Serial: "8"}, Role: twincert.User, Name: "alice", Group: "staff"}}
+	d.events <- client.Event{Kind: client.KindRevoked, Revoked: &client.Revocation{ID: id, Name: "alice", Role: twincert.User}}
+	w.until("revoked 7")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(w.heard)
+	if want := []string{"overtake 7", "revoked 7"}; n < 2 || !slices.Equal(w.heard[n-2:], want) || !slices.Equal(w.users, []string{"", "alice"}) {
+		t.Errorf("heard %q, of users %q", w.heard, w.users)
+	}
+}
+
 // What the engine refuses to take ends the attempt, and is said.
 func TestSinkFails(t *testing.T) {
 	a := newAuthority()
