@@ -130,6 +130,12 @@ func (s *slapd) modify(flag, ldif string) {
 // withSources starts a company whose CA has the sources.
 func withSources(t *testing.T, c *lab.Company, yaml string) {
 	t.Helper()
+	withSourcesAt(t, c, yaml, "", "")
+}
+
+// withSourcesAt is withSources with routers of this scope, and what is added to the configuration of each.
+func withSourcesAt(t *testing.T, c *lab.Company, yaml, scope, extra string) {
+	t.Helper()
 	ctx := t.Context()
 	check(t, c.StartCA(ctx))
 	check(t, c.StartDirectory(ctx))
@@ -139,8 +145,10 @@ func withSources(t *testing.T, c *lab.Company, yaml string) {
 	check(t, errors.Join(err, f.Close()))
 	check(t, c.CA.Stop())
 	check(t, c.ServeCA(ctx))
-	check(t, c.StartRouter(ctx, lab.SiteA, ""))
-	check(t, c.StartRouter(ctx, lab.SiteB, ""))
+	for _, s := range []lab.Site{lab.SiteA, lab.SiteB} {
+		s.Scope = scope
+		check(t, c.StartRouter(ctx, s, extra))
+	}
 	check(t, c.WaitLink(ctx))
 	// The CA tells the directory of its sources with its first CRL.
 	check(t, lab.Until(ctx, "a directory that knows of sources", 30*time.Second, func(ctx context.Context) error {
@@ -394,6 +402,24 @@ func tells(t *testing.T, detail string, lines ...string) {
 	}))
 }
 
+// orders sends the CA what a RADIUS server wants, and demands this in the answer.
+func orders(t *testing.T, c *lab.Company, kind, attributes, want string) {
+	t.Helper()
+	request := filepath.Join(c.Dir, "radius", "request")
+	check(t, os.WriteFile(request, fmt.Appendf(nil, "%s\nEvent-Timestamp = %d\nMessage-Authenticator = 0x00\n", attributes, time.Now().Unix()), 0o600))
+	out, err := lab.Run(t.Context(), c.HQ, "radclient", "-x", "-f", request, "127.0.0.1:3799", kind, radiusSecret)
+	// A NAK is a failure for radclient.
+	if !strings.Contains(out, want) || (err == nil) != strings.HasSuffix(want, "-ACK") {
+		t.Fatalf("%s with %q: %v: want %s in %s", kind, attributes, err, want, out)
+	}
+}
+
+// radiusSource is the source of FreeRADIUS on hq, which may order.
+func radiusSource(c *lab.Company) string {
+	secret := filepath.Join(c.Dir, "radius", "secret")
+	return fmt.Sprintf("  - name: wifi\n    radius: {servers: [\"127.0.0.1:1812\"], transport: udp, secret_file: %[1]q, accounting: [\"127.0.0.1:1813\"], disconnect: {listen: \"127.0.0.1:3799\", clients: {\"127.0.0.1\": %[1]q}}}\n", secret)
+}
+
 // Users of a real RADIUS server: let in with the group and the time that it names, accounted for with the class that it
 // gave, and thrown out when it says so.
 func TestUsersOfRADIUS(t *testing.T) {
@@ -402,8 +428,7 @@ func TestUsersOfRADIUS(t *testing.T) {
 	ctx := t.Context()
 	needs(t, "radclient", "freeradius-utils")
 	detail := startFreeRADIUS(t, c, fmt.Sprintf("alice Cleartext-Password := \"spring of alice\"\n\tFilter-Id = %[1]q,\n\tClass = 0x0102aabb\n\nbob Cleartext-Password := \"spring of bob\"\n\tFilter-Id = %[1]q,\n\tSession-Timeout = 10\n\n", lab.UserGroup))
-	secret := filepath.Join(c.Dir, "radius", "secret")
-	withSources(t, c, fmt.Sprintf("  - name: wifi\n    radius: {servers: [\"127.0.0.1:1812\"], transport: udp, secret_file: %[1]q, accounting: [\"127.0.0.1:1813\"], disconnect: {listen: \"127.0.0.1:3799\", clients: {\"127.0.0.1\": %[1]q}}}\n", secret))
+	withSources(t, c, radiusSource(c))
 	alice, bob := address(t, c, "10.1.1.3"), address(t, c, "10.1.1.4")
 	password(t, c, "alice", "spring of alice")
 	password(t, c, "bob", "spring of bob")
@@ -424,12 +449,7 @@ func TestUsersOfRADIUS(t *testing.T) {
 	mustPing(t, c, alice)
 
 	// A Disconnect-Request ends her call and withdraws the certificate; the next login brings another.
-	request := filepath.Join(c.Dir, "radius", "disconnect")
-	check(t, os.WriteFile(request, fmt.Appendf(nil, "User-Name = \"alice\"\nEvent-Timestamp = %d\nMessage-Authenticator = 0x00\n", time.Now().Unix()), 0o600))
-	out, err := lab.Run(ctx, c.HQ, "radclient", "-x", "-f", request, "127.0.0.1:3799", "disconnect", radiusSecret)
-	if err != nil || !strings.Contains(out, "Disconnect-ACK") {
-		t.Fatalf("%v: %s", err, out)
-	}
+	orders(t, c, "disconnect", `User-Name = "alice"`, "Disconnect-ACK")
 	endsEverywhere(t, c, "alice")
 	mustNotPing(t, c, alice)
 	tells(t, detail, "Acct-Status-Type = Stop", `User-Name = "alice"`, "Class = 0x0102aabb", "Acct-Output-Octets = ")

@@ -94,8 +94,9 @@ type state struct {
 	wanted   func(peer string) bool
 	refused  []native.Refusal
 	users    map[links.Key]native.Wish
-	guests   map[netip.Addr]*Guest // users whose own machines we vouch for
-	open     map[twincert.ID]bool  // certificates of users that calls from here stood on: to be revoked on close?
+	guests   map[netip.Addr]*Guest     // users whose own machines we vouch for
+	open     map[twincert.ID]bool      // certificates of users that calls from here stood on: to be revoked on close?
+	doubted  map[twincert.ID]time.Time // certificates of users that calls from here failed by, before Revoke said that they are revoked
 	waiting  map[links.Key][]func(*calls.Call, error)
 	active   map[uint64]Active
 	tunnels  map[uint16]native.TunnelUp
@@ -137,7 +138,7 @@ func New(c Config) (*Engine, error) {
 	e.state = state{
 		peers: make(map[string]native.Peer), users: make(map[links.Key]native.Wish), guests: make(map[netip.Addr]*Guest),
 		waiting: make(map[links.Key][]func(*calls.Call, error)), active: make(map[uint64]Active),
-		open:    make(map[twincert.ID]bool),
+		open: make(map[twincert.ID]bool), doubted: make(map[twincert.ID]time.Time),
 		tunnels: make(map[uint16]native.TunnelUp), retiring: make(map[uint64]time.Time), replace: make(map[links.Key]time.Time),
 		wanted: func(string) bool { return true }, policy: c.Policy,
 	}

@@ -17,6 +17,9 @@ import (
 // overlap is how long a replaced call still receives after its successor is up.
 const overlap = 2 * time.Second
 
+// takeover is how long a call that is being placed in the place of one that has ended may take until it is placed again.
+const takeover = time.Second
+
 // courtesy is how long the higher name waits to be called before it dials itself.
 const courtesy = 3 * time.Second
 
@@ -210,7 +213,7 @@ func (e *Engine) dialDue(now time.Time) {
 		if err == nil {
 			continue
 		}
-		if k.User != "" && (e.firstTry(k) || errors.Is(err, twincert.ErrRevoked) || errors.Is(err, twincert.ErrExpired)) {
+		if k.User != "" && (e.firstTry(k) || errors.Is(err, twincert.ErrRevoked) && !e.unheard(now, k) || errors.Is(err, twincert.ErrExpired)) {
 			e.forgetUser(now, k, err.Error())
 		} else {
 			e.links.Down(now, k, err.Error())

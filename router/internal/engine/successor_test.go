@@ -448,6 +448,65 @@ func TestRevocationThatOnlyThePeerHasHeard(t *testing.T) {
 	})
 }
 
+// Both ends know of a revocation, and succession is still asking for a newer certificate: the calls end, the login waits for what comes
+// of it. A revocation that is in a CRL alone ends it all the same, later.
+func TestRevocationBeforeItIsActedOn(t *testing.T) {
+	for name, then := range map[string]func(c *company, u native.Wish) (stays bool){
+		"a newer certificate": func(c *company, u native.Wish) bool {
+			must(c.ra.succeed(c, c.ra.user(c.t, "alice"), newControl(), u.Cred))
+			return true
+		},
+		"no newer one": func(c *company, u native.Wish) bool {
+			if err := c.ra.Revoke(c.t.Context(), u.Cred.Certificate.ID()); err != nil {
+				c.t.Fatal(err)
+			}
+			return false
+		},
+		"nothing": func(*company, native.Wish) bool { return false },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCompany(t)
+				c.linked()
+				users, _ := c.staff()
+				id := users[0].Cred.Certificate.ID()
+				c.ra.trust.Revoke(id)
+				if err := c.rb.Revoke(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Second) // as long as succession takes at the most
+				if ids, _ := c.ra.groupCalls(t); len(ids) != 1 {
+					t.Errorf("calls %v", ids)
+				}
+				if us := must(c.ra.Users(t.Context())); len(us) != 2 {
+					t.Fatalf("logged in: %+v", us)
+				}
+				want := 1
+				if then(c, users[0]) {
+					want = 2
+					if err := c.ra.Revoke(t.Context(), id); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(time.Minute)
+				if us := must(c.ra.Users(t.Context())); len(us) != want {
+					t.Errorf("logged in: %+v", us)
+				}
+				if ids, _ := c.ra.groupCalls(t); len(ids) != want {
+					t.Errorf("calls %v", ids)
+				}
+				if err := c.ra.Do(t.Context(), func(time.Time) {
+					if len(c.ra.state.doubted) != 0 {
+						t.Errorf("kept %v", c.ra.state.doubted)
+					}
+				}); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
 // A guest is on the newer certificate: the revocation of the one before does not concern them, that of the newer one ends their stay.
 func TestGuestSucceeds(t *testing.T) {
 	c := newCompany(t)

@@ -198,6 +198,7 @@ func (e *Engine) moveOpen(old, now twincert.ID) {
 		}
 	}
 	delete(e.state.open, old)
+	delete(e.state.doubted, old)
 }
 
 // wanted says whether anybody here still places calls to a peer with a control key.
@@ -217,11 +218,27 @@ func (e *Engine) overtaken(v native.CallDown) bool {
 	return ok && v.Initiator && v.Call != nil && v.Call.Cert != w.Cred.Certificate.ID()
 }
 
-// unheard says whether a call of ours ended because of a revocation that the peer has heard of and we have not: the directory will say
-// whether it is so, and whether there is a newer certificate. Until then the peer admits nothing.
-func (e *Engine) unheard(v native.CallDown) bool {
-	w, ok := e.state.users[v.Key]
-	return ok && v.Revoked && v.Initiator && !e.c.Trust.Revoked(w.Cred.Certificate.ID())
+// doubt is how long a login outlasts its certificate, once that is known to be revoked and before Revoke says that calls end for it:
+// succession is asking for a newer one (Overtake, two seconds at the most). What only a CRL says is not followed by Revoke.
+const doubt = 5 * time.Second
+
+// unheard says whether a call of ours that ended, or could not be placed, because its certificate is revoked leaves the login standing. Either
+// the peer has heard of it and we have not: the directory will say whether it is so. Or we have, and there may be a newer certificate, of
+// which Revoke waits to hear. Until then nothing is admitted.
+func (e *Engine) unheard(now time.Time, k links.Key) bool {
+	w, ok := e.state.users[k]
+	if !ok {
+		return false
+	}
+	id := w.Cred.Certificate.ID()
+	if !e.c.Trust.Revoked(id) {
+		return true
+	}
+	since, ok := e.state.doubted[id]
+	if !ok {
+		since, e.state.doubted[id] = now, now
+	}
+	return now.Sub(since) < doubt
 }
 
 // forgetUser lets go of a user's call, however far it has come, and keys for good.
@@ -252,6 +269,7 @@ func (e *Engine) logout(k links.Key, w native.Wish) {
 			e.c.Closed(w.Cred)
 		}
 		delete(e.state.open, id)
+		delete(e.state.doubted, id)
 	}
 	w.Cred.Data.Private.Wipe()
 	w.Cred.Control.Private.Wipe()
