@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -106,7 +105,7 @@ func TestChangesByRADIUS(t *testing.T) {
 	// A time, counted from that login: the call goes on until then, no longer, and accounting says why it ended.
 	const session = 25 * time.Second
 	at = userCall(t, c, lab.SiteA, "alice").Cert
-	orders(t, c, "coa", fmt.Sprintf("Acct-Session-Id = %q\nSession-Timeout = %d", sessionOf(t, detail, "alice"), int(session.Seconds())), "CoA-ACK")
+	orders(t, c, "coa", fmt.Sprintf("Acct-Session-Id = %q\nSession-Timeout = %d", sessionOf(t, detail, "alice", began), int(session.Seconds())), "CoA-ACK")
 	goesOver(t, c, "alice", at)
 	mustPing(t, c, alice)
 	ends := userCerts(t, c, "alice")[0].NotAfter
@@ -177,30 +176,31 @@ func goesOver(t *testing.T, c *lab.Company, uid, before string) {
 	}))
 }
 
-var sessionID = regexp.MustCompile(`Acct-Session-Id = "([^"]+)"`)
+var sessionStart = regexp.MustCompile(`(?s)Acct-Status-Type = Start.*Acct-Session-Id = "([^"]+)".*Event-Timestamp = "([^"]+)"`)
 
-// sessionOf waits until accounting knows of a call of a user that is up, and is how it names the latest.
-func sessionOf(t *testing.T, detail, uid string) (id string) {
+// sessionOf waits until accounting knows of a call of a user that began after that, and is how it names it.
+func sessionOf(t *testing.T, detail, uid string, after time.Time) (id string) {
 	t.Helper()
 	check(t, lab.Until(t.Context(), "the record of a call of "+uid, 30*time.Second, func(context.Context) error {
 		b, err := os.ReadFile(detail)
 		if err != nil {
 			return err
 		}
-		ended := map[string]bool{}
-		id = ""
 		for _, record := range strings.Split(string(b), "\n\n") {
-			m := sessionID.FindStringSubmatch(record)
-			switch {
-			case m == nil || !strings.Contains(record, fmt.Sprintf("User-Name = %q", uid)):
-			case strings.Contains(record, "Acct-Status-Type = Stop"):
-				ended[m[1]] = true
-			case strings.Contains(record, "Acct-Status-Type = Start"):
+			m := sessionStart.FindStringSubmatch(record)
+			if m == nil || !strings.Contains(record, fmt.Sprintf("User-Name = %q", uid)) {
+				continue
+			}
+			at, err := time.Parse("Jan _2 2006 15:04:05 MST", m[2])
+			if err != nil {
+				return err
+			}
+			if !at.Before(after.Truncate(time.Second)) {
 				id = m[1]
 			}
 		}
-		if id == "" || ended[id] {
-			return errors.New("it is not told of yet")
+		if id == "" {
+			return fmt.Errorf("there is\n%s", b)
 		}
 		return nil
 	}))

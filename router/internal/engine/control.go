@@ -250,15 +250,19 @@ func (e *Engine) callDown(now time.Time, v native.CallDown) {
 	if v.Key.User != "" && !v.Initiator {
 		return // the end that placed the call makes it anew, not we
 	}
-	overtaken := e.overtaken(v)
-	stands := overtaken || v.Revoked && v.Initiator && e.unheard(now, v.Key)
-	if v.Key.User != "" && (v.Final && !stands || v.Call == nil && e.firstTry(v.Key)) {
+	if e.overtaken(v) {
+		e.links.Down(now, v.Key, v.Reason)
+		if v.Call == nil {
+			e.links.Soon(now, v.Key)
+		} else { // what is to take its place is being placed
+			e.links.NotBefore(v.Key, now.Add(takeover))
+		}
+		return
+	}
+	if v.Key.User != "" && (v.Final && !(v.Revoked && v.Initiator && e.unheard(now, v.Key)) || v.Call == nil && e.firstTry(v.Key)) {
 		e.forgetUser(now, v.Key, v.Reason)
 	} else {
 		e.links.Down(now, v.Key, v.Reason)
-		if overtaken { // what is to take its place is being placed
-			e.links.NotBefore(v.Key, now.Add(takeover))
-		}
 		if v.Key.User == "" && e.waitsFor(v.Key.Peer) {
 			e.links.NotBefore(v.Key, now.Add(courtesy))
 		}

@@ -323,43 +323,58 @@ func TestSuccessorInAnotherGroup(t *testing.T) {
 	}
 }
 
-// A successor that comes while the call is still being placed: what comes up on the certificate before is replaced.
+// A successor that comes while the call is still being placed: what comes up on the certificate before is replaced, and if that is revoked
+// as well the call is placed anew, and whoever waits for it has it.
 func TestSuccessorDuringALogin(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCompany(t)
-		c.linked()
-		c.net.Script(nothingPasses)
-		alice := c.alice("staff")
-		done := make(chan error, 1)
-		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
-		defer stop()
-		go func() {
-			_, err := c.ra.Login(ctx, alice)
-			done <- err
-		}()
-		time.Sleep(time.Second)
-		cred, err := c.ra.succeed(c, c.ra.user(t, "alice"), newControl(), alice.Cred)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.net.Script(nil)
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		n := 0
-		for _, x := range c.ra.calls(t) {
-			if x.Key.User == "alice" {
-				n++
-				if x.Active.Call.Cert != cred.Certificate.ID() {
-					t.Errorf("her call stands on %s", x.Active.Call.Cert)
-				}
+	for name, revoked := range map[string]bool{"alone": false, "with a revocation": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { successorDuringALogin(t, revoked) })
+		})
+	}
+}
+
+func successorDuringALogin(t *testing.T, revoked bool) {
+	c := newCompany(t)
+	c.linked()
+	c.net.Script(nothingPasses)
+	alice := c.alice("staff")
+	done := make(chan error, 1)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	go func() {
+		_, err := c.ra.Login(ctx, alice)
+		done <- err
+	}()
+	time.Sleep(time.Second)
+	before := c.ra.user(t, "alice")
+	cred, err := c.ra.succeed(c, before, newControl(), alice.Cred)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if revoked {
+		for _, s := range []*site{c.ra, c.rb} {
+			if err := s.Revoke(t.Context(), before.Certificate.ID()); err != nil {
+				t.Fatal(err)
 			}
 		}
-		if n != 1 {
-			t.Errorf("%d calls", n)
+	}
+	c.net.Script(nil)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Minute)
+	n := 0
+	for _, x := range c.ra.calls(t) {
+		if x.Key.User == "alice" {
+			n++
+			if x.Active.Call.Cert != cred.Certificate.ID() {
+				t.Errorf("her call stands on %s", x.Active.Call.Cert)
+			}
 		}
-	})
+	}
+	if n != 1 {
+		t.Errorf("%d calls", n)
+	}
 }
 
 // At the end of its certificate a call ends, at both ends, and says so.

@@ -211,11 +211,11 @@ func (e *Engine) wanted(peer string, control [32]byte) bool {
 	return false
 }
 
-// overtaken says whether a call of ours stood on a certificate that its user does not have any more: what ended it, the revocation of
-// that certificate above all, is not to end the login.
+// overtaken says whether a call of ours, or the attempt at one, stood on a certificate that its user does not have any more: what ended
+// it, the revocation of that certificate above all, is not to end the login.
 func (e *Engine) overtaken(v native.CallDown) bool {
 	w, ok := e.state.users[v.Key]
-	return ok && v.Initiator && v.Call != nil && v.Call.Cert != w.Cred.Certificate.ID()
+	return ok && v.Initiator && v.Cert != twincert.ID{} && v.Cert != w.Cred.Certificate.ID()
 }
 
 // doubt is how long a login outlasts its certificate, once that is known to be revoked and before Revoke says that calls end for it:

@@ -148,6 +148,7 @@ type (
 	CallDown struct {
 		Call      *calls.Call // nil: it never got so far
 		Key       links.Key
+		Cert      twincert.ID // that it stood on, or was to stand on; zero: it is not known
 		Initiator bool
 		Reason    string
 		Cause     calls.Cause
@@ -393,7 +394,7 @@ func (e *Endpoint) Cancel(now time.Time, k links.Key, reason string) {
 	for _, t := range e.dialled {
 		t.waiting = slices.DeleteFunc(t.waiting, func(w Wish) bool {
 			if w.Key == k {
-				e.emit(CallDown{Key: k, Initiator: true, Reason: reason, Final: true})
+				e.emit(CallDown{Key: k, Cert: w.Cred.Certificate.ID(), Initiator: true, Reason: reason, Final: true})
 			}
 			return w.Key == k
 		})

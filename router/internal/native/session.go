@@ -89,7 +89,7 @@ func (t *tunnelState) newSession(now time.Time) (*session, error) {
 func (t *tunnelState) open(now time.Time, w Wish) {
 	s, err := t.newSession(now)
 	if err != nil {
-		t.e.emit(CallDown{Key: w.Key, Initiator: true, Reason: err.Error()})
+		t.e.emit(CallDown{Key: w.Key, Cert: w.Cred.Certificate.ID(), Initiator: true, Reason: err.Error()})
 		return
 	}
 	s.initiator, s.key, s.cert, s.cred, s.address = true, w.Key, w.Cred.Certificate, w.Cred, w.Address
@@ -661,5 +661,9 @@ func (s *session) end(now time.Time, reason string, final bool) {
 			key.User = s.cert.Name
 		}
 	}
-	s.t.e.emit(CallDown{Call: c, Key: key, Initiator: s.initiator, Reason: reason, Cause: s.cause, Final: final, Revoked: s.revoked})
+	var id twincert.ID
+	if s.cert != nil {
+		id = s.cert.ID()
+	}
+	s.t.e.emit(CallDown{Call: c, Key: key, Cert: id, Initiator: s.initiator, Reason: reason, Cause: s.cause, Final: final, Revoked: s.revoked})
 }

@@ -532,7 +532,7 @@ func (t *tunnelState) endSessions(now time.Time, reason string) {
 		s.end(now, reason, false)
 	}
 	for _, w := range t.waiting {
-		t.e.emit(CallDown{Key: w.Key, Initiator: true, Reason: reason})
+		t.e.emit(CallDown{Key: w.Key, Cert: w.Cred.Certificate.ID(), Initiator: true, Reason: reason})
 	}
 	t.waiting = nil
 	if t.e.dialled[t.key] == t { // the next wish dials anew
