@@ -10,8 +10,9 @@
 //	                       replaced, none ◄───────────────┤ only a login helps: the reason is kept
 //	                       succeeded ◄────────────────────┘ opened with the data key, calls placed anew
 //
-// A router that could not hear the directory for longer than a rotation's grace hears of newer certificates and of the revocation of
-// the old ones in the same moment. It asks for the newer ones before it acts on that (Overtake).
+// Of a newer certificate and the revocation of the old one a router may hear in the same moment: if it could not hear the directory for longer
+// than a rotation's grace, or if a source has put the user into another group or under another time, which is one change. It asks for the newer ones
+// before it acts on that (Overtake).
 //
 // A certificate that is about to end all the same is warned of, in the log once at each stage of a login and in the
 // status for as long as it lasts: at the time that is configured, and again when a tenth of it is left. At the end the

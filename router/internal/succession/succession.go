@@ -140,8 +140,9 @@ func (k *Keeper) Warnings() map[links.Key]Warning {
 }
 
 // Overtake asks at once, and for a moment waits for the answer, if a certificate of somebody who is logged in is among those revoked and
-// there may be a newer one that was not asked for yet: the group may have got another control key while the directory could not be heard,
-// and the grace may be over. Who has a newer certificate then goes over to it instead of being logged out. Nobody else is waited for.
+// there may be a newer one that was not asked for yet: one may just have taken the place of the other, or the group may have got another
+// control key while the directory could not be heard, and the grace may be over. Who has a newer certificate then goes over to it instead of
+// being logged out. Nobody else is waited for.
 func (k *Keeper) Overtake(ctx context.Context, revoked []twincert.ID) {
 	users, err := k.c.Users(ctx)
 	if err != nil {
