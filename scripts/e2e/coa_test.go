@@ -37,7 +37,7 @@ func TestChangesByRADIUS(t *testing.T) {
 	mustPing(t, c, alice)
 	check(t, connects(t, c, alice, port))
 	before, ofBob := userCall(t, c, lab.SiteA, "alice"), userCall(t, c, lab.SiteA, "bob").Cert
-	running := map[string]*transfer{"alice": startTransfer(t, c, alice), "bob": startTransfer(t, c, bob)}
+	running := map[string]transfer{"alice": startTransfer(t, c, alice), "bob": startTransfer(t, c, bob)}
 	time.Sleep(time.Second)
 
 	// Another group: the transfer goes on in another tunnel, and what was open to staff alone is closed.
