@@ -259,7 +259,8 @@ func (e *Engine) callDown(now time.Time, v native.CallDown) {
 		}
 		return
 	}
-	if v.Key.User != "" && (v.Final && !(v.Revoked && v.Initiator && e.unheard(now, v.Key)) || v.Call == nil && e.firstTry(v.Key)) {
+	waits := v.Revoked && v.Initiator && e.unheard(now, v.Key)
+	if v.Key.User != "" && (v.Final && !waits || v.Call == nil && e.firstTry(v.Key)) {
 		e.forgetUser(now, v.Key, v.Reason)
 	} else {
 		e.links.Down(now, v.Key, v.Reason)
