@@ -162,3 +162,35 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("%d certificates, want %d", got, n)
 	}
 }
+
+// What was written before times and ends were noted is read, as of users and logins of whom nothing of that is known; a user's logins are found,
+// and nobody else's.
+func TestLogins(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "ledger.db"))
+	defer func() { _ = l.Close() }()
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	err := l.Update(func(tx *Tx) error {
+		return errors.Join(
+			tx.tx.Bucket(bucketUsers).Put([]byte("alice"), []byte(`{"uid":"alice","group":"staff","serial":"1","source":"wifi","created":"2026-01-02T03:04:05Z"}`)),
+			tx.tx.Bucket(bucketLogins).Put([]byte("alice/ra"), []byte(`{"uid":"alice","router":"ra","source":"wifi","state":"AQ==","time":"2026-01-02T03:04:05Z"}`)),
+			tx.PutLogin(Login{UID: "alice", Router: "rb", Source: "wifi", Session: time.Hour, Time: at}),
+			tx.PutLogin(Login{UID: "alice2", Router: "ra", Source: "wifi", Time: at}),
+			tx.PutLogin(Login{UID: "al", Router: "ra", Source: "wifi", Time: at}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.View(func(tx *Tx) error {
+		u, ok, err := tx.User("alice")
+		if err != nil || !ok || !u.Bound.IsZero() || !u.Active() {
+			t.Errorf("%+v, %v", u, err)
+		}
+		got, err := tx.Logins("alice")
+		if len(got) != 2 || got[0].Router != "ra" || got[0].Session != 0 || !got[0].Time.Equal(at) || len(got[0].State) != 1 || got[1].Router != "rb" || got[1].Session != time.Hour {
+			t.Errorf("%+v", got)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
