@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"twinkey/pkg/twincert"
+	"twinkey/router/internal/authn"
 	"twinkey/router/internal/settings"
 	"twinkey/router/internal/voluntary"
 )
@@ -17,7 +18,11 @@ var errNoKey = errors.New("the TLS key is no ECDSA key")
 
 // newDesk serves users' own machines.
 func (a *Appliance) newDesk(s *settings.Settings) *voluntary.Server {
-	return voluntary.NewServer(voluntary.Config{
+	return voluntary.NewServer(a.deskConfig(), s.Policy)
+}
+
+func (a *Appliance) deskConfig() voluntary.Config {
+	return voluntary.Config{
 		Name: a.id.Name(), Directory: a.dir, Hall: a.eng, Trust: a.trust, Log: a.log,
 		Sign:  a.signForClient,
 		Scope: func() []string { return a.id.Bundle().Twin.Scope },
@@ -25,9 +30,9 @@ func (a *Appliance) newDesk(s *settings.Settings) *voluntary.Server {
 			b := a.id.Bundle()
 			return b.Roots, b.Intermediates
 		},
-		Guesses: a.tries, CloseKey: a.ended.Key,
+		Guesses: a.tries, Hold: authn.Hold, CloseKey: a.ended.Key,
 		Vouch: func() time.Duration { return a.set.Load().Clients.Vouch },
-	}, s.Policy)
+	}
 }
 
 // signForClient signs by the TLS key of the moment, and says of which certificate it is.

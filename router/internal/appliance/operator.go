@@ -165,6 +165,7 @@ func (a *Appliance) Login(ctx context.Context, l admin.Login) (admin.Call, error
 	began := time.Now()
 	call, err := a.login(ctx, links.Key{Peer: l.Peer, User: l.User}, l.Password, l.Address.Unmap(), func(f func() error) error { return f() })
 	if err != nil {
+		clear(l.Password) // it is not wanted any more
 		authn.Hold(ctx, began, err)
 		a.log.Warn("login failed", "user", l.User, "error", err) // more than whoever logs in is told
 		return admin.Call{}, loginError(l.User, err)
@@ -266,11 +267,15 @@ func loginError(uid string, err error) error {
 func (a *Appliance) Passwd(ctx context.Context, p admin.Passwd) error {
 	ctx, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
+	began := time.Now()
 	err := authn.ChangePassword(ctx, a.dir, a.gate, a.trust, p.User, p.Password, p.New)
 	if err == nil {
 		a.log.Info("password changed", "user", p.User)
 		return nil
 	}
+	clear(p.Password)
+	clear(p.New)
+	authn.Hold(ctx, began, err)
 	return passwdError(p.User, err)
 }
 

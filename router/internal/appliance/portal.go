@@ -40,16 +40,20 @@ func (a *Appliance) openPortal(ctx context.Context, s *settings.Settings) error 
 	if err != nil {
 		return err
 	}
-	p, err := portal.New(ctx, portal.Config{
-		Listen: s.PortalListen, HTTP: s.PortalHTTP, DNSName: s.Portal.Name, Name: a.id.Name(), Company: s.Portal.Company, Captive: s.Portal.Captive,
-		Router: visitors{a}, Certificate: cert.Certificate, Root: func() *x509.Certificate { return a.id.Bundle().Roots[0] },
-		Guesses: a.tries, Hold: authn.Hold, Log: a.log,
-	})
+	p, err := portal.New(ctx, a.portalConfig(s, cert))
 	if err != nil {
 		return err
 	}
 	a.web = &web{p, cert}
 	return nil
+}
+
+func (a *Appliance) portalConfig(s *settings.Settings, cert *webcert.Keeper) portal.Config {
+	return portal.Config{
+		Listen: s.PortalListen, HTTP: s.PortalHTTP, DNSName: s.Portal.Name, Name: a.id.Name(), Company: s.Portal.Company, Captive: s.Portal.Captive,
+		Router: visitors{a}, Certificate: cert.Certificate, Root: func() *x509.Certificate { return a.id.Bundle().Roots[0] },
+		Guesses: a.tries, Hold: authn.Hold, Log: a.log,
+	}
 }
 
 func (w *web) run(ctx context.Context) error {

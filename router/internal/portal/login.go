@@ -28,8 +28,10 @@ const (
 // sessionAge is how long a browser keeps the cookie: longer than a day's work. Without the login it opens nothing.
 const sessionAge = 24 * time.Hour
 
-// errTurns says that too many wait for their turn.
-var errTurns = errors.New("too many logins wait")
+var (
+	errTurns  = errors.New("too many logins wait") // for their turn
+	errWrongs = errors.New("too many wrong passwords")
+)
 
 // login takes the form.
 func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
@@ -50,6 +52,8 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
 		return
 	}
 	var s *said
+	var failed error
+	began := time.Now()
 	l := Login{User: strings.TrimSpace(string(uid)), Password: password, Peer: string(peer), Address: v.from}
 	own, isOwn, err := p.c.Router.Guest(r.Context(), v.from)
 	switch {
@@ -66,10 +70,14 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
 	case !slices.Contains(p.c.Router.Peers(), l.Peer):
 		s = &saidNoPeer
 	default:
-		s = p.try(r.Context(), l, v)
+		var told said
+		if told, failed = p.try(r.Context(), l, v); failed != nil {
+			s = &told
+		}
 	}
-	clear(body) // before anything is written to a browser that may be slow
+	clear(body) // before anything waits, or is written to a browser that may be slow
 	if s != nil {
+		p.c.Hold(r.Context(), began, failed) // meanwhile it takes up the address's own place, and no other
 		p.showLogin(w, r, v, l.User, l.Peer, s)
 		return
 	}
@@ -101,12 +109,11 @@ func (p *Portal) finish(a netip.Addr) {
 	delete(p.trying, a)
 }
 
-// try logs in; nil: it worked.
-func (p *Portal) try(browser context.Context, l Login, v visit) *said {
-	began := time.Now()
-	guess, wait := p.c.Guesses.Begin(v.from, began)
+// try logs in, and says what an error means.
+func (p *Portal) try(browser context.Context, l Login, v visit) (said, error) {
+	guess, wait := p.c.Guesses.Begin(v.from, time.Now())
 	if wait > 0 {
-		return &saidWrongs
+		return saidWrongs, errWrongs
 	}
 	defer guess.Close()
 	ctx, cancel := context.WithTimeout(browser, loginTime)
@@ -121,7 +128,7 @@ func (p *Portal) try(browser context.Context, l Login, v visit) *said {
 	err := p.c.Router.Login(ctx, l)
 	if err == nil {
 		p.c.Log.Info("portal: login", "user", l.User, "address", v.from.String(), "peer", l.Peer)
-		return nil
+		return said{}, nil
 	}
 	p.c.Log.Warn("portal: login refused", "user", l.User, "address", v.from.String(), "peer", l.Peer, "error", refusal(err))
 	if guessed(err) || browser.Err() != nil { // who hangs up in the middle has guessed, as far as we know: directory or CA may have counted it
@@ -135,10 +142,7 @@ func (p *Portal) try(browser context.Context, l Login, v visit) *said {
 	if _, own, _ := p.c.Router.Guest(ctx, v.from); own && errors.Is(err, engine.ErrBusy) { // it has come meanwhile
 		s = saidOwnNow
 	}
-	if p.c.Hold != nil {
-		p.c.Hold(ctx, began, err)
-	}
-	return &s
+	return s, err
 }
 
 // guessed says whether directory or CA have counted a failure.

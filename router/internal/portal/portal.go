@@ -115,7 +115,7 @@ type Config struct {
 	Certificate  func() (*tls.Certificate, error)
 	Root         func() *x509.Certificate
 	Guesses      *limit.Failures // the router's, wherever passwords are tried
-	// Hold keeps the answer to a login that began then and failed so, until when such answers go out; nil: not at all.
+	// Hold keeps the answer to a login that began then and failed so, until when such answers go out: authn.Hold.
 	Hold func(ctx context.Context, began time.Time, err error)
 	Log  *slog.Logger
 }

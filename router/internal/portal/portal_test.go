@@ -35,6 +35,7 @@ import (
 	"twinkey/pkg/keybundle"
 	"twinkey/pkg/limit"
 	"twinkey/pkg/twincert"
+	"twinkey/router/internal/authn"
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/native"
 	"twinkey/router/internal/policy"
@@ -142,7 +143,7 @@ func configOf(d *desk, log io.Writer) Config {
 	return Config{
 		Listen: netip.MustParseAddrPort("10.1.1.1:443"), DNSName: "ra.portal.example", Name: "ra", Company: "Example & Sons", Captive: true, Router: d,
 		Certificate: func() (*tls.Certificate, error) { return c, nil }, Root: func() *x509.Certificate { return c.Leaf },
-		Guesses: guesses(failBurst), Log: slog.New(slog.NewTextHandler(log, nil)),
+		Guesses: guesses(failBurst), Hold: func(context.Context, time.Time, error) {}, Log: slog.New(slog.NewTextHandler(log, nil)),
 	}
 }
 
@@ -598,6 +599,38 @@ func TestPasswordIsWiped(t *testing.T) {
 			t.Errorf("%q was %q and is %q", password, seen, w.desk.kept)
 		}
 	}
+}
+
+// Whoever is refused for who they are is told so when the router refuses, however long it took to find out; by then nobody has the password any more.
+func TestRefusalsAreHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, tt := range map[string]struct {
+			password   string
+			err        error
+			took, want time.Duration
+		}{
+			"wrong password":    {"wrong!", nil, 300 * time.Millisecond, 4 * time.Second},
+			"refused by the CA": {"secret", &caclient.Error{Code: caclient.CodeDenied}, 3100 * time.Millisecond, 4 * time.Second},
+			"late":              {"wrong!", nil, 4500 * time.Millisecond, 8 * time.Second},
+			"directory away":    {"secret", &client.Error{Code: client.CodeUnavailable}, time.Second, time.Second},
+			"it worked":         {"secret", nil, time.Second, time.Second},
+		} {
+			w := newWorld(t)
+			w.desk.err, w.desk.during = tt.err, func(Login) { time.Sleep(tt.took) }
+			w.p.c.Hold = func(ctx context.Context, began time.Time, err error) {
+				if strings.Trim(string(w.desk.kept), "\x00") != "" {
+					t.Errorf("%s: the password is kept while the answer waits", name)
+				}
+				authn.Hold(ctx, began, err)
+			}
+			began := time.Now()
+			w.browser("10.1.1.3").login("alice", tt.password)
+			if got := time.Since(began); got != tt.want {
+				t.Errorf("%s: after %s, want %s", name, got, tt.want)
+			}
+			time.Sleep(maxRest) // of the turn
+		}
+	})
 }
 
 // Tries of an address are counted before they cost anything; other addresses have their own.

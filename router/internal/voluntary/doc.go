@@ -47,6 +47,10 @@
 // So users of a source (RADIUS, LDAP) cannot log in here, since the CA would have to have their password: they hear what whoever types a wrong
 // one hears.
 //
+// Whoever is refused for who they are hears it at the moments at which a router refuses (authn.Hold), counted from when the request was read: how long
+// it took to find out would tell who is known. While an answer is held it takes up its connection and nothing else, and the limits on
+// tries, of an address and of all, let no more be held than some hundreds.
+//
 // A token is 32 random bytes, known in memory only, good from the address that it was given to, until the session ends:
 // by Logout, by Session of the policy, by the end of the certificate or its revocation, by the operator, or when the client was not heard for
 // a while. Then nothing more is signed for it, and what was signed runs out (Config.Vouch).

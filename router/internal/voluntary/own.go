@@ -91,7 +91,7 @@ var errChallenge = &Error{Code: CodeChallenge, Message: "the challenge is unknow
 
 // errKeys is the one refusal for whatever concerns the user and the certificate; the operator sees in the router's log which it was, or in the
 // directory's audit.
-var errKeys = &Error{Code: CodeDenied, Message: "no such user, or no certificate that lets them in here"}
+var errKeys = &Error{Code: CodeDenied, Message: "no such user, or no certificate that lets them in here", Err: client.ErrDenied}
 
 var (
 	errPossession = errors.New("possession of the keys is not proved")

@@ -70,8 +70,9 @@ func (s *Server) params(r *request) (any, error) {
 	return p.Params, nil
 }
 
-// errUser is the one refusal for whatever concerns the user; the operator sees in the directory's audit which it was.
-var errUser = &Error{Code: CodeDenied, Message: "no such user, or a wrong password"}
+// errUser is the one refusal for whatever concerns the user; the operator sees in the directory's audit which it was. How long it took says nothing
+// either: Config.Hold.
+var errUser = &Error{Code: CodeDenied, Message: "no such user, or a wrong password", Err: client.ErrDenied}
 
 func (s *Server) directoryError(uid string, from netip.Addr, err error) error {
 	var out *Error

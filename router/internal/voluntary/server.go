@@ -71,6 +71,8 @@ type Config struct {
 	Vouch func() time.Duration
 	// Guesses are the router's, wherever passwords are tried.
 	Guesses *limit.Failures
+	// Hold keeps back what failed so, of a request that was read then, until when such answers go out: authn.Hold.
+	Hold func(ctx context.Context, read time.Time, err error)
 	// CloseKey is the CA's, against which ends of sessions are proved; nil: it is not known yet.
 	CloseKey func() []byte
 	Log      *slog.Logger
@@ -178,9 +180,9 @@ func (s *Server) Handler() http.Handler {
 		"POST " + pathSign:      s.sign,
 		"POST " + pathLogout:    s.logout,
 	} {
-		mux.HandleFunc(pattern, answer(h))
+		mux.HandleFunc(pattern, s.answer(h))
 	}
-	mux.HandleFunc("/", answer(func(*request) (any, error) {
+	mux.HandleFunc("/", s.answer(func(*request) (any, error) {
 		return nil, &Error{Code: CodeInvalid, Message: "no such path or method"}
 	}))
 	return mux
@@ -191,6 +193,7 @@ type request struct {
 	w    http.ResponseWriter
 	http *http.Request
 	from netip.Addr
+	read time.Time // when its body was: nobody draws that out
 }
 
 func (r *request) ctx() context.Context { return r.http.Context() }
@@ -198,15 +201,20 @@ func (r *request) ctx() context.Context { return r.http.Context() }
 // errStreamed says that a handler has written its answer itself.
 var errStreamed = errors.New("answered already")
 
-// answer runs a handler: what it returns goes as JSON, nothing as 204.
-func answer(h func(*request) (any, error)) http.HandlerFunc {
+// answer runs a handler: what it returns goes as JSON, nothing as 204. A refusal may have to wait; nothing but the connection is taken up by it then, and
+// only as many wait as the limits on tries let ask in that time.
+func (s *Server) answer(h func(*request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, hr *http.Request) {
 		from, ok := addressOf(hr.RemoteAddr)
 		if !ok {
 			refuse(w, &Error{Code: CodeInvalid, Message: "an address that cannot be read"})
 			return
 		}
-		v, err := h(&request{w: w, http: hr, from: from})
+		r := &request{w: w, http: hr, from: from}
+		v, err := h(r)
+		if err != nil && !r.read.IsZero() {
+			s.c.Hold(r.ctx(), r.read, err)
+		}
 		switch {
 		case errors.Is(err, errStreamed):
 		case err != nil:
@@ -251,5 +259,6 @@ func (r *request) decode(v any) error {
 	if err != nil {
 		return &Error{Code: CodeInvalid, Message: "the request cannot be read"}
 	}
+	r.read = time.Now()
 	return nil
 }

@@ -126,7 +126,15 @@ type world struct {
 
 const vouch = 20 * time.Minute
 
+// newWorld is one that is asked over the network.
 func newWorld(t *testing.T) *world {
+	w := newRouter(t)
+	w.at = serve(t, w.Server, w.box)
+	return w
+}
+
+// newRouter is one that nothing reaches but calls of its handler. It holds nothing.
+func newRouter(t *testing.T) *world {
 	w := &world{t: t, ca: newAuthority("root", nil), trust: trust.New(time.Hour), users: map[string]*twincert.Certificate{}, guests: map[netip.Addr]*engine.Guest{}}
 	w.params = keybundle.Params{Salt: make([]byte, keybundle.SaltLen), Time: 1, MemoryKiB: 8 << 10, Threads: 1} // the least
 	w.box = w.ca.box("twinkey://router/ra")
@@ -146,6 +154,7 @@ func newWorld(t *testing.T) *world {
 			return w.box.Certificate[0], signature, err
 		},
 		Guesses: limit.NewFailures(w.wrongs),
+		Hold:    func(context.Context, time.Time, error) {},
 		CloseKey: func() []byte {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -153,7 +162,6 @@ func newWorld(t *testing.T) *world {
 		},
 		Anchors: func() (roots, inter []*x509.Certificate) { return []*x509.Certificate{w.ca.cert}, nil },
 	}, p)
-	w.at = serve(t, w.Server, w.box)
 	return w
 }
 
@@ -179,6 +187,11 @@ func serve(t *testing.T, s *Server, box tls.Certificate) (at string) {
 func (w *world) LoginParams(_ context.Context, uid string) (client.LoginParams, error) {
 	if twincert.CheckName(uid) != nil {
 		return client.LoginParams{}, &client.Error{Op: "asking", Code: client.CodeInvalid}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.code != "" {
+		return client.LoginParams{}, &client.Error{Op: "asking", Code: w.code}
 	}
 	_, known := w.users[uid]
 	return client.LoginParams{Params: w.params, AskCA: w.sources && !known}, nil
