@@ -248,6 +248,7 @@ func TestLoginErrors(t *testing.T) {
 		"foreign address":  {fmt.Errorf("logging in: %w", engine.ErrNotOurs), admin.KindDenied, "", "address"},
 		"a site's address": {fmt.Errorf("logging in: %w", engine.ErrBridged), admin.KindDenied, "", "site.prefixes"},
 		"nobody there":     {fmt.Errorf("logging in: %w", native.ErrUnknownPeer), admin.KindNotFound, "", "Wanted calls"},
+		"behind a NAT":     {fmt.Errorf("logging in: %w", native.ErrNoEndpoint), admin.KindConflict, "", "public:"},
 		"logged in":        {fmt.Errorf("logging in: %w", engine.ErrBusy), admin.KindConflict, "", "twinkey-router logout alice"},
 		"denied by the CA": {said(caclient.CodeDenied, "no such user"), admin.KindDenied, "login of alice refused", "audit"},
 		"locked at the CA": {said(caclient.CodeLocked, ""), admin.KindDenied, "", "twinkey-ca user unlock alice"},
@@ -263,6 +264,15 @@ func TestLoginErrors(t *testing.T) {
 		if !ok || e.Kind != tt.kind || e.What != tt.what || !strings.Contains(e.Hint, tt.hint) {
 			t.Errorf("%s: %+v", name, e)
 		}
+	}
+}
+
+// The portal offers the sites that can be called, and no others.
+func TestPeersOfThePortal(t *testing.T) {
+	at := netip.MustParseAddrPort("198.51.100.2:1701")
+	a := &Appliance{peers: []native.Peer{{Name: "rc", Endpoint: at}, {Name: "behind-a-nat"}, {Name: "rb", Endpoint: at}}}
+	if got := (visitors{a}).Peers(); fmt.Sprint(got) != "[rb rc]" {
+		t.Errorf("offers %v", got)
 	}
 }
 

@@ -257,6 +257,8 @@ func loginError(uid string, err error) error {
 		e.Kind, e.Hint = admin.KindDenied, "users need addresses of a prefix that this router is certified for and that is in no site.prefixes"
 	case errors.Is(err, native.ErrUnknownPeer):
 		e.Kind, e.Hint = admin.KindNotFound, "`twinkey-router status` lists the routers under \"Wanted calls\""
+	case errors.Is(err, native.ErrNoEndpoint):
+		e.Kind, e.Hint = admin.KindConflict, "it is behind a NAT, say, and places calls itself: name a router with a public address, or give that one such an address (public: in its configuration)"
 	case errors.Is(err, engine.ErrBusy):
 		e.Kind, e.Hint = admin.KindConflict, "end that call first: twinkey-router logout "+uid
 	}

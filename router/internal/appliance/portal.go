@@ -157,13 +157,15 @@ func (v visitors) Logout(ctx context.Context, user string, at netip.Addr) error 
 	return err
 }
 
-// Peers implements portal.Router.
+// Peers implements portal.Router. A router that nobody can dial is no site to choose: it places calls itself.
 func (v visitors) Peers() []string {
 	v.a.mu.Lock()
 	defer v.a.mu.Unlock()
 	names := make([]string, 0, len(v.a.peers))
 	for _, p := range v.a.peers {
-		names = append(names, p.Name)
+		if p.Endpoint.IsValid() {
+			names = append(names, p.Name)
+		}
 	}
 	slices.Sort(names)
 	return names

@@ -98,7 +98,7 @@ type Router interface {
 	Guest(ctx context.Context, at netip.Addr) (Guest, bool, error)
 	// Logout ends what a user has from an address.
 	Logout(ctx context.Context, user string, at netip.Addr) error
-	// Peers are the sites that calls can go to.
+	// Peers are the sites that calls can go to; not those that nobody can dial.
 	Peers() []string
 	// Bridged says whether an address needs no login, and can have none.
 	Bridged(a netip.Addr) bool

@@ -501,6 +501,7 @@ func TestWhatIsSaid(t *testing.T) {
 		"elsewhere":        {fmt.Errorf("x: %w", engine.ErrBusy), http.StatusConflict, "from another device", ""},
 		"expired":          {fmt.Errorf("x: %w", twincert.ErrExpired), http.StatusForbidden, "Your certificate has expired", ""},
 		"no such peer":     {fmt.Errorf("x: %w", native.ErrUnknownPeer), http.StatusBadRequest, "That site is not known", ""},
+		"behind a NAT":     {fmt.Errorf("x: %w", native.ErrNoEndpoint), http.StatusConflict, "rb cannot be called from here", ""},
 		"slow":             {fmt.Errorf("x: %w", context.DeadlineExceeded), http.StatusGatewayTimeout, "rb did not answer in time", ""},
 		"peer's nonsense":  {errors.New("refused: <script>alert(1)</script>"), http.StatusBadGateway, "The call to rb did not come up", ""},
 	} {

@@ -87,6 +87,8 @@ func explain(err error, peer string, other bool, now time.Time) said {
 		return say(http.StatusConflict, 0, "You are logged in to this site already, from another device", "Log out there first, or ask the operator to do it.")
 	case errors.Is(err, native.ErrUnknownPeer):
 		return saidNoPeer
+	case errors.Is(err, native.ErrNoEndpoint): // it had an address when the page was made
+		return say(http.StatusConflict, 0, peer+" cannot be called from here", "It has no public address any more, so that only it can call others. Choose another site, or ask the operator.")
 	case errors.Is(err, context.DeadlineExceeded):
 		return say(http.StatusGatewayTimeout, 0, "It took too long", "Nothing is wrong with your password, but %s did not answer in time. Try again in a minute.", peer)
 	}
