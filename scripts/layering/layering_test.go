@@ -49,7 +49,7 @@ var rows = []row{
 	{"router/internal/native", []string{"router/internal/calls", "router/internal/links", "router/internal/policy", "router/internal/trust", "pkg/...", "proto/..."}, "a mode returns what to send: it knows neither the engine nor the other mode"},
 	{"router/internal/standard", []string{"router/internal/calls", "router/internal/links", "router/internal/trust", "pkg/...", "proto/..."}, "a mode returns what to send: it knows neither the engine nor the other mode"},
 	{"router/internal/webcert", []string{"ca/client", "pkg/..."}, "a certificate is kept without knowing for whom"},
-	{"router/internal/portal", []string{"router/internal/authn", "router/internal/engine", "router/internal/native", "router/internal/policy", "ca/client", "directory/client", "pkg/..."}, "it knows the errors of a login, to say what they mean; what it does, it asks of the router that it is handed"},
+	{"router/internal/portal", []string{"router/internal/authn", "router/internal/engine", "router/internal/native", "router/internal/policy", "router/internal/trust", "ca/client", "directory/client", "pkg/..."}, "it knows the errors of a login, to say what they mean; what it does, it asks of the router that it is handed"},
 	{"router/internal/...", []string{"router/...", "ca/client", "directory/client", "pkg/...", "proto/..."}, "services meet only in client packages"},
 	{"scripts/...", []string{"scripts/...", "ca/client", "directory/client", "pkg/...", "proto/..."}, "what drives the product uses it as a customer would"},
 	{"firmware/...", []string{"firmware/...", "pkg/...", "proto/..."}, "an image is built from the binaries, not from their insides"},

@@ -35,9 +35,11 @@ import (
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/links"
 	"twinkey/router/internal/native"
+	"twinkey/router/internal/policy"
 	"twinkey/router/internal/portal"
 	"twinkey/router/internal/renewal"
 	"twinkey/router/internal/settings"
+	"twinkey/router/internal/trust"
 	"twinkey/router/internal/voluntary"
 )
 
@@ -255,13 +257,30 @@ func TestLoginErrors(t *testing.T) {
 		"the CA is busy":   {said(caclient.CodeTooMany, ""), admin.KindUnavailable, "", "try again"},
 		"the CA is away":   {said(caclient.CodeUnavailable, ""), admin.KindUnavailable, "", "is the CA running"},
 		"a source is away": {said(caclient.CodeSource, "corp"), admin.KindUnavailable, "what the company's CA asks about users does not answer: corp", "local users can"},
-		"anything else":    {context.DeadlineExceeded, "", "", ""},
+		"directory busy":   {refusal(client.CodeTooMany, ""), admin.KindUnavailable, "", "try again"},
+		"directory's disk": {refusal(client.CodeStorage, ""), admin.KindUnavailable, "", "disk"},
+		"no word":          {fmt.Errorf("logging in: %w", trust.ErrStale), admin.KindUnavailable, "", "when it was heard last"},
+		"expired":          {fmt.Errorf("logging in: %w", twincert.ErrExpired), admin.KindDenied, "", "twinkey-ca user renew alice"},
+		"not yet valid":    {fmt.Errorf("logging in: %w", twincert.ErrNotYetValid), admin.KindDenied, "", "clock"},
+		"revoked":          {fmt.Errorf("logging in: %w", twincert.ErrRevoked), admin.KindDenied, "", "twinkey-ca user show alice"},
+		"does not open":    {fmt.Errorf("opening: %w", keybundle.ErrOpen), "", "", "twinkey-ca user renew alice"},
+		"nor does another": {fmt.Errorf("opening: %w", keybundle.ErrSuccessor), "", "", "twinkey-ca user renew alice"},
+		"gate busy":        {fmt.Errorf("deriving: %w", keybundle.ErrBusy), admin.KindUnavailable, "", "try again"},
+		"policy":           {fmt.Errorf("logging in: %w", policy.ErrDenied), admin.KindDenied, "", "policy:"},
+		"too many calls":   {fmt.Errorf("logging in: %w", native.ErrTooMany), admin.KindUnavailable, "", "wait"},
+		"stopping":         {engine.ErrStopped, admin.KindUnavailable, "", "started anew"},
+		"refused there":    {&engine.Failed{Reason: "user alice: the policy does not allow it", Refused: true}, admin.KindDenied, "", "policies of both routers"},
+		"silence there":    {&engine.Failed{Reason: "the peer is silent"}, admin.KindUnavailable, "", "UDP port"},
+		"too slow":         {fmt.Errorf("logging in: %w", context.DeadlineExceeded), admin.KindUnavailable, "", loginTime.String()},
+		"given up":         {fmt.Errorf("logging in: %w", context.Canceled), admin.KindUnavailable, "", "try again"},
+		"a foreign CA's":   {fmt.Errorf("verifying: %w", twincert.ErrUnknownAuthority), "", "", "log"},
+		"anything else":    {errors.New("no space left on device"), "", "", "log"},
 	} {
 		e, ok := errors.AsType[*admin.Error](loginError("alice", tt.err))
 		if tt.what == "" {
 			tt.what = tt.err.Error()
 		}
-		if !ok || e.Kind != tt.kind || e.What != tt.what || !strings.Contains(e.Hint, tt.hint) {
+		if !ok || e.Kind != tt.kind || e.What != tt.what || e.Hint == "" || tt.hint == "" || !strings.Contains(e.Hint, tt.hint) {
 			t.Errorf("%s: %+v", name, e)
 		}
 	}
@@ -297,7 +316,7 @@ func TestPasswdErrors(t *testing.T) {
 		"silence at the end": {fmt.Errorf("%w: %w", authn.ErrUncertain, refused(client.CodeUnavailable)), "alice", admin.KindUnavailable, "with the new password, and if"},
 	} {
 		e, ok := errors.AsType[*admin.Error](passwdError(tt.uid, tt.err))
-		if !ok || e.Kind != tt.kind || !strings.Contains(e.Hint, tt.hint) {
+		if !ok || e.Kind != tt.kind || e.Hint == "" || !strings.Contains(e.Hint, tt.hint) {
 			t.Errorf("%s: %+v", name, e)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"twinkey/router/internal/native"
 	"twinkey/router/internal/policy"
 	"twinkey/router/internal/renewal"
+	"twinkey/router/internal/trust"
 )
 
 // loginTime is how long a login may take: Argon2id, two requests, two round trips.
@@ -225,7 +226,7 @@ func (a *Appliance) askCA(ctx context.Context, uid string, password []byte) (cac
 	return caclient.AskLogin(ctx, a.ends.CA, a.id, uid, password)
 }
 
-// loginError says what a person can do about it. What concerns the password is said in
+// loginError says what a person can do about it, whatever it is. What concerns the password is said in
 // the same words whatever was wrong.
 func loginError(uid string, err error) error {
 	e := &admin.Error{What: err.Error()}
@@ -261,8 +262,43 @@ func loginError(uid string, err error) error {
 		e.Kind, e.Hint = admin.KindConflict, "it is behind a NAT, say, and places calls itself: name a router with a public address, or give that one such an address (public: in its configuration)"
 	case errors.Is(err, engine.ErrBusy):
 		e.Kind, e.Hint = admin.KindConflict, "end that call first: twinkey-router logout "+uid
+	case errors.Is(err, client.ErrTooMany):
+		e.Kind, e.Hint = admin.KindUnavailable, "the directory has too much to do: try again in a few seconds"
+	case errors.Is(err, client.ErrStorage):
+		e.Kind, e.Hint = admin.KindUnavailable, "the directory's operator sees in its log what is wrong with the disk"
+	case errors.Is(err, trust.ErrStale):
+		e.Kind, e.Hint = admin.KindUnavailable, "nobody gets a call until the directory is heard again: is it running, and may this router reach its port? `twinkey-router status` says when it was heard last"
+	default:
+		callError(e, uid, err)
 	}
 	return e
+}
+
+// callError is what is said of the keys, and of the call, when the password was right.
+func callError(e *admin.Error, uid string, err error) {
+	failed, tried := errors.AsType[*engine.Failed](err)
+	switch {
+	case errors.Is(err, twincert.ErrExpired):
+		e.Kind, e.Hint = admin.KindDenied, "twinkey-ca user renew "+uid+" gives the user another one; if it has not expired, set this router's clock"
+	case errors.Is(err, twincert.ErrNotYetValid):
+		e.Kind, e.Hint = admin.KindDenied, "set this router's clock, or the CA's"
+	case errors.Is(err, twincert.ErrRevoked):
+		e.Kind, e.Hint = admin.KindDenied, "`twinkey-ca user show "+uid+"` says when and why; twinkey-ca user add lets a local user in again, twinkey-ca user allow one of a source"
+	case errors.Is(err, keybundle.ErrOpen), errors.Is(err, keybundle.ErrSuccessor):
+		e.Hint = "what the directory keeps of this user does not fit together: twinkey-ca user renew " + uid + " makes it anew"
+	case errors.Is(err, native.ErrTooMany):
+		e.Kind, e.Hint = admin.KindUnavailable, "this router has as many tunnels or calls as it can: wait until some have ended, `twinkey-router calls` lists them"
+	case errors.Is(err, engine.ErrStopped):
+		e.Kind, e.Hint = admin.KindUnavailable, "try again when the router has been started anew"
+	case tried && failed.Refused:
+		e.Kind, e.Hint = admin.KindDenied, "the policies of both routers, the user's certificate and those of the routers have to allow it; the log of the other router says more"
+	case tried:
+		e.Kind, e.Hint = admin.KindUnavailable, "is the other router running, and does its UDP port let this one through? `twinkey-router status` shows where it is called; its log says what it refused"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		e.Kind, e.Hint = admin.KindUnavailable, "it took longer than "+loginTime.String()+", or was given up: try again; if it stays so, `twinkey-router status` says whether directory and other router answer"
+	default:
+		e.Hint = "see this router's log; if it stays so when the directory and the CA answer (`twinkey-router status`), twinkey-ca user renew " + uid + " gives the user keys anew"
+	}
 }
 
 // Passwd implements admin.Router. Calls that are up stay up: their keys are the same.

@@ -219,12 +219,15 @@ func clientFailed(what string, err error) error {
 	}
 	if e, ok := errors.AsType[*voluntary.Error](err); ok {
 		c, ok := clientCodes[e.Code]
-		if !ok { // of a newer router
-			c.exit = cli.ExitFailure
+		if !ok {
+			c.exit, c.hint = cli.ExitFailure, "the router is newer than this program: install the same version here"
 		}
 		return cli.Fail(c.exit, what, err, c.hint)
 	}
-	code, hint := cli.ExitFailure, ""
+	code, hint := cli.ExitFailure, "try again with --log-level debug, which says more; if it stays so, tell the operator"
+	if _, ok := errors.AsType[*cli.Error](err); ok { // it has a hint
+		hint = ""
+	}
 	switch {
 	case errors.Is(err, station.ErrNoRoot):
 		code, hint = cli.ExitUsage, "name its fingerprint once: --fingerprint F; the operator gets it by `twinkey-ca status`"
@@ -236,6 +239,14 @@ func clientFailed(what string, err error) error {
 		code, hint = cli.ExitDenied, "the password has not been used. Somebody at the router may be after it: tell the operator, who helps with `twinkey-ca user renew` if the keys are sealed like that"
 	case errors.Is(err, station.ErrEnded):
 		code, hint = cli.ExitDenied, "log in again, or ask the operator"
+	case errors.Is(err, twincert.ErrExpired), errors.Is(err, twincert.ErrNotYetValid):
+		code, hint = cli.ExitDenied, "is this machine's clock right? If it is, the operator gives the user another certificate (twinkey-ca user renew)"
+	case errors.Is(err, twincert.ErrRevoked):
+		code, hint = cli.ExitDenied, "ask the operator, who can see why (twinkey-ca user show)"
+	case errors.Is(err, keybundle.ErrOpen), errors.Is(err, keybundle.ErrSuccessor):
+		code, hint = cli.ExitDenied, "the password is right, but the keys do not open with it: log in again; if it stays so, the operator makes them anew (twinkey-ca user renew)"
+	case errors.Is(err, keybundle.ErrParams):
+		code, hint = cli.ExitDenied, "the password has not been used: tell the operator, who helps with `twinkey-ca user renew`"
 	case errors.Is(err, admin.ErrInUse):
 		code, hint = cli.ExitInUse, "a client is running already: twinkey-router client status"
 	case errors.Is(err, tun.ErrInUse):

@@ -268,7 +268,7 @@ func (e *Engine) callDown(now time.Time, v native.CallDown) {
 			e.links.NotBefore(v.Key, now.Add(courtesy))
 		}
 	}
-	e.answerWaiting(v.Key, nil, errors.New(v.Reason))
+	e.answerWaiting(v.Key, nil, &Failed{Reason: v.Reason, Refused: v.Final})
 }
 
 // firstTry says whether somebody waits for the outcome of a login: then a failure is

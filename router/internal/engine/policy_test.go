@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,5 +83,14 @@ func TestPolicyInTheDataPath(t *testing.T) {
 	time.Sleep(10 * time.Millisecond)
 	if len(c.ra.calls(t)) != 1 {
 		t.Error("her call came back by itself")
+	}
+
+	// What the far end refuses is told as that, in its words.
+	if err := errors.Join(c.ra.SetPolicy(t.Context(), experiments(t)), c.rb.SetPolicy(t.Context(), nil)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.ra.Login(t.Context(), c.alice("staff"))
+	if f, ok := errors.AsType[*Failed](err); !ok || !f.Refused || !strings.Contains(f.Reason, policy.ErrDenied.Error()) {
+		t.Errorf("refused by the far end: %#v", err)
 	}
 }

@@ -31,9 +31,20 @@ var ErrBridged = errors.New("the address belongs to a site, not to a user")
 // ErrBusy says that a user is logged in to the same peer already, or an address taken.
 var ErrBusy = errors.New("already logged in")
 
+// Failed is a call that did not come up, in the words of whoever gave it up.
+type Failed struct {
+	Reason string
+	// Refused says that one of the two routers would not have it, so that trying again is of no use. Then it has proved who it is; otherwise a
+	// stranger may have said anything.
+	Refused bool
+}
+
+func (f *Failed) Error() string { return f.Reason }
+
 // Login places a user's call and waits until it is up, has failed, or ctx ends. While
 // the user is logged in the call is placed again whenever it is lost. The credentials
-// are the engine's from now on: it wipes them when the user's call ends for good.
+// are the engine's from now on: it wipes them when the user's call ends for good. A call
+// that was begun and did not come up is Failed.
 func (e *Engine) Login(ctx context.Context, w native.Wish) (*calls.Call, error) {
 	type outcome struct {
 		c   *calls.Call

@@ -39,6 +39,7 @@ import (
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/native"
 	"twinkey/router/internal/policy"
+	"twinkey/router/internal/trust"
 )
 
 func must[T any](v T, err error) T {
@@ -502,6 +503,16 @@ func TestWhatIsSaid(t *testing.T) {
 		"expired":          {fmt.Errorf("x: %w", twincert.ErrExpired), http.StatusForbidden, "Your certificate has expired", ""},
 		"no such peer":     {fmt.Errorf("x: %w", native.ErrUnknownPeer), http.StatusBadRequest, "That site is not known", ""},
 		"behind a NAT":     {fmt.Errorf("x: %w", native.ErrNoEndpoint), http.StatusConflict, "rb cannot be called from here", ""},
+		"no word":          {fmt.Errorf("x: %w", trust.ErrStale), http.StatusServiceUnavailable, "lets nobody in at the moment", "60"},
+		"not yet valid":    {fmt.Errorf("x: %w", twincert.ErrNotYetValid), http.StatusForbidden, "A clock is wrong", ""},
+		"revoked":          {fmt.Errorf("x: %w", twincert.ErrRevoked), http.StatusForbidden, "Your certificate is revoked", ""},
+		"does not open":    {fmt.Errorf("x: %w", keybundle.ErrOpen), http.StatusBadGateway, "renew your keys", ""},
+		"nor its next":     {fmt.Errorf("x: %w", keybundle.ErrSuccessor), http.StatusBadGateway, "renew your keys", ""},
+		"full":             {fmt.Errorf("x: %w", native.ErrTooMany), http.StatusServiceUnavailable, "as many calls as it can have", "60"},
+		"stopping":         {engine.ErrStopped, http.StatusServiceUnavailable, "is being stopped", "60"},
+		"directory's disk": {&client.Error{Code: client.CodeStorage}, http.StatusServiceUnavailable, "directory has trouble with its disk", "10"},
+		"refused there":    {&engine.Failed{Reason: "user alice: <script>", Refused: true}, http.StatusForbidden, "The reason: user alice: &lt;script&gt;. Ask the operator.", ""},
+		"strangers' words": {&engine.Failed{Reason: "call 555-1234"}, http.StatusBadGateway, "finds the reason in this router&#39;s log", ""},
 		"slow":             {fmt.Errorf("x: %w", context.DeadlineExceeded), http.StatusGatewayTimeout, "rb did not answer in time", ""},
 		"peer's nonsense":  {errors.New("refused: <script>alert(1)</script>"), http.StatusBadGateway, "The call to rb did not come up", ""},
 	} {
@@ -511,6 +522,9 @@ func TestWhatIsSaid(t *testing.T) {
 		res := b.login("alice", "secret")
 		if res.Code != tt.status || !strings.Contains(res.Body.String(), tt.want) || res.Header().Get("Retry-After") != tt.after {
 			t.Errorf("%s: %d, after %q\n%s", name, res.Code, res.Header().Get("Retry-After"), res.Body)
+		}
+		if next := regexp.MustCompile(`(?i)try again|ask the operator|tell the operator|choose|log out there|once more|does not help`); !next.MatchString(res.Body.String()) || strings.Contains(res.Body.String(), "555-1234") {
+			t.Errorf("%s: it does not say what to do, or says what a stranger did\n%s", name, res.Body)
 		}
 		if !strings.Contains(res.Body.String(), `action="/login"`) || strings.Contains(res.Body.String(), "<script") || len(w.p.sessions.all()) != 0 {
 			t.Errorf("%s: no form to try again with, or a session\n%s", name, res.Body)

@@ -15,6 +15,7 @@ import (
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/native"
 	"twinkey/router/internal/policy"
+	"twinkey/router/internal/trust"
 )
 
 // said is what a person is told: what is the matter, and what to do about it.
@@ -69,13 +70,25 @@ func explain(err error, peer string, other bool, now time.Time) said {
 	case errors.Is(err, caclient.ErrUnavailable):
 		return say(http.StatusServiceUnavailable, 10*time.Second, "The company's CA cannot be reached",
 			"Nothing is wrong with your password, but nobody can check it now. Try again in a minute; if it stays so, tell the operator.")
-	case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrStorage):
+	case errors.Is(err, client.ErrStorage):
+		return say(http.StatusServiceUnavailable, 10*time.Second, "The company's directory has trouble with its disk",
+			"Nothing is wrong with your password, but nobody can check it now. Try again in a minute; if it stays so, tell the operator.")
+	case errors.Is(err, client.ErrUnavailable):
 		return say(http.StatusServiceUnavailable, 10*time.Second, "The company's directory cannot be reached",
 			"Nothing is wrong with your password, but nobody can check it now. Try again in a minute; if it stays so, tell the operator.")
 	case errors.Is(err, client.ErrDenied), errors.Is(err, client.ErrInvalid), errors.Is(err, client.ErrNotFound), errors.Is(err, caclient.ErrDenied), errors.Is(err, caclient.ErrInvalid):
 		return saidWrong
+	case errors.Is(err, trust.ErrStale):
+		return say(http.StatusServiceUnavailable, time.Minute, "This router lets nobody in at the moment",
+			"It has not heard for too long whose certificates are revoked. Try again in a minute; if it stays so, tell the operator.")
 	case errors.Is(err, twincert.ErrExpired):
 		return say(http.StatusForbidden, 0, "Your certificate has expired", "Ask the operator to renew it (twinkey-ca user renew).")
+	case errors.Is(err, twincert.ErrNotYetValid):
+		return say(http.StatusForbidden, 0, "Your certificate is not valid yet", "A clock is wrong, this router's or the CA's. Tell the operator.")
+	case errors.Is(err, twincert.ErrRevoked):
+		return say(http.StatusForbidden, 0, "Your certificate is revoked", "Ask the operator, who can see why and let you in again (twinkey-ca user show).")
+	case errors.Is(err, keybundle.ErrOpen), errors.Is(err, keybundle.ErrSuccessor):
+		return say(http.StatusBadGateway, 0, "Your keys do not open", "Your password is right, but what the company's directory keeps of you does not fit together. Ask the operator to renew your keys (twinkey-ca user renew).")
 	case errors.Is(err, policy.ErrDenied):
 		return say(http.StatusForbidden, 0, "Your password is right, but the policy lets you have nothing here",
 			"No rule of this router or of %s allows you this call, from this address and now. Ask the operator.", peer)
@@ -89,8 +102,15 @@ func explain(err error, peer string, other bool, now time.Time) said {
 		return saidNoPeer
 	case errors.Is(err, native.ErrNoEndpoint): // it had an address when the page was made
 		return say(http.StatusConflict, 0, peer+" cannot be called from here", "It has no public address any more, so that only it can call others. Choose another site, or ask the operator.")
+	case errors.Is(err, native.ErrTooMany):
+		return say(http.StatusServiceUnavailable, time.Minute, "This router has as many calls as it can have", "Try again in a few minutes; if it stays so, tell the operator.")
+	case errors.Is(err, engine.ErrStopped):
+		return say(http.StatusServiceUnavailable, time.Minute, "This router is being stopped", "Try again in a minute; if it stays so, tell the operator.")
 	case errors.Is(err, context.DeadlineExceeded):
-		return say(http.StatusGatewayTimeout, 0, "It took too long", "Nothing is wrong with your password, but %s did not answer in time. Try again in a minute.", peer)
+		return say(http.StatusGatewayTimeout, 0, "It took too long", "Nothing is wrong with your password, but %s did not answer in time. Try again in a minute; if it stays so, tell the operator.", peer)
 	}
-	return say(http.StatusBadGateway, 0, "The call to "+peer+" did not come up", "Try again in a minute; if it stays so, the operator finds the reason in this router's log.")
+	if f, ok := errors.AsType[*engine.Failed](err); ok && f.Refused { // by a router that has proved who it is
+		return say(http.StatusForbidden, 0, "Your password is right, but the call to "+peer+" was refused", "The reason: %s. Ask the operator.", f.Reason)
+	}
+	return say(http.StatusBadGateway, 0, "The call to "+peer+" did not come up", "Try again in a minute; if it stays so, tell the operator, who finds the reason in this router's log.")
 }
