@@ -39,18 +39,24 @@ const Len = 1 + chacha20poly1305.NonceSizeX + 2*keyLen + chacha20poly1305.Overhe
 // dear, not impossible.
 const minPassword = 8
 
+// MaxPassword is the greatest length of any user's password, bytes: what forms, files and the CA take, and what may be chosen.
+const MaxPassword = 256
+
 // Errors.
 var (
 	ErrParams = errors.New("password parameters out of bounds")
 	ErrOpen   = errors.New("the bundle does not open with this password, or belongs to another certificate")
 	ErrWeak   = errors.New("the password is too weak")
+	ErrLong   = errors.New("the password is too long")
 )
 
-// CheckPassword is the rule for new passwords, wherever one is chosen. It fails with ErrWeak.
+// CheckPassword is the rule for new passwords, wherever one is chosen. It fails with ErrWeak or ErrLong.
 func CheckPassword(uid string, password []byte) error {
 	switch {
 	case len(password) < minPassword:
 		return fmt.Errorf("%w: it is shorter than %d bytes", ErrWeak, minPassword)
+	case len(password) > MaxPassword:
+		return fmt.Errorf("%w: it is longer than %d bytes", ErrLong, MaxPassword)
 	case bytes.EqualFold(password, []byte(uid)):
 		return fmt.Errorf("%w: it is the UserID", ErrWeak)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"strings"
 	"testing"
 
 	"twinkey/pkg/keybundle"
@@ -132,12 +133,14 @@ func BenchmarkDerive(b *testing.B) {
 func TestCheckPassword(t *testing.T) {
 	for _, tt := range []struct {
 		uid, password string
-		weak          bool
+		want          error
 	}{
-		{"alice", "", true}, {"alice", "1234567", true}, {"alice", "12345678", false}, {"alice", "häschen", false},
-		{"caroline", "caroline", true}, {"caroline", "CAROLINE", true}, {"caroline", "caroline1", false}, {"bob", "bob", true},
+		{"alice", "", keybundle.ErrWeak}, {"alice", "1234567", keybundle.ErrWeak}, {"alice", "12345678", nil}, {"alice", "häschen", nil},
+		{"caroline", "caroline", keybundle.ErrWeak}, {"caroline", "CAROLINE", keybundle.ErrWeak}, {"caroline", "caroline1", nil}, {"bob", "bob", keybundle.ErrWeak},
+		{"alice", strings.Repeat("x", keybundle.MaxPassword), nil}, {"alice", strings.Repeat("x", keybundle.MaxPassword+1), keybundle.ErrLong},
+		{"alice", strings.Repeat("ä", keybundle.MaxPassword), keybundle.ErrLong},
 	} {
-		if err := keybundle.CheckPassword(tt.uid, []byte(tt.password)); errors.Is(err, keybundle.ErrWeak) != tt.weak || tt.weak != (err != nil) {
+		if err := keybundle.CheckPassword(tt.uid, []byte(tt.password)); !errors.Is(err, tt.want) || tt.want == nil && err != nil {
 			t.Errorf("%q of %s: %v", tt.password, tt.uid, err)
 		}
 	}

@@ -159,15 +159,15 @@ func ParsePEM(b []byte) (*Certificate, error) {
 	return Parse(block.Bytes)
 }
 
-// maxName is the longest name, UID or group, in bytes.
-const maxName = 63
+// MaxName is the length of the longest name, UID or group, in bytes.
+const MaxName = 63
 
 // ErrName says what a name may look like.
 var ErrName = errors.New("a name is 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit")
 
 // CheckName says whether s can name a router, user or group.
 func CheckName(s string) error {
-	if len(s) == 0 || len(s) > maxName {
+	if len(s) == 0 || len(s) > MaxName {
 		return ErrName
 	}
 	for i := range len(s) {

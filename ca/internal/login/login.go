@@ -51,8 +51,7 @@ func (e *SourceError) Error() string { return fmt.Sprintf("%v: %s", ErrSource, e
 func (e *SourceError) Unwrap() []error { return []error{ErrSource, e.Err} }
 
 const (
-	maxPassword = 256              // bytes
-	checkTime   = 20 * time.Second // for a source to answer
+	checkTime = 20 * time.Second // for a source to answer
 	// refuseAfter is between the moments at which refusals go out. Servers take their time for a "no" and none for a "yes" (a
 	// second with FreeRADIUS, reject_delay): a "yes" that is refused for the router's scope must not be told by its haste.
 	refuseAfter = 3 * time.Second
@@ -362,7 +361,7 @@ func (v *visit) admit(ctx context.Context) (Admission, error) {
 // ask has the user's source check the password; all of them, one after the other, if the user is not known.
 func (v *visit) ask(ctx context.Context) (source.Source, source.Answer, error) {
 	switch {
-	case len(v.password) == 0 || len(v.password) > maxPassword:
+	case len(v.password) == 0 || len(v.password) > keybundle.MaxPassword:
 		return nil, source.Answer{}, refuse("a password of %d bytes", len(v.password))
 	case v.known && v.user.Source == "":
 		return nil, source.Answer{}, refuse("a local user, about whom no source is asked")

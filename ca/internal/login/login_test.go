@@ -61,7 +61,8 @@ func TestRefusalsAreAlike(t *testing.T) {
 		"erin":   {"spring", "no source accepts"},
 		"local":  {"spring", "a local user"},
 		"frank":  {"", "a password of 0 bytes"},
-		"grace":  {strings.Repeat("guess", 100), "a password of 500 bytes"},
+		"grace":  {strings.Repeat("g", keybundle.MaxPassword+1), "a password of 257 bytes"},
+		"judy":   {strings.Repeat("g", keybundle.MaxPassword), "no source accepts"},
 	} {
 		w.mustNot(uid, c.password, c.cause)
 	}

@@ -305,6 +305,7 @@ func TestPasswdErrors(t *testing.T) {
 		hint string
 	}{
 		"weak":               {keybundle.ErrWeak, "alice", admin.KindConflict, "choose another one"},
+		"long":               {keybundle.ErrLong, "alice", admin.KindConflict, "choose another one"},
 		"the same":           {authn.ErrSame, "alice", admin.KindConflict, "choose another one"},
 		"wrong password":     {refused(client.CodeDenied), "alice", admin.KindDenied, "check UserID and password"},
 		"locked":             {refused(client.CodeLocked), "alice", admin.KindDenied, "twinkey-ca user unlock alice"},

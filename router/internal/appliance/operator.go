@@ -321,7 +321,7 @@ func (a *Appliance) Passwd(ctx context.Context, p admin.Passwd) error {
 func passwdError(uid string, err error) error {
 	e := &admin.Error{What: err.Error()}
 	switch {
-	case errors.Is(err, keybundle.ErrWeak), errors.Is(err, authn.ErrSame):
+	case errors.Is(err, keybundle.ErrWeak), errors.Is(err, keybundle.ErrLong), errors.Is(err, authn.ErrSame):
 		e.Kind, e.Hint = admin.KindConflict, "choose another one; nothing was changed"
 	case errors.Is(err, client.ErrConflict):
 		e.Kind, e.Hint = admin.KindConflict, "the CA's operator has just given this user other keys: try again"

@@ -16,8 +16,8 @@ import (
 	"twinkey/router/internal/admin"
 )
 
-// maxPassword bounds what is read of a file that is said to hold a password, or two.
-const maxPassword = 4096
+// maxLine bounds what is read of a file that is said to hold a password in a line of it.
+const maxLine = keybundle.MaxPassword + len("\r\n")
 
 // passwords reads them: from the first line of a file, from the next line of standard input, or from a terminal.
 type passwords struct{ c *cobra.Command }
@@ -47,24 +47,35 @@ func (p *passwords) read(prompt, file string) ([]byte, error) {
 // readLine reads up to the end of a line and nothing behind it, into memory that does not move: no buffer keeps a copy of a password, and what
 // comes after the line is left for the next.
 func readLine(r io.Reader) ([]byte, error) {
-	line := make([]byte, 0, maxPassword)
+	line := make([]byte, 0, maxLine)
 	for {
 		n, err := r.Read(line[len(line) : len(line)+1])
 		line = line[:len(line)+n]
 		switch {
 		case n > 0 && line[len(line)-1] == '\n', errors.Is(err, io.EOF):
-			if line = bytes.TrimRight(line, "\r\n"); len(line) == 0 {
-				return nil, errors.New("it is empty")
+			password := bytes.TrimRight(line, "\r\n")
+			if err = fits(password); err == nil && len(password) == 0 {
+				err = errors.New("it is empty")
 			}
-			return line, nil
-		case err == nil && len(line) == maxPassword:
-			err = fmt.Errorf("it is longer than %d bytes", maxPassword)
+			if err == nil {
+				return password, nil
+			}
+		case err == nil && len(line) == maxLine:
+			err = fits(line)
 		}
 		if err != nil {
 			clear(line)
 			return nil, err
 		}
 	}
+}
+
+// fits says whether a password may be so long: a longer one is nobody's, and the file is another one than was meant.
+func fits(password []byte) error {
+	if len(password) > keybundle.MaxPassword {
+		return fmt.Errorf("%w: no password has more than %d bytes", keybundle.ErrLong, keybundle.MaxPassword)
+	}
+	return nil
 }
 
 func (p *passwords) ask(prompt string) ([]byte, error) {
@@ -77,7 +88,14 @@ func (p *passwords) ask(prompt string) ([]byte, error) {
 	}
 	b, err := term.ReadPassword(fd)
 	_, _ = fmt.Fprintln(p.c.ErrOrStderr())
-	return b, err
+	if err == nil {
+		err = fits(b)
+	}
+	if err != nil {
+		clear(b)
+		return nil, err
+	}
+	return b, nil
 }
 
 // choose reads a new password of uid, twice where it is typed, and refuses a weak one.

@@ -14,15 +14,15 @@ import (
 
 	caclient "twinkey/ca/client"
 	"twinkey/directory/client"
+	"twinkey/pkg/keybundle"
 	"twinkey/router/internal/engine"
 )
 
 // Bounds of what a form may say.
 const (
-	maxUID      = 64
-	maxPassword = 1024
-	loginTime   = 35 * time.Second // waiting for a turn, and the login
-	maxRest     = 2 * time.Second  // of a turn; what took longer has waited for the network
+	maxUID    = 64
+	loginTime = 35 * time.Second // waiting for a turn, and the login
+	maxRest   = 2 * time.Second  // of a turn; what took longer has waited for the network
 )
 
 // sessionAge is how long a browser keeps the cookie: longer than a day's work. Without the login it opens nothing.
@@ -58,12 +58,13 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
 	own, isOwn, err := p.c.Router.Guest(r.Context(), v.from)
 	switch {
 	case err != nil:
-		s = &saidBusy
+		p.c.Log.Error("portal: who is at the address is not known", "address", v.from.String(), "error", err)
+		s = &saidNoState
 	case isOwn: // whoever asks, and whatever the password is
 		clear(body)
 		p.showOwn(w, v, own, &saidOwn)
 		return
-	case len(uid) > maxUID || len(password) > maxPassword:
+	case len(uid) > maxUID || len(password) > keybundle.MaxPassword:
 		s = &saidTooLong
 	case l.User == "" || len(password) == 0:
 		s = &saidEmpty
@@ -84,7 +85,7 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request, v visit) {
 	fresh, ok, err := p.sessions.add(l.User, v.from, time.Now())
 	if err != nil || !ok {
 		p.c.Log.Error("portal: no session", "user", l.User, "address", v.from.String(), "error", err)
-		p.fail(w, r, v, saidBusy)
+		p.fail(w, r, v, saidNoPage)
 		return
 	}
 	setCookie(w, cookieSession, fresh, int(sessionAge/time.Second))
@@ -210,7 +211,8 @@ func (p *Portal) logout(w http.ResponseWriter, r *http.Request, v visit) {
 		return
 	}
 	if err := p.c.Router.Logout(r.Context(), user, v.from); err != nil {
-		p.fail(w, r, v, saidBusy)
+		p.c.Log.Error("portal: logout failed", "user", user, "address", v.from.String(), "error", err)
+		p.fail(w, r, v, saidStillIn)
 		return
 	}
 	p.c.Log.Info("portal: logout", "user", user, "address", v.from.String())

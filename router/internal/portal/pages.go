@@ -72,7 +72,8 @@ func (p *Portal) home(w http.ResponseWriter, r *http.Request, v visit) {
 	}
 	standing, err := p.c.Router.Logins(r.Context(), v.from)
 	if err != nil {
-		p.fail(w, r, v, saidBusy)
+		p.c.Log.Error("portal: the state cannot be shown", "address", v.from.String(), "error", err)
+		p.fail(w, r, v, saidNoState)
 		return
 	}
 	cookie, user, ok := p.session(r, v)
@@ -96,7 +97,8 @@ func (p *Portal) ownShown(w http.ResponseWriter, r *http.Request, v visit) bool 
 	g, own, err := p.c.Router.Guest(r.Context(), v.from)
 	switch {
 	case err != nil:
-		p.fail(w, r, v, saidBusy)
+		p.c.Log.Error("portal: who is at the address is not known", "address", v.from.String(), "error", err)
+		p.fail(w, r, v, saidNoState)
 	case own:
 		p.showOwn(w, v, g, nil)
 	}
@@ -126,7 +128,8 @@ func (p *Portal) showLoginTo(w http.ResponseWriter, r *http.Request, v visit, us
 	if !ok {
 		fresh, err := secretText()
 		if err != nil {
-			p.fail(w, r, v, saidBusy)
+			p.c.Log.Error("portal: no form", "address", v.from.String(), "error", err)
+			p.fail(w, r, v, saidNoForm)
 			return
 		}
 		name, cookie = cookieForm, fresh

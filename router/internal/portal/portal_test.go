@@ -54,6 +54,7 @@ type desk struct {
 	mu       sync.Mutex
 	standing []Standing
 	err      error // of the next logins
+	stuck    error // of whatever else is asked
 	tried    int
 	kept     []byte          // the last password: not copied, so that one sees it wiped
 	during   func(l Login)   // while a login is going on
@@ -99,19 +100,22 @@ func (d *desk) login(l Login) error {
 func (d *desk) Logins(_ context.Context, at netip.Addr) ([]Standing, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(d.standing), func(s Standing) bool { return at.IsValid() && s.Address != at }), nil
+	return slices.DeleteFunc(slices.Clone(d.standing), func(s Standing) bool { return at.IsValid() && s.Address != at }), d.stuck
 }
 
 func (d *desk) Guest(_ context.Context, at netip.Addr) (Guest, bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	g, ok := d.guests[at.String()]
-	return g, ok, nil
+	return g, ok, d.stuck
 }
 
 func (d *desk) Logout(_ context.Context, user string, at netip.Addr) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.stuck != nil {
+		return d.stuck
+	}
 	d.standing = slices.DeleteFunc(d.standing, func(s Standing) bool { return s.User == user && s.Address == at })
 	return nil
 }
@@ -357,6 +361,8 @@ func TestForgedLogin(t *testing.T) {
 		{"empty password", func(_ *browser, f url.Values) { f.Set("password", "") }, nil, http.StatusBadRequest},
 		{"unknown site", func(_ *browser, f url.Values) { f.Set("peer", "rz") }, nil, http.StatusBadRequest},
 		{"long UserID", func(_ *browser, f url.Values) { f.Set("uid", strings.Repeat("a", maxUID+1)) }, nil, http.StatusRequestEntityTooLarge},
+		{"long password", func(_ *browser, f url.Values) { f.Set("password", strings.Repeat("ä", keybundle.MaxPassword/2)+"x") }, nil, http.StatusRequestEntityTooLarge},
+		{"the longest password, which is wrong", func(_ *browser, f url.Values) { f.Set("password", strings.Repeat("ä", keybundle.MaxPassword/2)) }, nil, http.StatusForbidden},
 		{"large body", func(_ *browser, f url.Values) { f.Set("password", strings.Repeat("a", maxBody)) }, nil, http.StatusRequestEntityTooLarge},
 		{"large body of no known length", func(_ *browser, f url.Values) { f.Set("password", strings.Repeat("a", maxBody)) }, func(r *http.Request) { r.ContentLength = -1 }, http.StatusRequestEntityTooLarge},
 		{"X-Forwarded-For", nil, header("X-Forwarded-For", "10.1.1.9"), http.StatusSeeOther}, // counts for nothing, see below
@@ -373,7 +379,7 @@ func TestForgedLogin(t *testing.T) {
 			if res.Code != tt.status {
 				t.Errorf("%d, want %d\n%s", res.Code, tt.status, res.Body)
 			}
-			if in := tt.status == http.StatusSeeOther; in != (len(w.desk.standing) == 1) || in != (len(w.p.sessions.all()) == 1) || !in && w.desk.tried != 0 {
+			if in := tt.status == http.StatusSeeOther; in != (len(w.desk.standing) == 1) || in != (len(w.p.sessions.all()) == 1) || !in && w.desk.tried != 0 && tt.name != "the longest password, which is wrong" {
 				t.Errorf("%+v stand, %d were tried", w.desk.standing, w.desk.tried)
 			}
 			if len(w.desk.standing) == 1 && w.desk.standing[0].Address.String() != "10.1.1.3" {
@@ -613,6 +619,38 @@ func TestPasswordIsWiped(t *testing.T) {
 		if seen != password || strings.Trim(string(w.desk.kept), "\x00") != "" || len(w.desk.kept) != len(password) {
 			t.Errorf("%q was %q and is %q", password, seen, w.desk.kept)
 		}
+	}
+}
+
+// What fails without a login says what failed, and that it was not the password.
+func TestWhatElseIsSaid(t *testing.T) {
+	w := newWorld(t)
+	b := w.browser("10.1.1.3")
+	says := func(res *httptest.ResponseRecorder, want string) {
+		t.Helper()
+		if body := res.Body.String(); res.Code != http.StatusServiceUnavailable || !strings.Contains(body, want) || strings.Contains(body, "logging in") || res.Header().Get("Retry-After") == "" {
+			t.Errorf("%d, want %q:\n%s", res.Code, want, body)
+		}
+	}
+	full := w.p.sessions
+	for i := range maxSessions {
+		if _, ok, err := full.add("somebody", netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), time.Now()); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
+	says(b.login("alice", "secret"), "You are connected, but there is no page for it")
+	w.p.sessions = must(newSessions())
+	if res := b.login("alice", "secret"); res.Code != http.StatusSeeOther {
+		t.Fatalf("once more, when there is room: %d", res.Code)
+	}
+	token := b.token("/")
+	w.desk.stuck = engine.ErrStopped
+	says(b.do(http.MethodPost, "/logout", url.Values{"csrf": {token}}), "You are not logged out")
+	says(b.do(http.MethodGet, "/", nil), "The state of your session cannot be shown")
+	says(b.do(http.MethodPost, "/login", url.Values{"csrf": {token}, "uid": {"alice"}, "password": {"secret"}, "peer": {"rc"}}), "The state of your session cannot be shown")
+	w.desk.stuck = nil
+	if res := b.do(http.MethodPost, "/logout", url.Values{"csrf": {token}}); res.Code != http.StatusSeeOther || len(w.desk.standing) != 0 {
+		t.Errorf("a second logout: %d, %+v stand", res.Code, w.desk.standing)
 	}
 }
 

@@ -29,14 +29,18 @@ type said struct {
 var (
 	saidForged   = said{Title: "This form did not come from this page", Text: "Nothing was done. Open the page anew and try again; your browser must accept cookies.", status: http.StatusForbidden}
 	saidUnread   = said{Title: "That could not be read", Text: "Nothing was done. Open the page anew and try again.", status: http.StatusBadRequest}
-	saidTooLong  = said{Title: "That is too long", Text: "No UserID and no password have so many characters.", status: http.StatusRequestEntityTooLarge}
+	saidTooLong  = said{Title: "That is too long", Text: fmt.Sprintf("Nothing was tried. A password has %d characters at the most, fewer if there are others than those of English among them, and a UserID %d. Is something else in the field than you meant? Try again.", keybundle.MaxPassword, twincert.MaxName), status: http.StatusRequestEntityTooLarge}
 	saidEmpty    = said{Title: "Something is missing", Text: "Both UserID and password are needed.", status: http.StatusBadRequest}
 	saidTooOften = said{Title: "Too many tries from your device", Text: "Wait a few seconds, then try once more.", status: http.StatusTooManyRequests, after: 3 * time.Second}
 	saidWrongs   = said{Title: "Too many wrong passwords", Text: "No more can be tried from your device for the moment, so that nobody can guess. Wait a minute, then try once more.", status: http.StatusTooManyRequests, after: time.Minute}
-	saidBusy     = said{Title: "Too many people are logging in right now", Text: "Nothing is wrong with your password. Try again in a few seconds.", status: http.StatusServiceUnavailable, after: 5 * time.Second}
+	saidBusy     = said{Title: "Too many people are logging in right now", Text: "Your password was not looked at. Try again in a few seconds.", status: http.StatusServiceUnavailable, after: 5 * time.Second}
+	saidNoPage   = said{Title: "You are connected, but there is no page for it", Text: "This router shows as many pages as it can. Log in once more in a minute, at the same site, to see your session here; the operator can end it too.", status: http.StatusServiceUnavailable, after: time.Minute}
+	saidStillIn  = said{Title: "You are not logged out", Text: "The router could not end your session. Try again in a few seconds; if it stays so, ask the operator to end it (twinkey-router logout).", status: http.StatusServiceUnavailable, after: 5 * time.Second}
+	saidNoState  = said{Title: "The state of your session cannot be shown", Text: "Nothing has changed by that. Try again in a few seconds; if it stays so, tell the operator.", status: http.StatusServiceUnavailable, after: 5 * time.Second}
+	saidNoForm   = said{Title: "The page cannot be made", Text: "Try again in a few seconds; if it stays so, tell the operator.", status: http.StatusServiceUnavailable, after: 5 * time.Second}
 	saidEnded    = said{Title: "You are logged out", Text: "What was open is closed: your session has ended.", status: http.StatusOK}
 	saidOwn      = said{Title: "Your device encrypts by itself", Text: "Somebody is logged in on it already, not by this page. Nobody was logged in here, and no password was tried.", status: http.StatusConflict}
-	saidOwnNow   = said{Title: "Your device encrypts by itself", Text: "Somebody has just logged in on it, not by this page. Nobody was logged in here.", status: http.StatusConflict}
+	saidOwnNow   = said{Title: "Your device encrypts by itself", Text: "Somebody has just logged in on it, not by this page. Nobody was logged in here. Open the page anew: it says what can be done.", status: http.StatusConflict}
 	saidNoPeer   = said{Title: "That site is not known", Text: "Choose one of the sites in the list.", status: http.StatusBadRequest}
 )
 

@@ -15,6 +15,7 @@ import (
 
 	"twinkey/ca/internal/source"
 	"twinkey/pkg/config"
+	"twinkey/pkg/keybundle"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 )
@@ -24,8 +25,6 @@ const (
 	maxOutstanding = 32
 	// patience is how long another one waits for its turn.
 	patience = 5 * time.Second
-	// maxPassword is longer than any, and bounds what is sent.
-	maxPassword = 1024
 	// refusalTime is the least that a refusal takes, so that its time does not tell what was wrong.
 	refusalTime = 300 * time.Millisecond
 	// maxGroups is how many groups of a user are looked at.
@@ -98,7 +97,7 @@ func (s *Source) Close() error {
 
 // Check asks whether the password of uid is right.
 func (s *Source) Check(ctx context.Context, uid string, password []byte) (source.Answer, error) {
-	if twincert.CheckName(uid) != nil || len(password) == 0 || len(password) > maxPassword {
+	if twincert.CheckName(uid) != nil || len(password) == 0 || len(password) > keybundle.MaxPassword {
 		return source.Answer{}, source.ErrRejected // nobody can have it, so nobody is asked
 	}
 	ctx, cancel := context.WithCancel(ctx)

@@ -16,6 +16,7 @@ import (
 	"twinkey/ca/internal/source"
 	"twinkey/ca/internal/source/sourcetest"
 	"twinkey/pkg/config"
+	"twinkey/pkg/keybundle"
 )
 
 const password = "correct horse"
@@ -226,7 +227,7 @@ func TestEmptyPasswordIsNotAsked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string][2]string{"no password": {"alice", ""}, "a long one": {"alice", strings.Repeat("x", maxPassword+1)}, "no user": {"", password}, "no name": {"*", password}} {
+	for name, c := range map[string][2]string{"no password": {"alice", ""}, "a long one": {"alice", strings.Repeat("x", keybundle.MaxPassword+1)}, "no user": {"", password}, "no name": {"*", password}} {
 		if _, err := s.Check(t.Context(), c[0], []byte(c[1])); !errors.Is(err, source.ErrRejected) {
 			t.Errorf("%s: %v", name, err)
 		}
