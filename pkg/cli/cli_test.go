@@ -35,7 +35,11 @@ func root() *cobra.Command {
 		}, "UID", "VALID FOR")
 	}}
 	cli.AddJSON(list)
-	r.AddCommand(list,
+	remove := &cobra.Command{Use: "remove", Short: "Remove a user", RunE: func(c *cobra.Command, _ []string) error {
+		return cli.Tell(c, map[string]string{"uid": "alice"}, "%s is gone\n", "alice")
+	}}
+	cli.AddJSON(remove)
+	r.AddCommand(list, remove,
 		&cobra.Command{Use: "deny", Short: "Be refused", RunE: func(*cobra.Command, []string) error {
 			return cli.Fail(cli.ExitDenied, "releasing the keys of alice", errors.New("the certificate is revoked\nsince yesterday"), "ask the operator for a new one")
 		}},
@@ -90,7 +94,7 @@ func TestExitTableIsOne(t *testing.T) {
 
 func TestFailKeepsWhatIsKnownBelow(t *testing.T) {
 	inner := cli.Fail(cli.ExitInUse, "opening the database", errors.New("locked"), "stop pid 7")
-	outer := cli.Fail(cli.ExitFailure, "starting", inner, "")
+	outer := cli.Within("starting", inner)
 	if cli.Code(outer) != cli.ExitInUse || cli.Code(fmt.Errorf("again: %w", outer)) != cli.ExitInUse {
 		t.Errorf("code %d", cli.Code(outer))
 	}

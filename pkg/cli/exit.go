@@ -43,7 +43,7 @@ type Error struct {
 	Code int
 	What string // what was tried: "adding user alice"
 	Why  error  // may be nil where What says all
-	Hint string // what to do next; may be empty
+	Hint string // what to do next; empty only where there is nothing that helps
 }
 
 func (e *Error) Error() string {
@@ -68,6 +68,9 @@ func Fail(code int, what string, why error, hint string) error {
 	}
 	return &Error{Code: code, What: what, Why: why, Hint: hint}
 }
+
+// Within says what was tried when why, which is or wraps an *Error, came of it: code and hint are those of why.
+func Within(what string, why error) error { return Fail(ExitFailure, what, why, "") }
 
 // Code is the exit code for err.
 func Code(err error) int {

@@ -165,7 +165,7 @@ func (v Version) String() string {
 }
 
 func versionCommand(program string) *cobra.Command {
-	c := &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, Example: "  " + program + " version\n  " + program + " version --json", RunE: func(c *cobra.Command, _ []string) error {
 		v := ReadVersion(program)
 		if wantsJSON(c) {
 			return writeJSON(c.OutOrStdout(), v)

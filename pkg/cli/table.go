@@ -72,7 +72,7 @@ func (t *Table) WriteTo(w io.Writer) (int64, error) {
 
 // AddJSON gives c the flag --json, which Print heeds.
 func AddJSON(c *cobra.Command) {
-	c.Flags().Bool("json", false, "print JSON instead of a table")
+	c.Flags().Bool("json", false, "print JSON instead of words and tables")
 }
 
 func wantsJSON(c *cobra.Command) bool {
@@ -89,6 +89,15 @@ func Print(c *cobra.Command, v any, fill func(*Table), header ...string) error {
 	t := NewTable(header...)
 	fill(t)
 	_, err := t.WriteTo(c.OutOrStdout())
+	return err
+}
+
+// Tell writes v as JSON if c was called with --json, else the words.
+func Tell(c *cobra.Command, v any, format string, words ...any) error {
+	if wantsJSON(c) {
+		return writeJSON(c.OutOrStdout(), v)
+	}
+	_, err := fmt.Fprintf(c.OutOrStdout(), format, words...)
 	return err
 }
 

@@ -88,7 +88,7 @@ and who is logged in has to log in again before the old certificate ends.`
 		}
 		password, err := readPassword(c, args[0], *file)
 		if err != nil {
-			return cli.Fail(cli.ExitUsage, what, err, "")
+			return cli.Fail(cli.ExitUsage, what, err, "type it in a terminal, or name a file that holds it: --password-file FILE, - being standard input")
 		}
 		defer clear(password)
 		return asking(c, *dir, what, func(a *api.Admin) error {
@@ -159,7 +159,8 @@ router, which would need the keys; their own machine encrypts.`,
 }
 
 func userListCommand() *cobra.Command {
-	c := &cobra.Command{Use: "list", Short: "List all users", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "list", Short: "List all users", Args: cobra.NoArgs,
+		Example: "  twinkey-ca user list\n  twinkey-ca user list --json | jq -r '.[] | select(.state == \"expired\").uid'"}
 	dir := addDir(c)
 	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -175,7 +176,8 @@ func userListCommand() *cobra.Command {
 }
 
 func userShowCommand() *cobra.Command {
-	c := &cobra.Command{Use: "show UID", Short: "Show one user and the certificates issued to them", Args: cobra.ExactArgs(1)}
+	c := &cobra.Command{Use: "show UID", Short: "Show one user and the certificates issued to them", Args: cobra.ExactArgs(1),
+		Example: "  twinkey-ca user show alice\n  twinkey-ca user show alice --json | jq '.certificates[] | {serial, state, reason}'"}
 	dir := addDir(c)
 	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -310,7 +312,10 @@ It works once, until %s. On the machine that is to have the keys:
 }
 
 func tokensCommand() *cobra.Command {
-	c := &cobra.Command{Use: "tokens", Short: "List tokens and what became of them", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "tokens", Short: "List tokens and what became of them", Args: cobra.NoArgs,
+		Long: `tokens lists the one-time tokens, of users and of the directory too, and whether they were
+used, have expired or are still good. The tokens themselves are kept nowhere.`,
+		Example: "  twinkey-ca router tokens\n  twinkey-ca router tokens --json | jq '.[] | {name, role, state}'"}
 	dir := addDir(c)
 	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -331,7 +336,8 @@ func tokensCommand() *cobra.Command {
 }
 
 func routerListCommand() *cobra.Command {
-	c := &cobra.Command{Use: "list", Short: "List all routers", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "list", Short: "List all routers", Args: cobra.NoArgs,
+		Example: "  twinkey-ca router list\n  twinkey-ca router list --json | jq '.[] | {name, prefixes, scope}'"}
 	dir := addDir(c)
 	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -347,7 +353,8 @@ func routerListCommand() *cobra.Command {
 }
 
 func routerShowCommand() *cobra.Command {
-	c := &cobra.Command{Use: "show NAME", Short: "Show one router", Args: cobra.ExactArgs(1)}
+	c := &cobra.Command{Use: "show NAME", Short: "Show one router", Args: cobra.ExactArgs(1),
+		Example: "  twinkey-ca router show berlin\n  twinkey-ca router show berlin --json | jq .not_after"}
 	dir := addDir(c)
 	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -392,7 +399,8 @@ func acceptRestoreCommand() *cobra.Command {
 	c := &cobra.Command{Use: "accept-restore", Short: "Say that what a restored directory lacked is mended", Args: cobra.NoArgs,
 		Long: `accept-restore ends the warning of twinkey-ca status that the directory was
 restored from an older copy. Renew first the users, and enrol anew the routers,
-whose certificates were issued since the copy was taken.`}
+whose certificates were issued since the copy was taken.`,
+		Example: "  twinkey-ca status\n  twinkey-ca user renew alice --password-file alice.password\n  twinkey-ca directory accept-restore"}
 	dir := addDir(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return asking(c, *dir, "accepting the restored directory", func(a *api.Admin) error {

@@ -64,7 +64,10 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 
 // fail puts an error into three parts.
 func fail(what string, err error) error {
-	code, hint := cli.ExitFailure, ""
+	code, hint := cli.ExitFailure, "the log of twinkey-ca serve, and twinkey-ca status, say more"
+	if _, ok := errors.AsType[*cli.Error](err); ok {
+		return cli.Within(what, err)
+	}
 	if e, ok := errors.AsType[*identity.PermissionsError](err); ok {
 		return cli.Fail(cli.ExitDenied, what, err, e.Hint())
 	}
@@ -105,7 +108,7 @@ func fail(what string, err error) error {
 func refusal(r *api.Refusal) (code int, hint string) {
 	switch r.Code {
 	case caclient.CodeDenied:
-		return cli.ExitDenied, ""
+		return cli.ExitDenied, "the command's --help says what it is for, and for whom"
 	case caclient.CodeNotFound:
 		return cli.ExitNotFound, "the list command shows what there is"
 	case caclient.CodeConflict:
@@ -122,7 +125,7 @@ func refusal(r *api.Refusal) (code int, hint string) {
 		}
 		return cli.ExitUnavailable, hint
 	}
-	return cli.ExitUsage, ""
+	return cli.ExitUsage, "the command's --help has examples"
 }
 
 // asking runs f with a client of the running CA.

@@ -165,7 +165,8 @@ func serve(ctx context.Context, ca *home.CA, addr config.TCPAddress) error {
 }
 
 func statusCommand() *cobra.Command {
-	c := &cobra.Command{Use: "status", Short: "How the CA does, and what needs attention", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "status", Short: "How the CA does, and what needs attention", Args: cobra.NoArgs,
+		Example: "  twinkey-ca status\n  twinkey-ca status --json | jq -r .fingerprint"}
 	dir := addDir(c)
 	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {

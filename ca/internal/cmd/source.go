@@ -28,7 +28,8 @@ func sourceCommand() *cobra.Command {
 func sourceListCommand() *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List the sources of ca.yaml", Args: cobra.NoArgs,
 		Long: `list reads ca.yaml and the files that it names, and lists the sources in the order
-in which they are asked. What they have been doing is in twinkey-ca status.`}
+in which they are asked. What they have been doing is in twinkey-ca status.`,
+		Example: "  twinkey-ca source list\n  twinkey-ca source list --json | jq '.[] | {name, kind, servers}'"}
 	dir := addDir(c)
 	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -72,7 +73,7 @@ this password, 6 there is no source of that name.`,
 			}
 			password, err := readSecret(c, *file, prompt)
 			if err != nil {
-				return cli.Fail(cli.ExitUsage, what, err, "")
+				return cli.Fail(cli.ExitUsage, what, err, "type it in a terminal, or name a file that holds it: --password-file FILE, - being standard input")
 			}
 			defer clear(password)
 			return sourceTest(c, what, sources[i], args[1], password)

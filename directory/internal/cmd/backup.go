@@ -18,11 +18,11 @@ import (
 )
 
 func backupCommand(in func() home) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "backup FILE", Short: "Copy the database, also while the directory runs", Args: cobra.ExactArgs(1),
 		Long: `Writes a copy of one consistent state, reads it back and checks it before it gets its name.
 The copy holds what the directory holds: sealed keys and password verifiers. Keep it as safe.`,
-		Example: "  twinkey-directory backup /backup/directory-$(date +%F).db",
+		Example: "  twinkey-directory backup /backup/directory-$(date +%F).db\n  twinkey-directory backup /backup/directory.db --json | jq .bytes",
 		RunE: func(c *cobra.Command, args []string) error {
 			const what = "backing up the directory"
 			to := args[0]
@@ -36,10 +36,14 @@ The copy holds what the directory holds: sealed keys and password verifiers. Kee
 			if err != nil {
 				return fail(what, err)
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "backed up: %s, %s, checked\n", to, cli.Bytes(uint64(n))) //nolint:gosec // a length
-			return err
+			return cli.Tell(c, struct {
+				File  string `json:"file"`
+				Bytes int64  `json:"bytes"`
+			}{to, n}, "backed up: %s, %s, checked\n", to, cli.Bytes(uint64(n))) //nolint:gosec // a length
 		},
 	}
+	cli.AddJSON(c)
+	return c
 }
 
 // backup writes a checked copy to the file to, which must not be there.
@@ -90,7 +94,7 @@ func (h home) copyTo(ctx context.Context, w io.Writer) (n int64, err error) {
 }
 
 func restoreCommand(in func() home) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "restore FILE", Short: "Put a copy in the place of the database", Args: cobra.ExactArgs(1),
 		Long: `Checks the copy, then puts it in the place of the database, which is kept beside it. The
 directory must be stopped. What the database that is replaced knew to be revoked stays
@@ -117,14 +121,19 @@ copy was taken are lost: users and routers that were added since must be added a
 			if err != nil {
 				return fail("restoring the directory", err)
 			}
-			out := fmt.Sprintf("restored: %s, %d revocations carried over\n", args[0], carried)
+			was := ""
 			if kept != "" {
-				out += "kept: " + kept + "\n"
+				was = "kept: " + kept + "\n"
 			}
-			_, err = io.WriteString(c.OutOrStdout(), out)
-			return err
+			return cli.Tell(c, struct {
+				File        string `json:"file"`
+				Revocations int    `json:"revocations_carried_over"`
+				Kept        string `json:"kept,omitempty"` // the database that was there before
+			}{args[0], carried, kept}, "restored: %s, %d revocations carried over\n%s", args[0], carried, was)
 		},
 	}
+	cli.AddJSON(c)
+	return c
 }
 
 func supersede(ctx context.Context, fresh, old store.Store) (carried int, err error) {

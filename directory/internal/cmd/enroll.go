@@ -43,11 +43,15 @@ token comes from "twinkey-ca directory token" and works once.`,
 			if err := writeSettings(h.settings(), ca); err != nil {
 				return fail(what, err)
 			}
-			left := time.Until(b.TLS.Leaf.NotAfter)
-			_, err = fmt.Fprintf(c.OutOrStdout(), "enrolled: certificate %s, valid for %s\nnext: twinkey-directory serve --dir %s\n", b.TLS.Leaf.URIs[0], cli.Duration(left), h)
-			return err
+			made := struct {
+				Bearer   string    `json:"bearer"`
+				NotAfter time.Time `json:"not_after"`
+				Dir      string    `json:"dir"`
+			}{b.TLS.Leaf.URIs[0].String(), b.TLS.Leaf.NotAfter, string(h)}
+			return cli.Tell(c, made, "enrolled: certificate %s, valid for %s\nnext: twinkey-directory serve --dir %s\n", made.Bearer, cli.Duration(time.Until(made.NotAfter)), h)
 		},
 	}
+	cli.AddJSON(c)
 	c.Flags().StringVar(&ca, "ca", "", "URL of the CA")
 	c.Flags().StringVar(&fingerprint, "fingerprint", "", "SHA-256 of the CA's root certificate, hex")
 	c.Flags().StringVar(&token, "token", "", "one-time token")

@@ -47,7 +47,7 @@ func Root() *cobra.Command {
 // fail gives an error its exit code and hint.
 func fail(what string, err error) error {
 	if _, ok := errors.AsType[*cli.Error](err); ok {
-		return cli.Fail(cli.ExitFailure, what, err, "") // it has both
+		return cli.Within(what, err)
 	}
 	if e, ok := errors.AsType[*identity.PermissionsError](err); ok {
 		return cli.Fail(cli.ExitDenied, what, err, e.Hint())
@@ -85,5 +85,5 @@ func fail(what string, err error) error {
 	if _, ok := errors.AsType[*config.Error](err); ok {
 		return cli.Fail(cli.ExitConfig, what, err, "correct the file, then start again")
 	}
-	return cli.Fail(cli.ExitFailure, what, err, "")
+	return cli.Fail(cli.ExitFailure, what, err, "the log of twinkey-directory serve, and twinkey-directory status, say more")
 }

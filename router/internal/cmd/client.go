@@ -130,7 +130,7 @@ operator has renewed the keys or made the user anew.`,
 		o.Password = func() ([]byte, error) {
 			p, err := readPassword(c, file)
 			if err != nil {
-				return nil, cli.Fail(cli.ExitUsage, "reading the password", err, "")
+				return nil, cli.Fail(cli.ExitUsage, "reading the password", err, howToType)
 			}
 			return p, nil // which is wiped once it is stretched
 		}
@@ -288,14 +288,18 @@ func clientStatus() *cobra.Command {
 }
 
 func clientLogout() *cobra.Command {
-	c := &cobra.Command{Use: "logout", Short: "log out: calls, routes and interface go", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "logout", Short: "log out: calls, routes and interface go", Args: cobra.NoArgs,
+		Long: `logout ends the session of the client that runs on this machine, and tells the router
+in front. The client ends, and so do its calls.`,
+		Example: "  sudo twinkey-router client logout\n  sudo twinkey-router client logout --home /root/.config/twinkey"}
 	home := homeFlag(c)
+	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if _, err := admin.NewClient(clientSocket(*home)).Hangup(c.Context(), admin.Hangup{}); err != nil {
+		ended, err := admin.NewClient(clientSocket(*home)).Hangup(c.Context(), admin.Hangup{})
+		if err != nil {
 			return askedClient("logging out", err)
 		}
-		_, err := fmt.Fprintln(c.OutOrStdout(), "logged out")
-		return err
+		return tellEnded(c, ended, "logged out\n")
 	}
 	return c
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,13 +25,14 @@ func enroll() *cobra.Command {
 that it holds them, and stores what the CA certifies. The private keys never
 leave the box. The token works once; the fingerprint is that of the company's
 root certificate, so that nobody can pose as the CA.`,
-		Example: `  twinkey-router enroll --ca https://hq.example:8700 --fingerprint 5f3a... --token-file token`,
-		Args:    cobra.NoArgs,
+		Example: `  twinkey-router enroll --ca https://hq.example:8700 --fingerprint 5f3a... --token-file token
+  twinkey-router enroll --ca https://hq.example:8700 --fingerprint 5f3a... --token-file token --json | jq -r .not_after`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if tokenFile != "" {
 				b, err := os.ReadFile(tokenFile) //nolint:gosec // the operator names it
 				if err != nil {
-					return cli.Fail(cli.ExitUsage, "reading the token", err, "")
+					return cli.Fail(cli.ExitUsage, "reading the token", err, "name a file that holds it (--token-file), or the token itself (--token)")
 				}
 				token = strings.TrimSpace(string(b))
 			}
@@ -50,6 +52,7 @@ root certificate, so that nobody can pose as the CA.`,
 			return enrollInto(c, ca, fingerprint, token, dir)
 		},
 	}
+	cli.AddJSON(c)
 	f := c.Flags()
 	f.StringVar(&ca, "ca", "", "URL of the CA")
 	f.StringVar(&fingerprint, "fingerprint", "", "SHA-256 of the root certificate, in hex")
@@ -72,7 +75,7 @@ func refusedToEnrol(ca string, err error) error {
 	case errors.Is(err, client.ErrUnavailable):
 		return cli.Fail(cli.ExitUnavailable, what, err, "is the CA running, and may this box reach its port? the token is still good")
 	default:
-		return cli.Fail(cli.ExitFailure, what, err, "")
+		return cli.Fail(cli.ExitFailure, what, err, "compare --ca with what `twinkey-ca router token` printed; the CA's log says whether it was asked, `twinkey-ca router tokens` whether the token is still good")
 	}
 }
 
@@ -88,8 +91,11 @@ func enrollInto(c *cobra.Command, ca, fingerprint, token, dir string) error {
 	if err != nil {
 		return cli.Fail(cli.ExitFailure, "storing what the CA has certified", err, "the token is used up: mend the cause and ask for another one")
 	}
-	out := c.OutOrStdout()
-	_, err = fmt.Fprintf(out, "enrolled router %s; its certificates live until %s\nkeys are in %s\nnext: twinkey-router up --config FILE   (see: twinkey-router config example)\n",
+	made := struct {
+		Router   string    `json:"router"`
+		NotAfter time.Time `json:"not_after"`
+		Dir      string    `json:"dir"`
+	}{id.Name(), b.Twin.NotAfter, dir}
+	return cli.Tell(c, made, "enrolled router %s; its certificates live until %s\nkeys are in %s\nnext: twinkey-router up --config FILE   (see: twinkey-router config example)\n",
 		id.Name(), b.Twin.NotAfter.Format("2006-01-02"), dir)
-	return err
 }

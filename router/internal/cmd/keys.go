@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -39,12 +40,13 @@ The token works once; the fingerprint is that of the company's root certificate.
 	f.StringVar(&tokenFile, "token-file", "", "file that holds the token, so that it stands in no process list")
 	f.StringVar(&file, "password-file", "", "file that holds the password to be in its first line; - is standard input (default: ask)")
 	home := homeFlag(c)
+	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		what := "enrolling user " + args[0]
 		if tokenFile != "" {
 			b, err := os.ReadFile(tokenFile) //nolint:gosec // the user names it
 			if err != nil {
-				return cli.Fail(cli.ExitUsage, "reading the token", err, "")
+				return cli.Fail(cli.ExitUsage, "reading the token", err, "name a file that holds it (--token-file), or the token itself (--token)")
 			}
 			token = strings.TrimSpace(string(b))
 		}
@@ -53,7 +55,7 @@ The token works once; the fingerprint is that of the company's root certificate.
 		}
 		path, err := keysOf(*home, args[0])
 		if err != nil {
-			return cli.Fail(cli.ExitUsage, what, err, "")
+			return cli.Fail(cli.ExitUsage, what, err, "such as: twinkey-router client "+c.Name()+" alice --home ~/.config/twinkey")
 		}
 		if err := keyfile.Prepare(path); err != nil { // before the token is spent
 			return keysFailed(what, err)
@@ -75,9 +77,8 @@ The token works once; the fingerprint is that of the company's root certificate.
 		if err != nil {
 			return cli.Fail(cli.ExitFailure, "storing what the CA has certified", err, "the token is used up: mend the cause, have the operator revoke "+args[0]+", and ask for another token")
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "enrolled user %s of group %s; the certificate lives until %s\nkeys are in %s and nowhere else\n",
+		return cli.Tell(c, kept(k, path), "enrolled user %s of group %s; the certificate lives until %s\nkeys are in %s and nowhere else\n",
 			k.UID, k.Certificate.Group, k.Certificate.NotAfter.Format("2006-01-02"), path)
-		return err
 	}
 	return c
 }
@@ -94,11 +95,12 @@ nor does a copy of keys that were renewed more than a day ago.`,
 	}
 	c.Flags().StringVar(&file, "password-file", "", "file that holds the password in its first line; - is standard input (default: ask)")
 	home := homeFlag(c)
+	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		what := "renewing the keys of user " + args[0]
 		path, err := keysOf(*home, args[0])
 		if err != nil {
-			return cli.Fail(cli.ExitUsage, what, err, "")
+			return cli.Fail(cli.ExitUsage, what, err, "such as: twinkey-router client "+c.Name()+" alice --home ~/.config/twinkey")
 		}
 		k, err := keyfile.Load(path)
 		if err != nil {
@@ -106,7 +108,7 @@ nor does a copy of keys that were renewed more than a day ago.`,
 		}
 		password, err := newPasswords(c).read("Password: ", file)
 		if err != nil {
-			return cli.Fail(cli.ExitUsage, "reading the password", err, "")
+			return cli.Fail(cli.ExitUsage, "reading the password", err, howToType)
 		}
 		defer clear(password)
 		old, err := opened(k, password)
@@ -126,10 +128,22 @@ nor does a copy of keys that were renewed more than a day ago.`,
 		if err != nil {
 			return cli.Fail(cli.ExitFailure, "storing what the CA has certified", err, "the old keys are still good: mend the cause and renew once more, within a day")
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "renewed the keys of user %s; the certificate lives until %s\n", next.UID, next.Certificate.NotAfter.Format("2006-01-02"))
-		return err
+		return cli.Tell(c, kept(next, path), "renewed the keys of user %s; the certificate lives until %s\n", next.UID, next.Certificate.NotAfter.Format("2006-01-02"))
 	}
 	return c
+}
+
+// keptKeys say what lies in a file of keys.
+type keptKeys struct {
+	User     string    `json:"user"`
+	Group    string    `json:"group"`
+	Serial   string    `json:"serial"`
+	NotAfter time.Time `json:"not_after"`
+	File     string    `json:"file"`
+}
+
+func kept(k *keyfile.File, path string) keptKeys {
+	return keptKeys{k.UID, k.Certificate.Group, k.Certificate.Serial.String(), k.Certificate.NotAfter, path}
 }
 
 // keysOf is where the keys of uid lie.
@@ -183,7 +197,7 @@ func keysFailed(what string, err error) error {
 	case errors.Is(err, keybundle.ErrOpen):
 		return cli.Fail(cli.ExitDenied, what, err, "check the password; nobody can reset it")
 	}
-	return cli.Fail(cli.ExitFailure, what, err, "")
+	return cli.Fail(cli.ExitFailure, what, err, "is it damaged? Put a copy of it back; without one have the operator revoke the user, move it away and enrol anew")
 }
 
 // refusedToCertify is refusedToEnrol for a user; denied is what helps against a denial.
@@ -200,5 +214,5 @@ func refusedToCertify(what string, err error, denied string) error {
 	case errors.Is(err, client.ErrUnavailable):
 		return cli.Fail(cli.ExitUnavailable, what, err, "is the CA running, and may this machine reach its port? nothing is spent")
 	}
-	return cli.Fail(cli.ExitFailure, what, err, "")
+	return cli.Fail(cli.ExitFailure, what, err, "the CA's log says whether it was asked; tell the operator what stands here")
 }

@@ -168,7 +168,8 @@ func callTable(calls []admin.Call, now time.Time) *cli.Table {
 }
 
 func callsCommand() *cobra.Command {
-	c := &cobra.Command{Use: "calls", Short: "list the calls that are up", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "calls", Short: "list the calls that are up", Args: cobra.NoArgs,
+		Example: "  twinkey-router calls\n  twinkey-router calls --json | jq '.[] | select(.user == \"alice\").id'"}
 	state := stateFlag(c)
 	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -198,7 +199,7 @@ For programs there is twinkey-router status --json.`,
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		const what, least = "watching the calls", 100 * time.Millisecond
 		if *interval < least {
-			return cli.Fail(cli.ExitUsage, what, fmt.Errorf("--interval: %s is less than %s", *interval, least), "")
+			return cli.Fail(cli.ExitUsage, what, fmt.Errorf("--interval: %s is less than %s", *interval, least), "such as: twinkey-router top --interval 250ms")
 		}
 		router := admin.NewClient(socket(*state))
 		if _, err := router.Status(c.Context()); err != nil { // better said outside of a full screen
@@ -217,8 +218,10 @@ func hangup() *cobra.Command {
 		Use: "hangup CALL", Short: "end one call", Args: cobra.ExactArgs(1),
 		Long: `hangup ends the call with this number (see calls). A user's call is not placed
 again; a site link is, since it stands for as long as both routers want it.`,
+		Example: "  twinkey-router calls\n  twinkey-router hangup 7",
 	}
 	state := stateFlag(c)
+	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		id, err := strconv.ParseUint(args[0], 10, 64)
 		if err != nil {
@@ -230,8 +233,13 @@ again; a site link is, since it stands for as long as both routers want it.`,
 }
 
 func logout() *cobra.Command {
-	c := &cobra.Command{Use: "logout UID", Short: "end all calls of a user, and the sessions of their own machines", Args: cobra.ExactArgs(1)}
+	c := &cobra.Command{Use: "logout UID", Short: "end all calls of a user, and the sessions of their own machines", Args: cobra.ExactArgs(1),
+		Long: `logout ends what a user has at this router, wherever they have logged in: at the portal,
+by twinkey-router login, on machines of their own. They can log in again at once; who is not
+to be let in any more is revoked at the CA (twinkey-ca user revoke).`,
+		Example: "  twinkey-router logout alice\n  twinkey-router logout alice --json | jq .calls"}
 	state := stateFlag(c)
+	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error { return end(c, *state, admin.Hangup{User: args[0]}) }
 	return c
 }
@@ -245,8 +253,15 @@ func end(c *cobra.Command, state string, h admin.Hangup) error {
 	if ended.Clients > 0 {
 		clients = fmt.Sprintf(", logged out %d client(s)", ended.Clients)
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "ended %d call(s): %v%s\n", len(ended.Calls), ended.Calls, clients)
-	return err
+	return tellEnded(c, ended, "ended %d call(s): %v%s\n", len(ended.Calls), ended.Calls, clients)
+}
+
+// tellEnded says what has ended; JSON has no null in it.
+func tellEnded(c *cobra.Command, ended admin.Ended, format string, words ...any) error {
+	if ended.Calls == nil {
+		ended.Calls = []uint64{}
+	}
+	return cli.Tell(c, ended, format, words...)
 }
 
 func login() *cobra.Command {
@@ -278,7 +293,7 @@ somebody whom they know brings the certificate.`,
 		}
 		password, err := readPassword(c, file)
 		if err != nil {
-			return cli.Fail(cli.ExitUsage, "reading the password", err, "")
+			return cli.Fail(cli.ExitUsage, "reading the password", err, howToType)
 		}
 		defer clear(password)
 		call, err := admin.NewClient(socket(*state)).Login(c.Context(), admin.Login{User: args[0], Password: password, Address: a, Peer: peer})
@@ -293,7 +308,10 @@ somebody whom they know brings the certificate.`,
 }
 
 func reload() *cobra.Command {
-	c := &cobra.Command{Use: "reload", Short: "have the running router read its configuration again", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "reload", Short: "have the running router read its configuration again", Args: cobra.NoArgs,
+		Long: `reload takes over what can change while calls are up, all of it or nothing, as SIGHUP
+does. What cannot is refused, and named: it needs a restart.`,
+		Example: "  twinkey-router config check /etc/twinkey/router.yaml && twinkey-router reload"}
 	state := stateFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return asked("reloading the configuration", admin.NewClient(socket(*state)).Reload(c.Context()))

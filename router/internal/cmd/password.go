@@ -19,6 +19,9 @@ import (
 // maxLine bounds what is read of a file that is said to hold a password in a line of it.
 const maxLine = keybundle.MaxPassword + len("\r\n")
 
+// howToType is what helps where no password could be read.
+const howToType = "type it in a terminal, or name a file that holds it in its first line: --password-file FILE, - being standard input"
+
 // passwords reads them: from the first line of a file, from the next line of standard input, or from a terminal.
 type passwords struct{ c *cobra.Command }
 
@@ -143,6 +146,7 @@ new keys (twinkey-ca user renew).`,
 		Args: cobra.ExactArgs(1),
 	}
 	state := stateFlag(c)
+	cli.AddJSON(c)
 	f := c.Flags()
 	f.StringVar(&oldFile, "password-file", "", "file that holds the old password in its first line; - is standard input")
 	f.StringVar(&newFile, "new-password-file", "", "likewise for the new one; if both are -, the old one comes first")
@@ -151,7 +155,7 @@ new keys (twinkey-ca user renew).`,
 		p := newPasswords(c)
 		old, err := p.read("Password: ", oldFile)
 		if err != nil {
-			return cli.Fail(cli.ExitUsage, "reading the old password", err, "")
+			return cli.Fail(cli.ExitUsage, "reading the old password", err, howToType)
 		}
 		defer clear(old)
 		chosen, err := p.choose(uid, newFile)
@@ -162,8 +166,9 @@ new keys (twinkey-ca user renew).`,
 		if err := admin.NewClient(socket(*state)).Passwd(c.Context(), admin.Passwd{User: uid, Password: old, New: chosen}); err != nil {
 			return asked("changing the password of "+uid, err)
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "the password of %s is changed; calls that are up stay up\n", uid)
-		return err
+		return cli.Tell(c, struct {
+			User string `json:"user"`
+		}{uid}, "the password of %s is changed; calls that are up stay up\n", uid)
 	}
 	return c
 }

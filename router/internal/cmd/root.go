@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/spf13/cobra"
@@ -55,9 +56,9 @@ func asked(what string, err error) error {
 		return nil
 	}
 	code := cli.ExitFailure
-	hint := ""
+	hint := "see this router's log; does its process still run?"
 	if e, ok := errors.AsType[*admin.Error](err); ok {
-		hint = e.Hint
+		hint = cmp.Or(e.Hint, hint)
 		code = kinds[e.Kind]
 	}
 	switch {

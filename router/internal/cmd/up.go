@@ -66,7 +66,7 @@ interface go. SIGHUP reads the configuration again.`,
 
 // startFailed says what the administrator of this box can do about it.
 func startFailed(what string, err error) error {
-	code, hint := cli.ExitFailure, ""
+	code, hint := cli.ExitFailure, "the log above says how far it came; --log-level debug says more"
 	if e, ok := errors.AsType[*identity.PermissionsError](err); ok {
 		return cli.Fail(cli.ExitDenied, what, err, e.Hint())
 	}
@@ -103,12 +103,16 @@ func configCommand() *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "example and check of the configuration file"}
 	c.AddCommand(&cobra.Command{
 		Use: "example", Short: "print a file with every key, its meaning and its default", Args: cobra.NoArgs,
+		Example: "  twinkey-router config example > /etc/twinkey/router.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := c.OutOrStdout().Write([]byte(config.Document[settings.File]()))
 			return err
 		},
 	}, &cobra.Command{
 		Use: "check FILE", Short: "say whether a file would be taken", Args: cobra.ExactArgs(1),
+		Long: `check reads a configuration as up and reload do, and says by its exit code whether they
+would take it: 0, or 3 and what is wrong in which line. It is silent if nothing is.`,
+		Example: "  twinkey-router config check /etc/twinkey/router.yaml",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if _, err := settings.Load(args[0]); err != nil {
 				return cli.Fail(cli.ExitConfig, "checking the configuration", err, "twinkey-router config example prints every key")
