@@ -133,7 +133,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 			return fmt.Errorf("revoking with %s: %w", r.Rows[i].name(), err)
 		}
 	}
-	return r.write(o, out)
+	return errors.Join(r.write(o, out), r.late())
 }
 
 // rest waits, unless ctx ends.

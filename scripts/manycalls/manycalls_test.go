@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -174,7 +175,9 @@ func TestRevoke(t *testing.T) {
 	s := company(t, 3, 1)
 	ms, err := s.revoke(t.Context(), 2)
 	check(t, err)
-	if len(ms) != 2 || ms[0] <= 0 || ms[1] <= 0 {
+	t.Logf("took %v ms", ms)
+	// On a machine that does other things besides, one of the two may wait for it.
+	if len(ms) != 2 || !(slices.Min(ms) > 0) || slices.Min(ms) >= float64(promised.Milliseconds()) || slices.Max(ms) >= 2*float64(promised.Milliseconds()) {
 		t.Errorf("took %v ms", ms)
 	}
 	st, err := s.status(t.Context(), s.siteB)
@@ -189,6 +192,45 @@ func TestRevocations(t *testing.T) {
 	if got := example().markdown(); !strings.Contains(got, want) {
 		t.Errorf("no %q in\n%s", want, got)
 	}
+}
+
+// Revocations that take too long are a failure, and a single one of a hundred is none.
+func TestLateRevocations(t *testing.T) {
+	took := func(n int, ms float64) []float64 {
+		v := slices.Repeat([]float64{50}, 100-n)
+		return append(slices.Repeat([]float64{ms}, n), v...)
+	}
+	for _, tt := range []struct {
+		took []float64
+		late bool
+	}{{nil, false}, {took(0, 0), false}, {took(1, 5000), false}, {took(2, 1000), true}, {took(2, 999), false}, {took(100, 5000), true}} {
+		r := report{Rows: []*row{{Calls: 1000, Tunnels: 1, Revoked: tt.took}}}
+		if err := r.late(); (err != nil) != tt.late {
+			t.Errorf("%v: %v", tt.took, err)
+		}
+	}
+}
+
+// A user who sends is heard, and until when.
+func TestChatter(t *testing.T) {
+	s := company(t, 2, 1)
+	c, err := s.hear()
+	check(t, err)
+	talking, stop := context.WithCancel(t.Context())
+	defer stop()
+	check(t, c.talk(talking, s.addresses[0]))
+	first := c.heard(s.addresses[0])
+	check(t, lab.Until(t.Context(), "another datagram", checkTime, func(context.Context) error {
+		if !c.heard(s.addresses[0]).After(first) {
+			return errors.New("it is the first")
+		}
+		return nil
+	}))
+	if at := c.heard(s.addresses[1]); !at.IsZero() {
+		t.Errorf("the other one was heard at %s", at)
+	}
+	stop()
+	check(t, c.close())
 }
 
 func TestSetupRates(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,8 +21,19 @@ import (
 const maxRevoked = 100
 
 // revoke withdraws the last n users' certificates, one after another, and returns how long each took from the start of the
-// operator's command until the call was down at both routers, in ms. It is an error if that does anything to another call.
-func (s *set) revoke(ctx context.Context, n int) ([]float64, error) {
+// operator's command until the call was down at both routers and the last packet had arrived at hostb, in ms: the users send all the
+// time, and go on. It is an error if that does anything to another call.
+func (s *set) revoke(ctx context.Context, n int) (_ []float64, err error) {
+	talking, stop := context.WithCancel(ctx)
+	c, err := s.hear()
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	defer func() {
+		stop()
+		err = errors.Join(err, c.close())
+	}()
 	sites := []lab.Site{s.siteA, s.siteB}
 	before := make([]map[string]pair, len(sites))
 	for i, site := range sites {
@@ -31,13 +43,21 @@ func (s *set) revoke(ctx context.Context, n int) ([]float64, error) {
 		}
 		before[i] = st.users()
 	}
-	began := map[string]time.Time{}
+	began, address := map[string]time.Time{}, map[string]netip.Addr{}
 	for i := range n {
-		user := userName(s.users - 1 - i)
+		at := s.users - 1 - i
+		user := userName(at)
+		sending, enough := context.WithCancel(talking)
+		defer enough()
+		address[user] = s.addresses[at]
+		if err := c.talk(sending, address[user]); err != nil {
+			return nil, err
+		}
 		began[user] = time.Now()
 		if _, err := s.CACommand(ctx, "user", "revoke", user); err != nil {
 			return nil, err
 		}
+		time.AfterFunc(goesOn, enough)
 	}
 	took := map[string]float64{}
 	for _, site := range sites {
@@ -54,6 +74,12 @@ func (s *set) revoke(ctx context.Context, n int) ([]float64, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+	if err := rest(ctx, goesOn); err != nil { // what is sent after the end of a call must not arrive either
+		return nil, err
+	}
+	for user, start := range began {
+		took[user] = max(took[user], float64(c.heard(address[user]).Sub(start))/float64(time.Millisecond))
 	}
 	for i, site := range sites {
 		st, err := s.status(ctx, site)

@@ -590,7 +590,8 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 }
 
 // Latency of a revocation: from the CA's request to the router's event, both over TLS,
-// with a commit to disk in between.
+// with a commit to disk in between. It is the larger part of the second that a revocation may take at the 99th
+// percentile until the last packet, and takes a few milliseconds of it where nothing else goes on.
 func TestLatencyOfARevocation(t *testing.T) {
 	d := newDirectory(t, t.TempDir())
 	ctx := t.Context()
@@ -601,7 +602,7 @@ func TestLatencyOfARevocation(t *testing.T) {
 	w := d.pull(r, 0)
 	w.sees(client.KindSync)
 	var took []time.Duration
-	for n := range 20 {
+	for n := range 100 {
 		c := d.company.Revoke("x", twincert.User, twincert.ID{Issuer: "30", Serial: strconv.Itoa(n)})
 		began := time.Now()
 		must(t, ca.Apply(ctx, c))
@@ -609,5 +610,9 @@ func TestLatencyOfARevocation(t *testing.T) {
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)
-	t.Logf("median %s, worst %s", took[len(took)/2], took[len(took)-1])
+	median, most := took[len(took)/2], took[len(took)*99/100-1]
+	t.Logf("median %s, 99th percentile %s, worst %s", median, most, took[len(took)-1])
+	if median > time.Second/4 || most > time.Second {
+		t.Errorf("median %s, 99th percentile %s", median, most)
+	}
 }
