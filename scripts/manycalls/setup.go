@@ -102,7 +102,7 @@ func (r *rush) addUsers(ctx context.Context) error {
 func (r *rush) logIn(ctx context.Context) (time.Duration, error) {
 	begin := time.Now()
 	err := parallel(ctx, atOnce, r.users, func(ctx context.Context, i int) error {
-		return post(ctx, r.ra, "/login", map[string]any{"user": userName(i), "password": string(r.password), "address": r.addresses[i], "peer": r.siteB.Name})
+		return post(ctx, r.ra, "/login", map[string]any{"user": userName(i), "password": r.password, "address": r.addresses[i], "peer": r.siteB.Name})
 	})
 	return time.Since(begin), err
 }
