@@ -21,12 +21,13 @@ import (
 	"time"
 
 	"twinkey/pkg/identity"
+	"twinkey/pkg/sealedlogin"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 )
 
 // caURI is who the CA has to be.
-const caURI = identity.Scheme + "://ca"
+const caURI = sealedlogin.Signer
 
 const (
 	dialTimeout   = 5 * time.Second
@@ -177,11 +178,21 @@ func HTTP(caURL string, id *identity.Identity) *http.Client {
 // id. Besides ErrUnavailable there are ErrDenied for whatever concerns the user, ErrLocked, ErrTooMany and
 // ErrSource. The password stays the caller's to wipe.
 func AskLogin(ctx context.Context, caURL string, id *identity.Identity, uid string, password []byte) (Admission, error) {
+	return askLogin(ctx, caURL, id, Login{UID: uid, Password: password})
+}
+
+// AskSealed is AskLogin with a password that the user's own machine has sealed. ErrLoginKey says that it is to be sealed to
+// another login key: FetchLoginKey.
+func AskSealed(ctx context.Context, caURL string, id *identity.Identity, uid string, sealed []byte) (Admission, error) {
+	return askLogin(ctx, caURL, id, Login{UID: uid, Sealed: sealed})
+}
+
+func askLogin(ctx context.Context, caURL string, id *identity.Identity, l Login) (Admission, error) {
 	const op = "asking the CA about a password"
 	s := newSession(caURL, id.ClientTLS(caURI))
 	defer s.close()
 	var a Admission
-	err := s.call(ctx, op, http.MethodPost, PathLogin, Login{uid, password}, &a)
+	err := s.call(ctx, op, http.MethodPost, PathLogin, l, &a)
 	if e, ok := errors.AsType[*Error](err); ok && e.Err != nil && e.Code == CodeDenied {
 		e.Code = CodeUnavailable // somebody else answers at the CA's address: that speaks against nobody's password
 	}
@@ -192,6 +203,18 @@ func AskLogin(ctx context.Context, caURL string, id *identity.Identity, uid stri
 		return Admission{}, &Error{Op: op, Code: CodeUnavailable, Err: fmt.Errorf("%w: parameters or session out of bounds", ErrAnswer)}
 	}
 	return a, nil
+}
+
+// FetchLoginKey asks for the CA's word for the key that passwords are sealed to now; nil: it has no sources. Who seals to it has to
+// verify it: see package sealedlogin.
+func FetchLoginKey(ctx context.Context, caURL string, id *identity.Identity) ([]byte, error) {
+	s := newSession(caURL, id.ClientTLS(caURI))
+	defer s.close()
+	var k LoginKey
+	if err := s.call(ctx, "asking the CA for a login key", http.MethodGet, PathLoginKey, nil, &k); err != nil {
+		return nil, err
+	}
+	return k.Statement, nil
 }
 
 // tokenRole reads the role that a token is for.
@@ -411,7 +434,7 @@ func encode(in any) ([]byte, error) {
 		return nil, nil
 	}
 	l, isLogin := in.(Login)
-	if !isLogin {
+	if !isLogin || l.Sealed != nil {
 		return json.Marshal(in)
 	}
 	uid, err := json.Marshal(l.UID)

@@ -114,7 +114,7 @@ func TestTokenRole(t *testing.T) {
 
 // A login is written as JSON would be, in memory that was made for it.
 func TestLoginIsEncoded(t *testing.T) {
-	for _, l := range []Login{{"alice", []byte("\x00\xff\"secret")}, {"", nil}, {`a"b\é<`, []byte("x")}} {
+	for _, l := range []Login{{UID: "alice", Password: []byte("\x00\xff\"secret")}, {}, {UID: `a"b\é<`, Password: []byte("x")}} {
 		b, err := encode(l)
 		if err != nil || len(b) != cap(b) {
 			t.Errorf("%s: %d bytes in a buffer of %d, %v", b, len(b), cap(b), err)
@@ -123,5 +123,8 @@ func TestLoginIsEncoded(t *testing.T) {
 		if err := json.Unmarshal(b, &got); err != nil || got.UID != l.UID || !bytes.Equal(got.Password, l.Password) {
 			t.Errorf("%s: %+v, %v", b, got, err)
 		}
+	}
+	if b, err := encode(Login{UID: "alice", Sealed: []byte("sealed")}); err != nil || string(b) != `{"uid":"alice","sealed":"c2VhbGVk"}` {
+		t.Errorf("sealed: %s, %v", b, err)
 	}
 }

@@ -13,6 +13,7 @@
 //	GET     /crl                     anybody                 the newest CRL, DER
 //	POST    /twinkey/v1/close        router                  CloseRequest: sessions of users that have ended
 //	POST    /twinkey/v1/login        router, not expired     Login in, Admission out
+//	GET     /twinkey/v1/login-key    router, not expired     LoginKey: what users' own machines seal passwords to
 //
 // All keys are made here and stay here. The P-256 key signs the PKCS#10 request, which
 // proves its possession. An X25519 key cannot sign, so each of the two proves itself by a
@@ -31,6 +32,9 @@
 // The connection is TLS 1.3 and ends at whoever bears twinkey://ca under the pinned root;
 // host names do not count. What the CA answers is checked as a peer would check it
 // before it is returned.
+//
+// The password in a Login is in the clear, within TLS, where the user typed it at the router; where they did on a machine of their own it is
+// sealed to the CA's login key (package sealedlogin), and the router cannot read it. Exactly one of both is there.
 //
 // A login is refused in the same words and after the same time whatever it is that speaks
 // against the user.

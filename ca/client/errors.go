@@ -13,9 +13,10 @@ var (
 	ErrInvalid     = errors.New("invalid request")             // the same request can never succeed
 	ErrConflict    = errors.New("contradicts what the CA has") // such as a name that is taken
 	ErrTooMany     = errors.New("too many requests")
-	ErrLocked      = errors.New("locked after too many tries")                   // see Error.RetryAfter
-	ErrSource      = errors.New("the CA cannot ask the source that knows users") // trying again may help
-	ErrUnavailable = errors.New("the CA cannot be reached, or cannot do it now") // trying again may help
+	ErrLocked      = errors.New("locked after too many tries")                              // see Error.RetryAfter
+	ErrLoginKey    = errors.New("sealed to a login key that the CA does not have any more") // seal it to another one
+	ErrSource      = errors.New("the CA cannot ask the source that knows users")            // trying again may help
+	ErrUnavailable = errors.New("the CA cannot be reached, or cannot do it now")            // trying again may help
 	ErrFingerprint = errors.New("no root of this CA has the fingerprint")
 	ErrAnswer      = errors.New("the CA's answer is wrong")
 )
@@ -31,6 +32,7 @@ const (
 	CodeUnavailable = "unavailable"
 	CodeLocked      = "locked"
 	CodeSource      = "source-unavailable"
+	CodeLoginKey    = "login-key"
 )
 
 // Error is a call that failed. It unwraps to one of the errors above and to the cause.
@@ -78,6 +80,8 @@ func sentinel(code string) error {
 		return ErrLocked
 	case CodeSource:
 		return ErrSource
+	case CodeLoginKey:
+		return ErrLoginKey
 	}
 	return ErrUnavailable
 }

@@ -17,6 +17,7 @@ const (
 	PathCRL       = "/crl" // named in every certificate
 	PathClose     = "/twinkey/v1/close"
 	PathLogin     = "/twinkey/v1/login"
+	PathLoginKey  = "/twinkey/v1/login-key"
 	PathAnswer    = "/twinkey/v1/http-01"
 	// PathACME is the ACME directory for the certificates of routers' portals.
 	PathACME = "/acme/portal/directory"
@@ -105,10 +106,17 @@ type CloseAnswer struct {
 	Refused []string `json:"refused,omitempty"` // serials
 }
 
-// Login asks whether the password of a user is right whom a source authenticates.
+// Login asks whether the password of a user is right whom a source authenticates: it is here, or sealed.
 type Login struct {
 	UID      string `json:"uid"`
-	Password []byte `json:"password"`
+	Password []byte `json:"password,omitzero"`
+	Sealed   []byte `json:"sealed,omitzero"` // to a login key, by the user's own machine (package sealedlogin)
+}
+
+// LoginKey is the CA's word for the key that passwords are sealed to (package sealedlogin), good for ten minutes more at the
+// least; empty: the CA has no sources, and is to be asked about nobody.
+type LoginKey struct {
+	Statement []byte `json:"statement,omitempty"`
 }
 
 // Admission says that it is: the directory releases the user's keys to the router that asked, for client.VouchLife of
@@ -116,6 +124,7 @@ type Login struct {
 type Admission struct {
 	Params    keybundle.Params `json:"params"`               // under which the keys are sealed now
 	SessionMS int64            `json:"session_ms,omitempty"` // how long the login may last; 0: as the policy says
+	Confirm   []byte           `json:"confirm,omitempty"`    // of Params, for the machine that has sealed the password (sealedlogin.Confirmed)
 }
 
 // Session is how long the login may last; 0: as the policy says.

@@ -193,6 +193,8 @@ type Release struct {
 	Group       string `json:"group,omitempty"`
 	// Successor is what to go on with if it is there: Certificate is an older one then, and may be revoked.
 	Successor *Successor `json:"successor,omitempty"`
+	// Source says that the user is one of a source: the CA has just vouched for them, and knows how long the login may last.
+	Source bool `json:"source,omitempty"`
 }
 
 // Successor is a user's current certificate over the data key of an older one.

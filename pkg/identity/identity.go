@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
@@ -219,15 +220,20 @@ func (i *Identity) verifyServer(cs tls.ConnectionState, want string) error {
 
 // VerifyServer checks a server's chain against roots alone, and its name.
 func VerifyServer(cs tls.ConnectionState, roots *x509.CertPool, want string) error {
-	if len(cs.PeerCertificates) == 0 {
+	return VerifyBearer(cs.PeerCertificates, roots, want, time.Time{})
+}
+
+// VerifyBearer checks a chain, leaf first, as that of a server: against roots alone, now (zero: the system's time), and that it names want.
+func VerifyBearer(chain []*x509.Certificate, roots *x509.CertPool, want string, now time.Time) error {
+	if len(chain) == 0 {
 		return fmt.Errorf("%w: it shows no certificate", ErrServer)
 	}
 	inter := x509.NewCertPool()
-	for _, c := range cs.PeerCertificates[1:] {
+	for _, c := range chain[1:] {
 		inter.AddCert(c)
 	}
-	leaf := cs.PeerCertificates[0]
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: inter, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
+	leaf := chain[0]
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: inter, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
 		return fmt.Errorf("verifying the server: %w", err)
 	}
 	uri, err := PeerURI(leaf)

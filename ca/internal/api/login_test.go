@@ -24,6 +24,7 @@ import (
 	"twinkey/pkg/identity"
 	"twinkey/pkg/limit"
 	"twinkey/pkg/lockout"
+	"twinkey/pkg/sealedlogin"
 	"twinkey/pkg/twincert"
 	"twinkey/proto/secret"
 )
@@ -89,7 +90,8 @@ func (b *box) asks(id *identity.Identity, says error, uid string) error {
 	b.Helper()
 	lock := lockout.Default()
 	lock.UserFailures = 2 // each refusal takes its time
-	b.srv.door = login.New(login.Config{Desk: b.ca.Desk, Ledger: b.ca.Ledger, Sources: []source.Source{&answers{says}}, Lockout: lock, Now: b.srv.cfg.Now})
+	b.srv.door = login.New(login.Config{Desk: b.ca.Desk, Ledger: b.ca.Ledger, Sources: []source.Source{&answers{says}}, Lockout: lock, Now: b.srv.cfg.Now,
+		TLS: func() tls.Certificate { return b.ca.Identity.Bundle().TLS }})
 	_, err := caclient.AskLogin(b.Context(), b.url, id, uid, []byte("spring"))
 	return err
 }
@@ -176,6 +178,93 @@ func TestWhoMayAskAboutPasswords(t *testing.T) {
 		_ = res.Body.Close()
 		if res.StatusCode != http.StatusForbidden {
 			t.Errorf("%s: %s", name, res.Status)
+		}
+	}
+}
+
+// The CA's word for a login key is for routers, and is what a machine that knows the root believes; what is sealed to it is asked about like any password.
+func TestSealedOnTheWire(t *testing.T) {
+	b := newBox(t)
+	berlin := b.asker("berlin", time.Hour)
+	if statement, err := caclient.FetchLoginKey(t.Context(), b.url, berlin); err != nil || statement != nil {
+		t.Errorf("without sources: %x, %v", statement, err)
+	}
+	if err := b.asks(berlin, source.ErrUnavailable, "alice"); !errors.Is(err, caclient.ErrSource) { // the door has a source from now on
+		t.Fatal(err)
+	}
+	directory, err := b.enroll(b.token(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := caclient.FetchLoginKey(t.Context(), b.url, directory); !errors.Is(err, caclient.ErrDenied) {
+		t.Errorf("asked by the directory: %v", err)
+	}
+	statement, err := caclient.FetchLoginKey(t.Context(), b.url, berlin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := sealedlogin.ParseStatement(statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(b.ca.Authority.Root())
+	if err := s.Verify(roots, time.Now()); err != nil {
+		t.Fatalf("the CA's word is not believed: %v", err)
+	}
+	// Everybody of the company bears a certificate like the CA's; none of them is.
+	bundle := berlin.Bundle()
+	forged, err := sealedlogin.Sign(s.Key, s.NotAfter, bundle.TLS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := forged.Verify(roots, time.Now()); !errors.Is(err, sealedlogin.ErrStatement) {
+		t.Errorf("a router's word: %v", err)
+	}
+	seal := func(router string) []byte {
+		sealed, _, err := sealedlogin.Seal(s.Key, router, "alice", []byte("spring"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sealed
+	}
+	if _, err := caclient.AskSealed(t.Context(), b.url, berlin, "alice", seal("berlin")); !errors.Is(err, caclient.ErrSource) {
+		t.Errorf("opened, and asked about: %v", err)
+	}
+	if _, err := caclient.AskSealed(t.Context(), b.url, berlin, "alice", seal("paris")); !errors.Is(err, caclient.ErrDenied) {
+		t.Errorf("sealed for another router: %v", err)
+	}
+	if err := b.asks(berlin, source.ErrUnavailable, "alice"); !errors.Is(err, caclient.ErrSource) { // a CA that was restarted
+		t.Fatal(err)
+	}
+	if _, err := caclient.AskSealed(t.Context(), b.url, berlin, "alice", seal("berlin")); !errors.Is(err, caclient.ErrLoginKey) {
+		t.Errorf("to a key that is gone: %v", err)
+	}
+}
+
+// A login has a password, or a sealed one, and nothing else.
+func TestOneOfBoth(t *testing.T) {
+	b := newBox(t)
+	berlin := b.asker("berlin", time.Hour)
+	client := caclient.HTTP(b.url, berlin)
+	for body, want := range map[string]int{
+		`{"uid":"alice"}`:                                        http.StatusBadRequest,
+		`{"uid":"alice","password":null}`:                        http.StatusBadRequest,
+		`{"uid":"alice","password":"c3ByaW5n","sealed":"AAAA"}`:  http.StatusBadRequest,
+		`{"uid":"alice","password":"","sealed":""}`:              http.StatusBadRequest,
+		`{"uid":"alice","password":"c3ByaW5n","router":"paris"}`: http.StatusBadRequest,
+		`{"uid":"alice","password":"c3ByaW5n"} {}`:               http.StatusBadRequest,
+		`{"uid":"Alice!","password":"c3ByaW5n"}`:                 http.StatusBadRequest,
+		`{"uid":"alice","password":""}`:                          http.StatusForbidden, // a wrong one
+		`{"uid":"bob","sealed":""}`:                              http.StatusForbidden,
+	} {
+		res, err := client.Post(b.url+caclient.PathLogin, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("%s: %s, want %d", body, res.Status, want)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"twinkey/ca/internal/enroll"
 	"twinkey/ca/internal/issue"
 	"twinkey/ca/internal/ledger"
+	"twinkey/ca/internal/login"
 	"twinkey/pkg/identity"
 	"twinkey/pkg/limit"
 	"twinkey/pkg/strictjson"
@@ -53,6 +53,7 @@ func (s *Server) public() (http.Handler, error) {
 	mux.HandleFunc("POST "+caclient.PathClose, s.limited(s.close))
 	mux.HandleFunc("GET "+caclient.PathTrust, s.answering(s.plain, func(*http.Request) (any, error) { return s.trust(), nil }))
 	mux.HandleFunc("POST "+caclient.PathLogin, s.answered(s.login))
+	mux.HandleFunc("GET "+caclient.PathLoginKey, s.answered(s.loginKey))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if !s.plain.Allow(r.RemoteAddr, time.Now()) {
 			writeError(w, http.StatusTooManyRequests, caclient.CodeTooMany, errTooMany.Error(), time.Second)
@@ -96,13 +97,10 @@ func (s *Server) answered(f func(*http.Request) (any, error)) http.HandlerFunc {
 }
 
 // login lets in a user whom a source authenticates. Only a router in good standing may ask; the door has limits of its
-// own for each. Others spend what their address may, and cannot take it from a router that shares it.
+// own for each.
 func (s *Server) login(r *http.Request) (any, error) {
-	router, err := s.asking(r)
+	router, err := s.standing(r)
 	if err != nil {
-		if !s.plain.Allow(r.RemoteAddr, time.Now()) {
-			return nil, errTooMany
-		}
 		return nil, err
 	}
 	b, err := io.ReadAll(io.LimitReader(r.Body, caclient.MaxRequest+1))
@@ -111,15 +109,42 @@ func (s *Server) login(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("%w: %w", errBody, errors.Join(err, errors.New("it broke off or is too long")))
 	}
 	var in caclient.Login
-	if err := json.Unmarshal(b, &in); err != nil {
+	if err := strictjson.Decode(b, &in); err != nil || (in.Password == nil) == (in.Sealed == nil) {
 		return nil, fmt.Errorf("%w: it is no login", errBody) // what JSON finds wrong may be a part of the password
 	}
 	defer clear(in.Password)
-	a, err := s.door.Login(r.Context(), router, in.UID, in.Password)
+	var a login.Admission
+	if in.Sealed != nil {
+		a, err = s.door.LoginSealed(r.Context(), router, in.UID, in.Sealed)
+	} else {
+		a, err = s.door.Login(r.Context(), router, in.UID, in.Password)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return caclient.Admission{Params: a.Params, SessionMS: a.Session.Milliseconds()}, nil
+	return caclient.Admission{Params: a.Params, SessionMS: a.Session.Milliseconds(), Confirm: a.Confirm}, nil
+}
+
+// loginKey says what passwords are to be sealed to. Only routers ask: it is for those who speak by way of one.
+func (s *Server) loginKey(r *http.Request) (any, error) {
+	if _, err := s.standing(r); err != nil {
+		return nil, err
+	}
+	statement, err := s.door.LoginKey()
+	if err != nil {
+		return nil, err
+	}
+	return caclient.LoginKey{Statement: statement}, nil
+}
+
+// standing is the router that asks, if it is one in good standing. Others spend what their address may, and cannot take it from a
+// router that shares it.
+func (s *Server) standing(r *http.Request) (ledger.Router, error) {
+	router, err := s.asking(r)
+	if err != nil && !s.plain.Allow(r.RemoteAddr, time.Now()) {
+		err = errTooMany
+	}
+	return router, err
 }
 
 // asking is the router that asks, if it is one in good standing.

@@ -29,6 +29,7 @@ var refusals = []struct {
 	{errTooMany, caclient.CodeTooMany, http.StatusTooManyRequests},
 	{enroll.ErrBusy, caclient.CodeTooMany, http.StatusTooManyRequests},
 	{login.ErrTooMany, caclient.CodeTooMany, http.StatusTooManyRequests},
+	{login.ErrLoginKey, caclient.CodeLoginKey, http.StatusConflict},
 	{login.ErrLocked, caclient.CodeLocked, http.StatusTooManyRequests},
 	{login.ErrDenied, caclient.CodeDenied, http.StatusForbidden},
 	{login.ErrSource, caclient.CodeSource, http.StatusServiceUnavailable},

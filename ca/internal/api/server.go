@@ -82,7 +82,8 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := login.Config{Desk: c.CA.Desk, Ledger: c.CA.Ledger, Sources: c.CA.Sources, Lockout: c.CA.Config.Lockout.Policy(), Strangers: c.CA.Config.Lockout.Strangers, Now: c.Now, Log: c.Log}
+	d := login.Config{Desk: c.CA.Desk, Ledger: c.CA.Ledger, Sources: c.CA.Sources, Lockout: c.CA.Config.Lockout.Policy(), Strangers: c.CA.Config.Lockout.Strangers, Now: c.Now, Log: c.Log,
+		TLS: func() tls.Certificate { return c.CA.Identity.Bundle().TLS }}
 	if c.CA.Directory != nil {
 		d.Vouch, d.Refused = c.CA.Directory.Vouch, c.CA.Directory.Refused
 	}

@@ -17,6 +17,21 @@
 // The password is derived here as a router would, and wiped; the sealing key lives for as
 // long as the keys are sealed.
 //
+// A user who logs in on a machine of their own has the password sealed there to a login key of
+// ours (package sealedlogin), so that the router in front, which asks for them, does not read it:
+//
+//	router                    CA
+//	                    ◄───  login key, signed: another one every ten minutes, good for twenty
+//	uid, sealed         ───►  locked? in line for this uid; a source's user, or nobody we know?
+//	                          is there such a key? else: ask for another one
+//	                          opens it, for this router and this uid, once; from here on as above
+//	◄── salt and cost, confirmed for the machine that has sealed it, session
+//
+// What does not open, or was shown before, is a wrong password: it counts, and is refused as one. Login keys are in
+// memory alone and wiped when their time is over, so a recording opens nothing later; each remembers what it has
+// opened, and one that has remembered as much as it may goes before its time. The password of a local user, that a router has
+// brought here against better knowledge, is not opened.
+//
 // Which source is asked? That of the user, once there is one: a user belongs to the
 // source that first accepted the name. For a name that the CA has never issued for, all are
 // asked in the order of the configuration, and the first that does not answer ends it: of

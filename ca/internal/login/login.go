@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,7 +17,9 @@ import (
 	"twinkey/directory/client"
 	"twinkey/pkg/keybundle"
 	"twinkey/pkg/lockout"
+	"twinkey/pkg/sealedlogin"
 	"twinkey/pkg/twincert"
+	"twinkey/proto/secret"
 )
 
 // Errors.
@@ -75,8 +78,10 @@ type Config struct {
 	// Strangers is how many failures of a user whom the router may not have spare the source for an hour; 0: three.
 	Strangers int
 	Params    func() (keybundle.Params, error) // of a new password; nil: the default
-	Now       func() time.Time
-	Log       *slog.Logger
+	// TLS is the CA's certificate of the moment, which says which login keys there are; nil: there are none.
+	TLS func() tls.Certificate
+	Now func() time.Time
+	Log *slog.Logger
 }
 
 // Door is where routers bring users whom a source authenticates. Safe for concurrent use.
@@ -86,6 +91,7 @@ type Door struct {
 	floor time.Duration // between the moments at which refusals go out
 	line  line
 	watch watch
+	ring  ring
 }
 
 // New returns a door; Run has it listen to what the sources tell.
@@ -102,13 +108,14 @@ func New(c Config) *Door {
 	if c.Params == nil {
 		c.Params = func() (keybundle.Params, error) { return keybundle.DefaultParams(rand.Reader) }
 	}
-	return &Door{cfg: c, gate: keybundle.NewGate(), floor: refuseAfter}
+	return &Door{cfg: c, gate: keybundle.NewGate(), floor: refuseAfter, ring: ring{by: c.TLS}}
 }
 
 // Admission is what a router learns of a user who was let in.
 type Admission struct {
 	Params  keybundle.Params // under which the keys are sealed now
 	Session time.Duration    // how long the login may last; 0: as the policy says
+	Confirm []byte           // by which the user's own machine knows Params; nil: the password was not sealed
 }
 
 // Login asks the user's source whether the password is right, sees to it that the user has keys under it, and vouches for the
@@ -116,8 +123,38 @@ type Admission struct {
 // ErrLocked, ErrTooMany, ErrSource, issue.ErrInvalid for what can be no UserID, or says what the CA or the directory could
 // not do. The password is the caller's to wipe.
 func (d *Door) Login(ctx context.Context, r ledger.Router, uid string, password []byte) (Admission, error) {
+	return d.held(ctx, r, uid, func() ([]byte, error) { return password, nil })
+}
+
+// LoginSealed is Login with a password that the user's own machine has sealed to a login key. One that does not open, that another
+// router or another user's machine has had sealed, or that was shown before, is a wrong one. ErrLoginKey says that it is to be sealed to another key.
+func (d *Door) LoginSealed(ctx context.Context, r ledger.Router, uid string, sealed []byte) (Admission, error) {
+	var password []byte
+	var answer secret.Key
+	defer func() { clear(password); answer.Wipe() }()
+	a, err := d.held(ctx, r, uid, func() (_ []byte, err error) {
+		password, answer, err = d.ring.open(d.cfg.Now(), r.Name, uid, sealed)
+		return password, err
+	})
+	if err == nil {
+		a.Confirm = sealedlogin.Confirm(answer, a.Params)
+	}
+	return a, err
+}
+
+// LoginKey is the CA's word for the key that passwords are sealed to now (package sealedlogin): good for ten minutes from now at the least. nil: there
+// are no sources that would be asked.
+func (d *Door) LoginKey() ([]byte, error) {
+	if len(d.cfg.Sources) == 0 || d.cfg.TLS == nil {
+		return nil, nil
+	}
+	return d.ring.statement(d.cfg.Now())
+}
+
+// held lets a user in, or has the refusal wait for its moment. typed is asked for the password when it is the user's turn, and nothing is locked.
+func (d *Door) held(ctx context.Context, r ledger.Router, uid string, typed func() ([]byte, error)) (Admission, error) {
 	began := time.Now()
-	a, err := d.login(ctx, r, uid, password)
+	a, err := d.login(ctx, r, uid, typed)
 	if errors.Is(err, ErrDenied) {
 		d.hold(ctx, time.Since(began))
 	}
@@ -135,7 +172,7 @@ func (d *Door) hold(ctx context.Context, took time.Duration) {
 	}
 }
 
-func (d *Door) login(ctx context.Context, r ledger.Router, uid string, password []byte) (Admission, error) {
+func (d *Door) login(ctx context.Context, r ledger.Router, uid string, typed func() ([]byte, error)) (Admission, error) {
 	if err := twincert.CheckName(uid); err != nil {
 		return Admission{}, fmt.Errorf("%w: uid: %w", issue.ErrInvalid, err)
 	}
@@ -144,11 +181,14 @@ func (d *Door) login(ctx context.Context, r ledger.Router, uid string, password 
 		return Admission{}, err
 	}
 	defer leave()
-	v := &visit{door: d, router: r, uid: uid, password: password}
+	v := &visit{door: d, router: r, uid: uid}
 	if err := v.look(); err != nil {
 		return Admission{}, err
 	}
-	a, err := v.admit(ctx)
+	var a Admission
+	if err = v.take(typed); err == nil {
+		a, err = v.admit(ctx)
+	}
 	if cause, refused := errors.AsType[*refusal](err); refused {
 		d.cfg.Log.Warn("login refused", "uid", uid, "router", r.Name, "cause", cause.err)
 		if err := v.fail(); err != nil {
@@ -289,6 +329,15 @@ func (v *visit) fail() error {
 	})
 }
 
+// take has the password told, unless it is that of a local user: it is none of our business, and a sealed one stays sealed.
+func (v *visit) take(typed func() ([]byte, error)) (err error) {
+	if v.known && v.user.Source == "" {
+		return refuse("a local user, about whom no source is asked")
+	}
+	v.password, err = typed()
+	return err
+}
+
 // note has the directory note the refusal. It is in the log already: a directory that is away keeps nobody waiting.
 func (v *visit) note(ctx context.Context, cause *refusal) {
 	if v.door.cfg.Refused == nil {
@@ -363,8 +412,6 @@ func (v *visit) ask(ctx context.Context) (source.Source, source.Answer, error) {
 	switch {
 	case len(v.password) == 0 || len(v.password) > keybundle.MaxPassword:
 		return nil, source.Answer{}, refuse("a password of %d bytes", len(v.password))
-	case v.known && v.user.Source == "":
-		return nil, source.Answer{}, refuse("a local user, about whom no source is asked")
 	case v.spared:
 		return nil, source.Answer{}, refuse("a user out of the router's scope, about whom it had source %s asked too often", v.user.Source)
 	}

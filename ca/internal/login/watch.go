@@ -18,10 +18,11 @@ type watch struct {
 }
 
 // Run has the sources that can tell of accounts that end or change do so, until ctx ends. Whoever is told of loses the certificate,
-// and with it the calls, or goes on with another one.
+// and with it the calls, or goes on with another one. Login keys whose time is over go meanwhile.
 func (d *Door) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	wg.Go(func() { d.ring.run(ctx, d.cfg.Now) })
 	for _, s := range d.cfg.Sources {
 		w, ok := s.(source.Watcher)
 		if !ok {

@@ -251,7 +251,7 @@ func (l *login) prove(auth secret.Key) (client.Release, error) {
 	if err != nil {
 		return client.Release{}, err
 	}
-	out := client.Release{Certificate: current.Raw, Sealed: l.bundle.Sealed, Group: current.Group}
+	out := client.Release{Certificate: current.Raw, Sealed: l.bundle.Sealed, Group: current.Group, Source: l.user.Source != ""}
 	if s := l.bundle.Successor; s != nil {
 		of, ok, err := l.w.Certificate(l.bundle.ID)
 		if err != nil {

@@ -73,8 +73,10 @@ func TestReleaseNeedsAVouch(t *testing.T) {
 	if err := d.release("berlin", "erin", false); !errors.Is(err, client.ErrDenied) {
 		t.Errorf("vouched for, and a wrong password: %v", err)
 	}
-	if err := d.release("berlin", "alice", true); err != nil {
-		t.Errorf("a local user, for whom nobody vouches: %v", err)
+	for uid, source := range map[string]bool{"alice": false, "erin": true} {
+		if out, err := d.Release(t.Context(), caller("berlin"), uid, d.users[uid].Auth); err != nil || out.Source != source {
+			t.Errorf("%s, of a source: %v, want %v, %v", uid, out.Source, source, err)
+		}
 	}
 }
 
