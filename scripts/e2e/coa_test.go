@@ -23,8 +23,8 @@ func TestChangesByRADIUS(t *testing.T) {
 	ctx := t.Context()
 	needs(t, "radclient", "freeradius-utils")
 	detail := startFreeRADIUS(t, c, fmt.Sprintf("alice Cleartext-Password := \"spring of alice\"\n\tFilter-Id = %[1]q\n\nbob Cleartext-Password := \"spring of bob\"\n\tFilter-Id = %[1]q,\n\tSession-Timeout = 3600\n\n", lab.UserGroup))
-	withSourcesAt(t, c, radiusSource(c), "group:"+lab.UserGroup+",group:guests",
-		fmt.Sprintf("policy:\n  - groups: [%s]\n  - groups: [guests]\n    allow: [icmp, tcp/1024-65535]\n", lab.UserGroup))
+	rules := fmt.Sprintf("policy:\n  - groups: [%s]\n  - groups: [guests]\n    allow: [icmp, tcp/1024-65535]\n", lab.UserGroup)
+	withSourcesAt(t, c, radiusSource(c), "group:"+lab.UserGroup+",group:guests", rules, rules)
 	for _, group := range []string{"guests", "board"} { // of which the latter is in no router's scope
 		_, err := c.CACommand(ctx, "group", "add", group)
 		check(t, err)

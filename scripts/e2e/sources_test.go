@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"twinkey/pkg/netlab"
 	"twinkey/scripts/lab"
 )
 
@@ -130,11 +132,11 @@ func (s *slapd) modify(flag, ldif string) {
 // withSources starts a company whose CA has the sources.
 func withSources(t *testing.T, c *lab.Company, yaml string) {
 	t.Helper()
-	withSourcesAt(t, c, yaml, "", "")
+	withSourcesAt(t, c, yaml, "", "", "")
 }
 
 // withSourcesAt is withSources with routers of this scope, and what is added to the configuration of each.
-func withSourcesAt(t *testing.T, c *lab.Company, yaml, scope, extra string) {
+func withSourcesAt(t *testing.T, c *lab.Company, yaml, scope, extraA, extraB string) {
 	t.Helper()
 	ctx := t.Context()
 	check(t, c.StartCA(ctx))
@@ -145,10 +147,10 @@ func withSourcesAt(t *testing.T, c *lab.Company, yaml, scope, extra string) {
 	check(t, errors.Join(err, f.Close()))
 	check(t, c.CA.Stop())
 	check(t, c.ServeCA(ctx))
-	for _, s := range []lab.Site{lab.SiteA, lab.SiteB} {
-		s.Scope = scope
-		check(t, c.StartRouter(ctx, s, extra))
-	}
+	a, b := lab.SiteA, lab.SiteB
+	a.Scope, b.Scope = scope, scope
+	check(t, c.StartRouter(ctx, a, extraA))
+	check(t, c.StartRouter(ctx, b, extraB))
 	check(t, c.WaitLink(ctx))
 	// The CA tells the directory of its sources with its first CRL.
 	check(t, lab.Until(ctx, "a directory that knows of sources", 30*time.Second, func(ctx context.Context) error {
@@ -458,4 +460,169 @@ func TestUsersOfRADIUS(t *testing.T) {
 	}
 	check(t, c.Login(ctx, lab.SiteA, "alice", alice, lab.SiteB.Name))
 	mustPing(t, c, alice)
+}
+
+// Users whom RADIUS alone knows, on machines of their own: let in by what they type there, which the router in front never has; for as long as the
+// server says, and until it says otherwise. Whoever is refused hears what everybody hears, local users too.
+func TestUsersOfRADIUSOnTheirOwnMachines(t *testing.T) {
+	t.Parallel()
+	c := network(t)
+	ctx := t.Context()
+	needs(t, "nft", "nftables")
+	needs(t, "radclient", "freeradius-utils")
+	const typed = "spring of alice, which nobody else types"
+	startFreeRADIUS(t, c, fmt.Sprintf("alice Cleartext-Password := %[2]q\n\tFilter-Id = %[1]q\n\nbob Cleartext-Password := \"spring of bob\"\n\tFilter-Id = %[1]q,\n\tSession-Timeout = 12\n\n", lab.UserGroup, typed))
+	withSourcesAt(t, c, radiusSource(c), "group:"+lab.UserGroup+",group:guests", lab.SiteA.Clients(), "")
+	_, err := c.CACommand(ctx, "group", "add", "guests")
+	check(t, err)
+	check(t, lab.Masquerade(ctx, c.RA, "wan0"))
+	check(t, c.AddUser(ctx, "carol", "correct horse"))
+	alice, bob := address(t, c, "10.1.1.3"), address(t, c, "10.1.1.4")
+	capture, err := c.HostA.Capture("eth0", filepath.Join(c.Dir, "hosta.pcap"))
+	check(t, err)
+
+	var said []string
+	for _, uid := range []string{"alice", "carol", "nobody"} {
+		password(t, c, "guess", "a guess")
+		began := time.Now()
+		argv := append(c.ClientLogin(lab.SiteA, uid, uid, "--address", alice.String()), "--password-file", filepath.Join(c.Dir, "guess.password"))
+		out, err := lab.Run(ctx, c.HostA, argv...)
+		if err == nil || time.Since(began) < 4*time.Second {
+			t.Fatalf("a wrong password of %s, after %s: %v\n%s", uid, time.Since(began), err, out)
+		}
+		said = append(said, strings.ReplaceAll(err.Error(), uid, "X"))
+	}
+	if said[0] != said[1] || said[0] != said[2] || !strings.Contains(said[0], "no such user, or a wrong password") {
+		t.Errorf("answers tell who is known, and to whom:\n%s", strings.Join(said, "\n"))
+	}
+
+	password(t, c, "alice", typed)
+	p, err := c.StartClient(ctx, c.HostA, lab.SiteA, "alice", "alice", "--address", alice.String())
+	check(t, err)
+	reaches(t, c.HostA, alice, 20*time.Second, p)
+	mustPing(t, c, alice)
+	if u := userAtCA(t, c, "alice"); u.Source != "wifi" || u.Group != lab.UserGroup || u.State != "active" {
+		t.Errorf("at the CA: %+v", u)
+	}
+	if _, up := status(t, c, lab.SiteA).UserCall("alice"); up {
+		t.Error("the router in front carries her call")
+	}
+	if call, up := status(t, c, lab.SiteB).UserCall("alice"); !up || call.Peer != lab.SiteA.Name {
+		t.Errorf("at the far end: %+v, %v", call, up)
+	}
+	if out, err := c.DirectoryCommand(ctx, "audit", "--kind", "vouch", "--subject", "alice"); err != nil || !strings.Contains(out, "wifi") {
+		t.Errorf("noted: %v: %s", err, out)
+	}
+	if n := inMemory(t, c.Routers[lab.SiteA.Name], typed); n != 0 {
+		t.Errorf("the router in front has her password in memory, %d times", n)
+	}
+	// What finds nothing there finds what is there.
+	if n := inMemory(t, c.Routers[lab.SiteA.Name], "no such user, or a wrong password"); n == 0 {
+		t.Error("nothing is found in memory")
+	}
+
+	// The server puts her into another group: her machine goes on with another certificate, and the rules of that group.
+	before, _ := status(t, c, lab.SiteB).UserCall("alice")
+	orders(t, c, "coa", "User-Name = alice\nFilter-Id = guests", "CoA-ACK")
+	check(t, lab.Until(ctx, "her call on another certificate", 20*time.Second, func(ctx context.Context) error {
+		_, err := c.HostA.Ping(ctx, netlab.Ping{To: lab.SiteB.Host, From: alice, Count: 1, Wait: 300 * time.Millisecond}) // it is placed when a packet asks
+		if err != nil {
+			return err
+		}
+		st, err := c.Status(ctx, lab.SiteB)
+		if call, up := st.UserCall("alice"); err == nil && (!up || call.Cert == before.Cert) {
+			err = fmt.Errorf("call %+v, %v", call, up)
+		}
+		return err
+	}, p))
+	mustPing(t, c, alice)
+
+	// A router that was restarted has forgotten her. What her machine has kept of the password does not do for a source.
+	check(t, c.Routers[lab.SiteA.Name].Stop())
+	check(t, c.RouterUp(ctx, lab.SiteA))
+	if end := exits(t, p, 40*time.Second); !strings.Contains(end, "the company asks for the password at each login") || !strings.Contains(end, "log in again") {
+		t.Errorf("the client says:\n%s", end)
+	}
+	delete(c.Clients, "alice")
+	gone(t, c, c.HostA, "alice")
+	if p, err = c.StartClient(ctx, c.HostA, lab.SiteA, "alice", "alice", "--address", alice.String()); err != nil {
+		t.Fatal(err)
+	}
+	reaches(t, c.HostA, alice, 20*time.Second, p)
+
+	// A Disconnect-Request ends it.
+	request := filepath.Join(c.Dir, "radius", "disconnect")
+	check(t, os.WriteFile(request, fmt.Appendf(nil, "User-Name = \"alice\"\nEvent-Timestamp = %d\nMessage-Authenticator = 0x00\n", time.Now().Unix()), 0o600))
+	out, err := lab.Run(ctx, c.HQ, "radclient", "-x", "-f", request, "127.0.0.1:3799", "disconnect", radiusSecret)
+	if err != nil || !strings.Contains(out, "Disconnect-ACK") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if end := exits(t, p, 10*time.Second); !strings.Contains(end, "certificate revoked") {
+		t.Errorf("the client says:\n%s", end)
+	}
+	delete(c.Clients, "alice")
+	gone(t, c, c.HostA, "alice")
+	// Her next login brings other keys, under another salt. That it is so her machine has from the CA.
+	first := userAtCA(t, c, "alice").Serial
+	p, err = c.StartClient(ctx, c.HostA, lab.SiteA, "alice", "alice", "--address", alice.String())
+	check(t, err)
+	reaches(t, c.HostA, alice, 20*time.Second, p)
+	if u := userAtCA(t, c, "alice"); u.Serial == first || u.State != "active" {
+		t.Errorf("at the CA: %+v", u)
+	}
+	check(t, p.Stop())
+	delete(c.Clients, "alice")
+	gone(t, c, c.HostA, "alice")
+
+	// Bob's session is as long as the server says; a local user's is not asked about.
+	password(t, c, "bob", "spring of bob")
+	p, err = c.StartClient(ctx, c.HostA, lab.SiteA, "bob", "bob", "--address", bob.String())
+	check(t, err)
+	reaches(t, c.HostA, bob, 10*time.Second, p)
+	if end := exits(t, p, 20*time.Second); !strings.Contains(end, "its time is over") {
+		t.Errorf("the client says:\n%s", end)
+	}
+	delete(c.Clients, "bob")
+	gone(t, c, c.HostA, "bob")
+	check(t, c.CA.Stop())
+	if out, err := lab.Run(ctx, c.HostA, c.ClientLogin(lab.SiteA, "bob", "bob", "--address", bob.String())...); err == nil || !strings.Contains(err.Error(), "is the CA running") {
+		t.Errorf("without the CA: %v\n%s", err, out)
+	}
+	p, err = c.StartClient(ctx, c.HostA, lab.SiteA, "carol", "carol", "--address", alice.String())
+	check(t, err)
+	reaches(t, c.HostA, alice, 20*time.Second, p)
+	check(t, p.Stop())
+	check(t, c.ServeCA(ctx))
+
+	check(t, capture.Close())
+	for _, file := range []string{"hosta.pcap", lab.SiteA.Name + ".log", lab.SiteB.Name + ".log", "ca.log", "directory.log", "client-alice.log", "client-bob.log"} {
+		b, err := os.ReadFile(filepath.Join(c.Dir, file))
+		check(t, err)
+		for _, secret := range []string{typed, "spring of bob", "correct horse"} {
+			if len(b) == 0 || bytes.Contains(b, []byte(secret)) {
+				t.Errorf("%s, of %d bytes, has %q", file, len(b), secret)
+			}
+		}
+	}
+}
+
+// inMemory counts how often a text stands in a process's memory that it can write to, or came with.
+func inMemory(t *testing.T, p *lab.Process, text string) (n int) {
+	t.Helper()
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", p.PID()))
+	check(t, err)
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", p.PID()))
+	check(t, err)
+	defer func() { check(t, mem.Close()) }()
+	for line := range strings.Lines(string(maps)) {
+		var from, to int64
+		var mode string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil || mode[0] != 'r' || to-from > 1<<30 {
+			continue
+		}
+		b := make([]byte, to-from)
+		read, _ := mem.ReadAt(b, from) // some of it cannot be read
+		n += bytes.Count(b[:read], []byte(text))
+	}
+	return n
 }

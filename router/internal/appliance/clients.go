@@ -8,6 +8,7 @@ import (
 	"errors"
 	"time"
 
+	caclient "twinkey/ca/client"
 	"twinkey/pkg/twincert"
 	"twinkey/router/internal/authn"
 	"twinkey/router/internal/settings"
@@ -30,7 +31,9 @@ func (a *Appliance) deskConfig() voluntary.Config {
 			b := a.id.Bundle()
 			return b.Roots, b.Intermediates
 		},
-		Guesses: a.tries, Hold: authn.Hold, CloseKey: a.ended.Key,
+		LoginKey: func(ctx context.Context) ([]byte, error) { return caclient.FetchLoginKey(ctx, a.ends.CA, a.id) },
+		Ask:      a.askSealed, Hold: authn.Hold,
+		Guesses: a.tries, CloseKey: a.ended.Key,
 		Vouch: func() time.Duration { return a.set.Load().Clients.Vouch },
 	}
 }

@@ -219,11 +219,20 @@ const maxAsks = 64
 
 // askCA asks about a user whom a source of the company authenticates. Besides caclient's errors there is keybundle.ErrBusy.
 func (a *Appliance) askCA(ctx context.Context, uid string, password []byte) (caclient.Admission, error) {
+	return a.asking(func() (caclient.Admission, error) { return caclient.AskLogin(ctx, a.ends.CA, a.id, uid, password) })
+}
+
+// askSealed is askCA with a password that the user's own machine has sealed for the CA.
+func (a *Appliance) askSealed(ctx context.Context, uid string, sealed []byte) (caclient.Admission, error) {
+	return a.asking(func() (caclient.Admission, error) { return caclient.AskSealed(ctx, a.ends.CA, a.id, uid, sealed) })
+}
+
+func (a *Appliance) asking(ask func() (caclient.Admission, error)) (caclient.Admission, error) {
 	if !a.asks.TryAcquire(1) {
 		return caclient.Admission{}, keybundle.ErrBusy
 	}
 	defer a.asks.Release(1)
-	return caclient.AskLogin(ctx, a.ends.CA, a.id, uid, password)
+	return ask()
 }
 
 // loginError says what a person can do about it, whatever it is. What concerns the password is said in

@@ -29,5 +29,6 @@
 //
 // A successor (package keybundle) of a user who is logged in is opened with the data key that the router holds: Succeed.
 //
-// In voluntary mode the keys lie on the user's own machine (pkg/keyfile), and Own opens them there. Package voluntary proves them to the router in front.
+// In voluntary mode the password is typed on the user's own machine, and reaches the CA sealed, past the router (packages voluntary and sealedlogin).
+// Keys of a user's own lie there, too (pkg/keyfile), and Own opens them. Package voluntary proves them to the router in front.
 package authn

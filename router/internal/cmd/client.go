@@ -15,6 +15,7 @@ import (
 	"twinkey/pkg/cli"
 	"twinkey/pkg/keybundle"
 	"twinkey/pkg/keyfile"
+	"twinkey/pkg/sealedlogin"
 	"twinkey/pkg/tun"
 	"twinkey/pkg/twincert"
 	"twinkey/router/internal/admin"
@@ -62,9 +63,12 @@ func clientLogin() *cobra.Command {
 		Use: "login UID", Short: "log in and stay until logout", Args: cobra.ExactArgs(1),
 		Long: `login proves the user's password to the directory, by way of the router in front,
 and stays in the foreground until logout, SIGINT, SIGTERM or SIGHUP; then calls,
-routes and interface go. The password never leaves this machine, nor do the keys that it
-opens. Where client enroll has made keys of the user's own, the password opens these and
-is proved to nobody: login proves the keys themselves to the router in front.
+routes and interface go. The router sees neither the password nor the keys that it
+opens. Where the company may have to ask a source about it (RADIUS, LDAP), the password
+goes along, sealed to the company's CA, which alone can open it; whom a source has let in
+logs in again by hand when the router in front was restarted. Where client enroll has made
+keys of the user's own, the password opens these and is proved to nobody: login proves the
+keys themselves to the router in front.
 
 The first time the router's address and the fingerprint of the company's root
 certificate are needed; both are kept. Calls have the address that the router
@@ -200,9 +204,12 @@ var clientCodes = map[voluntary.Code]struct {
 	hint string
 }{
 	voluntary.CodeInvalid:     {cli.ExitUsage, "check UserID, router and fingerprint"},
-	voluntary.CodeDenied:      {cli.ExitDenied, "check UserID and password (users of RADIUS and LDAP log in at the router instead); the operator sees the reason in `twinkey-directory audit`"},
+	voluntary.CodeDenied:      {cli.ExitDenied, "check UserID and password; the operator sees the reason in `twinkey-directory audit`"},
 	voluntary.CodeLocked:      {cli.ExitDenied, "wait, or ask the operator to end it: twinkey-ca user unlock UID"},
 	voluntary.CodeBusy:        {cli.ExitUnavailable, "wait, and try again"},
+	voluntary.CodeLoginKey:    {cli.ExitUnavailable, "try again; if it stays so, the router and the CA are not of one mind: tell the operator"},
+	voluntary.CodeSource:      {cli.ExitUnavailable, "nothing is wrong with the password, but nobody can check it now: try again in a minute, and tell the operator if it stays so (`twinkey-ca status` says what is wrong)"},
+	voluntary.CodeCA:          {cli.ExitUnavailable, "users whom the CA has to ask about cannot log in without it, local users can: is the CA running, and may the router reach its port?"},
 	voluntary.CodeUnavailable: {cli.ExitUnavailable, "is the router running, with clients.listen in its configuration, and does this machine reach it?"},
 	voluntary.CodeToken:       {cli.ExitDenied, "log in again"},
 	voluntary.CodeAddress:     {cli.ExitDenied, "the machine needs an address (or a NAT with one) of a prefix that the router is certified for and does not bridge; --address chooses among several"},
@@ -237,6 +244,14 @@ func clientFailed(what string, err error) error {
 		code, hint = cli.ExitDenied, "was the password changed, or did the operator renew the keys? Then log in with --password-changed. If not, somebody at the router may be after the password: do not, and tell the operator"
 	case errors.Is(err, station.ErrCheap):
 		code, hint = cli.ExitDenied, "the password has not been used. Somebody at the router may be after it: tell the operator, who helps with `twinkey-ca user renew` if the keys are sealed like that"
+	case errors.Is(err, sealedlogin.ErrExpired):
+		code, hint = cli.ExitDenied, "the password has not been used. Set this machine's clock; if it is right, somebody at the router may be after the password: tell the operator"
+	case errors.Is(err, sealedlogin.ErrAnswer):
+		code, hint = cli.ExitDenied, "somebody at the router may be after the password, which they have not: tell the operator"
+	case errors.Is(err, sealedlogin.ErrStatement):
+		code, hint = cli.ExitDenied, "the password has not been used. Somebody at the router may be after it: tell the operator"
+	case errors.Is(err, station.ErrAgain):
+		code, hint = cli.ExitDenied, "log in again"
 	case errors.Is(err, station.ErrEnded):
 		code, hint = cli.ExitDenied, "log in again, or ask the operator"
 	case errors.Is(err, twincert.ErrExpired), errors.Is(err, twincert.ErrNotYetValid):

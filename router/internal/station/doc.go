@@ -9,7 +9,10 @@
 //
 //	root       the root certificate, by its fingerprint, once; kept in the home directory
 //	proof      of the password: the key that opens the sealed keys is derived here and stays here
-//	           How it is stretched the router says: not for less than the default, and as at the last login
+//	           How it is stretched the router says: not for less than the default, and as at the last login; where a source's user's keys were
+//	           sealed anew since, the CA says it, and nothing is proved before
+//	           Where the company has sources, the password goes along once, sealed to a login key that is the CA's under that root (package
+//	           sealedlogin); not that of a user whom the directory alone has let in before
 //	           Keys of the user's own lie in the home directory: the password opens them here, and they are proved themselves
 //	interface  a TUN interface, the address that the router saw on it if the machine has it nowhere else, and routes to what
 //	           other sites are certified for, with that address as their source
@@ -28,6 +31,9 @@
 // Where the router in front is lost, calls go on, and it is asked again after 1, 2, 4 ... 30 s. If it has forgotten the session, as one
 // that was restarted has, the station logs in anew with the proof, which it keeps for that; a session that was ended it
 // leaves ended. Another address or another certificate means another interface and other calls: everything begins anew.
+//
+// A source wants the password at each login, and the password is not kept: whom one has let in, for them a forgotten session, or another address, is the end. The
+// person is told to log in again.
 //
 // Nothing outlives the process: interface, address and routes go with it, however it ends, and then what is for sites goes where it went before. Keys and proof are wiped.
 package station

@@ -104,8 +104,8 @@ func (r *run) listen(ctx context.Context) error {
 	return errors.New("the watch ended without a word")
 }
 
-// take passes on what one word says. A newer certificate of our own goes first, since the one before may be among what is revoked; then
-// revocations: what they concern is not to be called.
+// take passes on what one word says. Rules go before a newer certificate of our own, which may be of another group, and that before revocations, since the
+// one before may be among them: what they concern is not to be called.
 func (r *run) take(ctx context.Context, w voluntary.Word, now time.Time) error {
 	if w.Heard >= 0 {
 		r.trust.Heard(now.Add(-time.Duration(w.Heard) * time.Millisecond))
@@ -113,6 +113,15 @@ func (r *run) take(ctx context.Context, w voluntary.Word, now time.Time) error {
 	if len(w.CRL) > 0 {
 		if err := r.trust.SetCRL(w.CRL, now); err != nil {
 			r.s.log.Warn("crl not taken", "error", err)
+		}
+	}
+	if w.Rules != nil {
+		p, err := policy.New(*w.Rules)
+		if err != nil {
+			return fmt.Errorf("the rules that the router tells: %w", err)
+		}
+		if err := r.eng.SetPolicy(ctx, p); err != nil {
+			return err
 		}
 	}
 	if w.Successor != nil {
@@ -124,15 +133,6 @@ func (r *run) take(ctx context.Context, w voluntary.Word, now time.Time) error {
 	}
 	if len(w.Revoked) > 0 {
 		if err := r.eng.Revoke(ctx, w.Revoked...); err != nil {
-			return err
-		}
-	}
-	if w.Rules != nil {
-		p, err := policy.New(*w.Rules)
-		if err != nil {
-			return fmt.Errorf("the rules that the router tells: %w", err)
-		}
-		if err := r.eng.SetPolicy(ctx, p); err != nil {
 			return err
 		}
 	}
@@ -158,7 +158,7 @@ func (r *run) ready(now time.Time) bool {
 }
 
 // relogin logs in anew, with what is kept of the password, unless somebody else has since token was refused. errAnew: the
-// session is another.
+// session is another; ErrAgain: a source wants more than is kept.
 func (r *run) relogin(ctx context.Context, token []byte) error {
 	s := r.s
 	s.again.Lock()
@@ -166,6 +166,9 @@ func (r *run) relogin(ctx context.Context, token []byte) error {
 	old := s.admission()
 	if !bytes.Equal(old.Token, token) {
 		return nil
+	}
+	if old.Source {
+		return ErrAgain
 	}
 	adm, err := s.enter(ctx)
 	if err != nil {

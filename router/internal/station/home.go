@@ -20,7 +20,8 @@ import (
 // Home is the directory where a client keeps whom it trusts and where the router is; the user's own, 0700.
 //
 //	root.pem      the company's root certificate
-//	client.json   where the router in front listens, who logged in last, and how users' passwords were stretched when they did
+//	client.json   where the router in front listens, who logged in last, how users' passwords were stretched when they did, and
+//	              who was let in by the directory alone
 //	control.sock  while a client runs
 type Home struct {
 	Dir    string
@@ -29,6 +30,8 @@ type Home struct {
 	User   string
 	// Passwords says how each user's was stretched when it last opened their keys.
 	Passwords map[string]keybundle.Params
+	// Local says who was let in last by the directory, and no source: their password is sealed to nobody.
+	Local map[string]bool
 }
 
 const (
@@ -52,6 +55,7 @@ type saved struct {
 	User   string `json:"user"`
 
 	Passwords map[string]keybundle.Params `json:"passwords,omitempty"`
+	Local     map[string]bool             `json:"local,omitempty"`
 }
 
 // OpenHome reads what is there. A directory that is not there yet is an empty one.
@@ -82,7 +86,7 @@ func OpenHome(dir string) (Home, error) {
 	if err != nil {
 		return h, fmt.Errorf("reading %s: %w", filepath.Join(dir, clientFile), err)
 	}
-	h.Router, h.User, h.Passwords = s.Router, s.User, s.Passwords
+	h.Router, h.User, h.Passwords, h.Local = s.Router, s.User, s.Passwords, s.Local
 	return h, nil
 }
 
@@ -126,25 +130,30 @@ func (h *Home) Trust(ctx context.Context, local netip.Addr, fingerprint string) 
 	}
 	root, err := voluntary.FetchRoot(ctx, h.Router, local, fingerprint)
 	if err == nil {
-		h.Root, h.Passwords = root, nil // of another company
+		h.Root, h.Passwords, h.Local = root, nil, nil // of another company
 	}
 	return err
 }
 
-// Remember keeps how a user's password was stretched.
-func (h *Home) Remember(uid string, p keybundle.Params) error {
-	all := maps.Clone(h.Passwords)
-	if all == nil {
-		all = make(map[string]keybundle.Params)
-	}
-	all[uid] = p
-	h.Passwords = all
+// Remember keeps how a user's password was stretched, and whether the directory alone has let them in.
+func (h *Home) Remember(uid string, p keybundle.Params, local bool) error {
+	h.Passwords, h.Local = with(h.Passwords, uid, p), with(h.Local, uid, local)
 	return h.Save()
+}
+
+// with is a copy of m with v under k: others may have m.
+func with[V any](m map[string]V, k string, v V) map[string]V {
+	m = maps.Clone(m)
+	if m == nil {
+		m = make(map[string]V)
+	}
+	m[k] = v
+	return m
 }
 
 // Save keeps all that there is.
 func (h *Home) Save() error {
-	b, err := json.MarshalIndent(saved{Router: h.Router, User: h.User, Passwords: h.Passwords}, "", "\t")
+	b, err := json.MarshalIndent(saved{Router: h.Router, User: h.User, Passwords: h.Passwords, Local: h.Local}, "", "\t")
 	if err == nil {
 		err = os.MkdirAll(h.Dir, 0o700)
 	}

@@ -16,6 +16,7 @@ import (
 	"twinkey/pkg/keybundle"
 	"twinkey/pkg/keyfile"
 	"twinkey/pkg/netcfg"
+	"twinkey/pkg/sealedlogin"
 	"twinkey/pkg/tun"
 	"twinkey/proto/handshake"
 	"twinkey/proto/secret"
@@ -50,6 +51,9 @@ type Options struct {
 var (
 	// ErrEnded says that the session is over: the router in front, or the far end of all calls, has ended it.
 	ErrEnded = errors.New("the session has ended")
+	// ErrAgain says that there is to be another session, and that what is kept of the password does not do for it: a source of the company
+	// wants to see the password itself.
+	ErrAgain = errors.New("the router in front has forgotten the session, or sees this machine at another address, and the company asks for the password at each login")
 	// errLogout ends a run at the user's wish.
 	errLogout = errors.New("logged out")
 	// errAnew says that address or certificate are others now.
@@ -161,7 +165,7 @@ func (s *Station) say(format string, a ...any) { s.o.Say(fmt.Sprintf(format, a..
 
 // login asks for the password and proves it, or by the keys that it opens.
 func (s *Station) login(ctx context.Context) (seal secret.Key, err error) {
-	params, err := s.params(ctx)
+	t, err := s.terms(ctx)
 	if err != nil {
 		return seal, err
 	}
@@ -169,12 +173,16 @@ func (s *Station) login(ctx context.Context) (seal secret.Key, err error) {
 	if err != nil {
 		return seal, err
 	}
-	s.proof, err = keybundle.NewGate().Derive(ctx, password, params)
-	clear(password)
-	if err != nil {
-		return seal, fmt.Errorf("deriving the proof of the password: %w", err)
+	defer clear(password)
+	if err := s.derive(ctx, password, t); err != nil {
+		return seal, err
 	}
-	adm, err := s.enter(ctx)
+	var adm voluntary.Admission
+	if t.ask {
+		adm, err = s.ask(ctx, password, t)
+	} else {
+		adm, err = s.enter(ctx)
+	}
 	if err != nil {
 		s.proof.Wipe()
 		return seal, err
@@ -186,12 +194,71 @@ func (s *Station) login(ctx context.Context) (seal secret.Key, err error) {
 	return s.proof.Seal, nil
 }
 
-// params say how the password is stretched. Of one that opens keys of the user's own nobody is asked.
-func (s *Station) params(ctx context.Context) (keybundle.Params, error) {
+// derive makes of the password what is kept of it, if it is known how.
+func (s *Station) derive(ctx context.Context, password []byte, t terms) (err error) {
+	s.proof.Wipe()
+	s.proof = keybundle.Proof{}
+	if t.blind {
+		return nil
+	}
+	if s.proof, err = keybundle.NewGate().Derive(ctx, password, t.params); err != nil {
+		return fmt.Errorf("deriving the proof of the password: %w", err)
+	}
+	return nil
+}
+
+// terms say what a login takes. Of a password that opens keys of the user's own nobody is asked.
+func (s *Station) terms(ctx context.Context) (terms, error) {
 	if s.o.Keys != nil {
-		return s.o.Keys.Params, nil
+		return terms{params: s.o.Keys.Params}, nil
 	}
 	return s.told(ctx)
+}
+
+// ask proves the password to whoever knows it, directory or source. A login key that the CA has let go of while the password was typed is
+// replaced once; keys that the CA has sealed anew take another proof.
+func (s *Station) ask(ctx context.Context, password []byte, t terms) (voluntary.Admission, error) {
+	out, err := s.askOnce(ctx, password, t)
+	if isCode(err, voluntary.CodeLoginKey) {
+		if t, err = s.told(ctx); err != nil {
+			return voluntary.Admission{}, err
+		}
+		if err = s.derive(ctx, password, t); err == nil {
+			out, err = s.askOnce(ctx, password, t)
+		}
+	}
+	switch {
+	case err != nil:
+		return voluntary.Admission{}, err
+	case out.Params == nil && t.blind:
+		return voluntary.Admission{}, sealedlogin.ErrAnswer // let in without a proof
+	case out.Params == nil:
+		return *out.Admission, nil
+	}
+	if err := s.derive(ctx, password, terms{params: *out.Params}); err != nil {
+		return voluntary.Admission{}, err
+	}
+	return s.enter(ctx)
+}
+
+// askOnce seals the password and asks. How it is stretched from now on is the CA's word, if there is one.
+func (s *Station) askOnce(ctx context.Context, password []byte, t terms) (out voluntary.Asked, err error) {
+	var sealed []byte
+	var answer secret.Key
+	if t.key != nil {
+		if sealed, answer, err = sealedlogin.Seal(*t.key, s.front.Router(), s.o.User, password); err != nil {
+			return out, err
+		}
+		defer answer.Wipe()
+	}
+	var auth secret.Key
+	if !t.blind {
+		auth = s.proof.Auth
+	}
+	if out, err = s.front.Ask(ctx, s.o.User, auth, sealed); err == nil && out.Params != nil {
+		err = s.confirmed(answer, out)
+	}
+	return out, err
 }
 
 // enter logs in with what is kept of the password: it is shown what proves that, or possession of the keys that it opens.

@@ -34,6 +34,8 @@ import (
 const (
 	dialTimeout   = 5 * time.Second
 	answerTimeout = 15 * time.Second
+	// askTimeout is for an answer that takes a source of the company, and for one that is held back: longer than the router takes for it.
+	askTimeout = askTime + 15*time.Second
 
 	maxReached = 4 // addresses of one router: two families, and what it had before
 )
@@ -113,7 +115,7 @@ func newClient(router string, local netip.Addr, t *tls.Config) *Client {
 	return &Client{base: "https://" + router, http: &http.Client{
 		Transport: &http.Transport{
 			DialContext: d.DialContext, TLSClientConfig: t, TLSHandshakeTimeout: dialTimeout,
-			ResponseHeaderTimeout: answerTimeout, MaxResponseHeaderBytes: maxHeader, DisableCompression: true, MaxIdleConnsPerHost: 2, IdleConnTimeout: idleTimeout / 2,
+			ResponseHeaderTimeout: askTimeout, MaxResponseHeaderBytes: maxHeader, DisableCompression: true, MaxIdleConnsPerHost: 2, IdleConnTimeout: idleTimeout / 2,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -143,6 +145,13 @@ func (c *Client) verify(cs tls.ConnectionState, roots *x509.CertPool) error {
 
 // Close lets go of connections that nobody uses.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Router is the name of the router, as the certificate has it by which it was authenticated last; empty: it was not yet.
+func (c *Client) Router() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.router
+}
 
 // Chain is what the router showed with its certificate.
 func (c *Client) Chain() []*x509.Certificate {
@@ -176,26 +185,65 @@ func (c *Client) got(i httptrace.GotConnInfo) {
 	}
 }
 
-// Params asks how the user's password is stretched.
-func (c *Client) Params(ctx context.Context, uid string) (keybundle.Params, error) {
-	var out keybundle.Params
+// Params asks how the user's password is stretched, and what it is sealed to. Whether that is the CA's key the caller verifies.
+func (c *Client) Params(ctx context.Context, uid string) (ParamsAnswer, error) {
+	var out ParamsAnswer
 	if err := c.call(ctx, http.MethodPost, pathParams, nil, ParamsRequest{uid}, &out); err != nil {
 		return out, err
 	}
-	if err := out.Check(); err != nil {
-		return out, &Error{Code: CodeRouter, Message: "what the router says of the password", Err: err}
+	return out, bearable(out.Params)
+}
+
+// bearable refuses parameters out of bounds.
+func bearable(p keybundle.Params) error {
+	if err := p.Check(); err != nil {
+		return &Error{Code: CodeRouter, Message: "what the router says of the password", Err: err}
 	}
-	return out, nil
+	return nil
 }
 
 // Login proves the user's password. auth stays the caller's.
 func (c *Client) Login(ctx context.Context, uid string, auth secret.Key) (Admission, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout) // a refusal is held back
+	defer cancel()
 	var out Admission
-	err := c.call(ctx, http.MethodPost, pathLogin, nil, LoginRequest{uid, auth.Bytes()}, &out)
-	if err == nil && (len(out.Token) != tokenLen || !out.Address.IsValid()) {
-		err = &Error{Code: CodeRouter, Message: "the router's answer to the login makes no sense"}
+	_, err := c.exchangeWithin(ctx, http.MethodPost, pathLogin, nil, LoginRequest{uid, auth.Bytes()}, &out)
+	if err == nil {
+		err = out.sensible()
 	}
 	return out, err
+}
+
+// Ask proves the user's password to the directory, or has a source asked about it, whichever of both knows them; sealed is by
+// sealedlogin.Seal, for this router. auth stays the caller's. Either there is an Admission, or there are Params, which say how the password is stretched
+// now: whether they are the CA's the caller verifies. There is no session yet then, and Login is to follow within a minute.
+func (c *Client) Ask(ctx context.Context, uid string, auth secret.Key, sealed []byte) (out Asked, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	_, err = c.exchangeWithin(ctx, http.MethodPost, pathAsk, nil, AskRequest{uid, auth.Bytes(), sealed}, &out)
+	switch {
+	case err != nil:
+	case (out.Params == nil) == (out.Admission == nil):
+		err = errSenseless
+	case out.Params != nil:
+		err = bearable(*out.Params)
+	default:
+		err = out.Admission.sensible()
+	}
+	if err != nil {
+		return Asked{}, err
+	}
+	return out, nil
+}
+
+var errSenseless = &Error{Code: CodeRouter, Message: "the router's answer to the login makes no sense"}
+
+// sensible says whether there is a session in it.
+func (a *Admission) sensible() error {
+	if len(a.Token) != tokenLen || !a.Address.IsValid() {
+		return errSenseless
+	}
+	return nil
 }
 
 // LoginOwn proves that the user holds the keys of a certificate of their own. The keys stay the caller's.
@@ -208,10 +256,10 @@ func (c *Client) LoginOwn(ctx context.Context, cert *twincert.Certificate, contr
 	if err = c.call(ctx, http.MethodPost, pathProve, nil, req, &out); err != nil {
 		return out, err
 	}
-	if len(out.Token) != tokenLen || !out.Address.IsValid() || !bytes.Equal(out.Certificate, cert.Raw) {
-		return out, &Error{Code: CodeRouter, Message: "the router's answer to the login makes no sense"}
+	if !bytes.Equal(out.Certificate, cert.Raw) {
+		return out, errSenseless
 	}
-	return out, nil
+	return out, out.sensible()
 }
 
 // challenged asks for a challenge and answers it.
@@ -343,6 +391,11 @@ func (c *Client) call(ctx context.Context, method, path string, token []byte, in
 func (c *Client) exchange(ctx context.Context, method, path string, token []byte, in, out any) (*tls.ConnectionState, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
+	return c.exchangeWithin(ctx, method, path, token, in, out)
+}
+
+// exchangeWithin is one that lasts as long as ctx.
+func (c *Client) exchangeWithin(ctx context.Context, method, path string, token []byte, in, out any) (*tls.ConnectionState, error) {
 	var body []byte
 	if in != nil {
 		var err error

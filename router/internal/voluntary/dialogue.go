@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"twinkey/directory/client"
+	"twinkey/pkg/keybundle"
 	"twinkey/pkg/twincert"
 	"twinkey/router/internal/policy"
 )
@@ -15,6 +16,7 @@ const (
 	pathRoots     = "/v1/roots"
 	pathParams    = "/v1/params"
 	pathLogin     = "/v1/login"
+	pathAsk       = "/v1/ask"
 	pathChallenge = "/v1/challenge"
 	pathProve     = "/v1/prove"
 	pathWatch     = "/v1/watch"
@@ -58,6 +60,29 @@ type ParamsRequest struct {
 	User string `json:"user"`
 }
 
+// ParamsAnswer says how it is, and what else a login takes.
+type ParamsAnswer struct {
+	keybundle.Params
+	// Ask says that the company has sources that may know the user, or that the router cannot find out: AskRequest.
+	Ask bool `json:"ask,omitempty"`
+	// LoginKey is the CA's word for the key that the password is sealed to (package sealedlogin); none: the CA is away.
+	LoginKey []byte `json:"login_key,omitempty"`
+}
+
+// AskRequest proves a user's password, and has it with it, sealed for the CA, in case a source has to be asked.
+type AskRequest struct {
+	User   string `json:"user"`
+	Auth   []byte `json:"auth,omitempty"`   // none: only Asked.Params are wanted, since those that were told are not believed
+	Sealed []byte `json:"sealed,omitempty"` // by sealedlogin.Seal, for this router; none: the CA was away
+}
+
+// Asked is a session, or how the password is stretched now: the CA has had the user's keys sealed anew, and LoginRequest is to follow.
+type Asked struct {
+	Params    *keybundle.Params `json:"params,omitempty"`
+	Confirm   []byte            `json:"confirm,omitempty"` // the CA's word for them: sealedlogin.Confirmed
+	Admission *Admission        `json:"admission,omitempty"`
+}
+
 // LoginRequest proves a user's password.
 type LoginRequest struct {
 	User string `json:"user"`
@@ -95,6 +120,8 @@ type Admission struct {
 	Address       netip.Addr        `json:"address"`
 	Until         time.Time         `json:"until"`         // by the router's clock
 	Intermediates [][]byte          `json:"intermediates"` // of the company, DER
+	// Source says that a source has been asked: the proof of the password alone lets nobody in again.
+	Source bool `json:"source,omitempty"`
 	// Close is the CA's X25519 key against which the client is to prove the end of the session, now, of its present certificate: the policy has that
 	// revoked then. None: it need not.
 	Close []byte `json:"close,omitempty"`
@@ -145,6 +172,9 @@ const (
 	CodeChallenge   Code = "challenge"   // unknown, used, too old, or of somebody else: ask for another one
 	CodeLocked      Code = "locked"      // too many failures; see RetryAfter
 	CodeBusy        Code = "busy"        // too many ask; see RetryAfter
+	CodeLoginKey    Code = "login-key"   // the password is to be sealed to another login key: ask for it
+	CodeSource      Code = "source"      // the CA cannot ask the source that knows the user
+	CodeCA          Code = "ca"          // the router cannot ask the CA
 	CodeUnavailable Code = "unavailable" // the router has no directory, or cannot be reached
 	CodeToken       Code = "token"       // nobody is logged in with this token, from here
 	CodeAddress     Code = "address"     // no address that a user may come from

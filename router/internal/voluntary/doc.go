@@ -40,12 +40,37 @@
 // proof from a wrong one, as only the CA and the user can: a client that its user has altered can keep its certificate, which shows when the CA
 // refuses the proof. Whatever ends the session hands the proof on, but for the same user's coming again from the same address.
 //
-// Neither the password nor the sealing key leaves the machine, so the router learns neither the password nor a private key. What it
-// sees is the proof, which opens nothing that it could not have asked for with it itself, and sealed keys, on which it could try passwords as
+// Neither the password nor the sealing key leaves the machine, but for what only the CA can open (below), so the router learns neither the password nor a
+// private key. What it sees is the proof, which opens nothing that it could not have asked for with it itself, and sealed keys, on which it could try passwords as
 // the directory could.
 //
-// So users of a source (RADIUS, LDAP) cannot log in here, since the CA would have to have their password: they hear what whoever types a wrong
-// one hears.
+// Users of a source (RADIUS, LDAP) the CA has to ask about, and it needs the password. If the company has sources the machine sends it along with the proof,
+// sealed to a login key of the CA (package sealedlogin), by Ask in the place of Login:
+//
+//	client                                     router in front                   directory, CA
+//	Params uid                         ─────►  LoginParams uid            ─────►  directory: a stable fake for unknown users
+//	                                           login key, now and then    ─────►  CA: signed, good for ten minutes more
+//	                parameters, statement ◄──  the same for everybody
+//	the CA's word, under the root that is known here? else asked once more, and then no password is typed
+//	Ask uid, auth, sealed              ─────►  a key that was handed out? limits as for Login
+//	                                           LoginParams uid            ─────►  directory: ask the CA?
+//	                                           no: drops what is sealed; Release uid, auth, and so on as above
+//	                                           yes: uid, sealed           ─────►  CA: opens it once, asks the source, vouches
+//	                                                                      ◄─────  parameters as they are now, session
+//	                                           as they were: Release uid, auth, and so on as above
+//	     parameters, the CA's word for ◄──     others: the keys have just been sealed anew
+//	     them                                  (also where no auth was shown, by a machine that knows others than it was told)
+//	Login uid, HKDF(master', "auth")   ─────►  within a minute, from the same address
+//
+// What the source says of the session bounds it, besides the policy. Nobody gets a session of whose length the CA has not spoken to this router about this user
+// at this address: keys that the directory releases because it has vouched for another login of theirs bring none.
+//
+// Ask looks the same whoever the user is, and a refusal comes at the same moments, whether the directory or the CA refuses it (Config.Hold): so nobody
+// learns who is local. The price is that a local user's password goes to the router as well, sealed, which drops it; from the second login on their machine keeps
+// it to itself (package station). What is said of login keys is said before the user is looked at. While the CA is away the difference shows.
+//
+// A login key that the CA does not have any more, since it was restarted, is asked for once more by both. A session that was forgotten is not begun
+// anew by the proof: the client says so, and the person types the password.
 //
 // Whoever is refused for who they are hears it at the moments at which a router refuses (authn.Hold), counted from when the request was read: how long
 // it took to find out would tell who is known. While an answer is held it takes up its connection and nothing else, and the limits on
@@ -64,7 +89,8 @@
 //
 //	method  path          body                answer
 //	GET     /v1/roots     -                   Roots
-//	POST    /v1/params    ParamsRequest       keybundle.Params
+//	POST    /v1/params    ParamsRequest       ParamsAnswer
+//	POST    /v1/ask       AskRequest          Asked: Admission, or keybundle.Params
 //	POST    /v1/login     LoginRequest        Admission
 //	POST    /v1/challenge ChallengeRequest    Challenge
 //	POST    /v1/prove     ProveRequest        Admission

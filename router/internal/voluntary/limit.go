@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	ca "twinkey/ca/client"
 	"twinkey/directory/client"
 	"twinkey/pkg/limit"
 )
@@ -53,7 +54,7 @@ func (l *limiter) wait(from netip.Addr, now time.Time) time.Duration {
 	return limit.Wait(l.all, now)
 }
 
-// guess asks the directory about a user's login: what it denies counts for this router there, and would lock it.
+// guess asks the directory, or the CA, about a user's login: what they deny counts for this router there, and would lock it.
 func (s *Server) guess(r *request, uid string, ask func() error) error {
 	try, wait := s.c.Guesses.Begin(r.from, time.Now())
 	if wait > 0 {
@@ -65,10 +66,10 @@ func (s *Server) guess(r *request, uid string, ask func() error) error {
 		try.Succeed(time.Now())
 		return nil
 	}
-	if errors.Is(err, client.ErrDenied) || r.ctx().Err() != nil { // who hangs up in the middle has guessed, as far as we know
+	if errors.Is(err, client.ErrDenied) || errors.Is(err, ca.ErrDenied) || r.ctx().Err() != nil { // who hangs up in the middle has guessed, as far as we know
 		try.Fail(time.Now())
 	}
-	return s.directoryError(uid, r.from, err)
+	return s.loginError(uid, r.from, err)
 }
 
 // addressOf is the address of "address:port".

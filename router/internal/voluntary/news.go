@@ -1,6 +1,7 @@
 package voluntary
 
 import (
+	"slices"
 	"sync"
 
 	"twinkey/directory/client"
@@ -62,6 +63,14 @@ func (n *news) closes(group string) bool {
 	return err == nil && t.RevokeOnClose
 }
 
+// welcomes says why the policy has nothing for a group, if it has not.
+func (n *news) welcomes(group string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, err := n.policy.Terms(group)
+	return err
+}
+
 // told is what one watcher knows.
 type told struct {
 	group   string
@@ -87,4 +96,17 @@ func (n *news) next(t *told) (w Word, more <-chan struct{}) {
 	w.Revoked = n.revoked[t.revoked:len(n.revoked):len(n.revoked)]
 	t.version, t.revoked = n.version, len(n.revoked)
 	return w, n.changed
+}
+
+// regrouped is all that there is for a watcher whose user is of another group by now: also the rules of the one before, which counts until the
+// client has gone over to the newer certificate.
+func (n *news) regrouped(t *told, group string) (w Word, more <-chan struct{}) {
+	n.mu.Lock()
+	before := n.policy.For(t.group)
+	n.mu.Unlock()
+	*t = told{group: group}
+	w, more = n.next(t)
+	rules := slices.Concat(*w.Rules, before)
+	w.Rules = &rules
+	return w, more
 }

@@ -157,7 +157,7 @@ func (s *Server) prove(r *request) (any, error) {
 		}
 		return nil, err
 	}
-	return s.admit(r, cert, client.Release{Certificate: cert.Raw}, now)
+	return s.admit(r, cert, client.Release{Certificate: cert.Raw}, time.Time{}, now)
 }
 
 // proved returns the certificate that a user has shown, if it is good and its keys are proved. The keys come first: what becomes of a certificate

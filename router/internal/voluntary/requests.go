@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	ca "twinkey/ca/client"
 	"twinkey/directory/client"
 	"twinkey/pkg/limit"
 	"twinkey/pkg/twincert"
@@ -63,21 +64,25 @@ func (s *Server) params(r *request) (any, error) {
 	}
 	p, err := s.c.Directory.LoginParams(r.ctx(), in.User)
 	if err != nil {
-		return nil, s.directoryError(in.User, r.from, err)
+		return nil, s.loginError(in.User, r.from, err)
 	}
-	// Where the CA would have to be asked, the password would have to leave the machine: the login is going to be refused,
-	// as any is that is wrong. To say so now would tell who is known.
-	return p.Params, nil
+	// Whether the CA would have to be asked about this user is not said: it would tell who is known. It is one answer for everybody.
+	statement, away := s.loginKey(r.ctx())
+	return ParamsAnswer{Params: p.Params, Ask: away != nil || statement != nil, LoginKey: statement}, nil
 }
 
 // errUser is the one refusal for whatever concerns the user; the operator sees in the directory's audit which it was. How long it took says nothing
 // either: Config.Hold.
 var errUser = &Error{Code: CodeDenied, Message: "no such user, or a wrong password", Err: client.ErrDenied}
 
-func (s *Server) directoryError(uid string, from netip.Addr, err error) error {
-	var out *Error
+// loginError is what a client hears of what directory or CA say.
+func (s *Server) loginError(uid string, from netip.Addr, err error) error {
+	out := caError(err)
 	d, _ := errors.AsType[*client.Error](err)
 	switch {
+	case out != nil:
+	case errors.Is(err, ca.ErrInvalid):
+		out = &Error{Code: CodeInvalid, Message: fmt.Sprintf("%.100q is no UserID", uid)}
 	case errors.Is(err, client.ErrInvalid):
 		out = &Error{Code: CodeInvalid, Message: fmt.Sprintf("%.100q is no UserID", uid)}
 	case errors.Is(err, client.ErrDenied):
@@ -124,29 +129,45 @@ func (s *Server) login(r *request) (any, error) {
 		return nil, err
 	}
 	now := time.Now()
+	limit, said := s.said.of(visitor{in.User, r.from}, now)
+	if release.Source && !said {
+		// The CA has vouched for another login of theirs, here, within the minute: how long this one may last nobody has said.
+		s.refused(in.User, r.from, errAskAnew)
+		return nil, errAskAnew
+	}
+	if !release.Source {
+		limit = time.Time{}
+	}
+	adm, err := s.letIn(r, in.User, release, limit, now)
+	adm.Source = release.Source
+	return adm, err
+}
+
+// letIn makes a session for a user whose keys were released. It ends at limit, unless that is zero, if nothing ends it sooner.
+func (s *Server) letIn(r *request, uid string, release client.Release, limit, now time.Time) (Admission, error) {
 	der := release.Certificate
 	if release.Successor != nil {
 		der = release.Successor.Certificate
 	}
 	cert, err := s.c.Trust.Twin(now, der, twincert.User)
-	if err == nil && cert.Name != in.User {
+	if err == nil && cert.Name != uid {
 		err = fmt.Errorf("the directory answered with the keys of %s", cert.Name)
 	}
 	if err != nil {
-		s.refused(in.User, r.from, err)
-		return nil, &Error{Code: CodeUnavailable, Message: "the router does not believe what the directory says of the user; its log says why"}
+		s.refused(uid, r.from, err)
+		return Admission{}, &Error{Code: CodeUnavailable, Message: "the router does not believe what the directory says of the user; its log says why"}
 	}
-	return s.admit(r, cert, release, now)
+	return s.admit(r, cert, release, limit, now)
 }
 
 // errFull says that no more clients are taken.
 var errFull = &Error{Code: CodeBusy, Message: "this router has as many clients as it may have", RetryAfter: time.Minute}
 
 // admit makes a session and says what a client is to know of it, the keys that were released for it too.
-func (s *Server) admit(r *request, cert *twincert.Certificate, release client.Release, now time.Time) (any, error) {
-	e, token, err := s.begin(r, cert, now)
+func (s *Server) admit(r *request, cert *twincert.Certificate, release client.Release, limit, now time.Time) (Admission, error) {
+	e, token, err := s.begin(r, cert, limit, now)
 	if err != nil {
-		return nil, err
+		return Admission{}, err
 	}
 	_, until, _ := s.desk.present(e)
 	_, key := s.demand(e)
@@ -177,8 +198,9 @@ func (s *Server) hallError(uid string, from netip.Addr, err error) error {
 	return err
 }
 
-// begin makes a session for a user who has proved the password, or keys of their own.
-func (s *Server) begin(r *request, cert *twincert.Certificate, now time.Time) (*session, []byte, error) {
+// begin makes a session for a user who has proved the password, or keys of their own. What is zero of limit and the policy's session time
+// bounds nothing.
+func (s *Server) begin(r *request, cert *twincert.Certificate, limit, now time.Time) (*session, []byte, error) {
 	// A client that was killed may come again at once; the session that it left has nobody any more.
 	old, watched := s.desk.at(r.from)
 	if old != nil {
@@ -206,8 +228,9 @@ func (s *Server) begin(r *request, cert *twincert.Certificate, now time.Time) (*
 	if old != nil {
 		s.desk.remove(old, "the user has logged in again")
 	}
-	if terms.Session > 0 {
-		e.limit = now.Add(terms.Session)
+	e.limit = limit
+	if mine := limitOf(terms.Session, now); e.limit.IsZero() || !mine.IsZero() && mine.Before(e.limit) {
+		e.limit = mine
 	}
 	e.until = e.last(cert)
 	if !s.desk.add(e, now, func(reason string) {
@@ -379,7 +402,11 @@ func (s *Server) watch(r *request) (any, error) {
 	var asked twincert.ID // of which the end is to be proved
 	for {
 		word, more := s.news.next(&known)
-		if _, _, next := s.desk.present(e); next != followed { // asked after more was made: none is missed
+		user, _, next := s.desk.present(e) // asked after more was made: none is missed
+		if user.Group != known.group {     // a source has put them into another one
+			word, more = s.news.regrouped(&known, user.Group)
+		}
+		if next != followed {
 			word.Successor, followed = next, next
 		}
 		if of, key := s.demand(e); key != nil && of != asked {

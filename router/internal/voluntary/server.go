@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	ca "twinkey/ca/client"
 	"twinkey/directory/client"
 	"twinkey/pkg/limit"
 	"twinkey/pkg/strictjson"
@@ -69,6 +70,10 @@ type Config struct {
 	Anchors func() (roots, intermediates []*x509.Certificate)
 	// Vouch is how long what is signed for a tunnel is good.
 	Vouch func() time.Duration
+	// LoginKey fetches the CA's word for the key that passwords are sealed to, nil if the CA has no sources; Ask has the CA ask a user's source about a
+	// sealed one. Both nil: only the directory knows users.
+	LoginKey func(ctx context.Context) ([]byte, error)
+	Ask      func(ctx context.Context, uid string, sealed []byte) (ca.Admission, error)
 	// Guesses are the router's, wherever passwords are tried.
 	Guesses *limit.Failures
 	// Hold keeps back what failed so, of a request that was read then, until when such answers go out: authn.Hold.
@@ -88,11 +93,22 @@ type Server struct {
 	news       *news
 	tries      *limiter
 	challenges *challenges
+	keys       *loginKeys // nil: nobody asks the CA
+	said       *sessions
 }
 
 // NewServer returns a server without sessions; p is what users may do.
 func NewServer(c Config, p *policy.Policy) *Server {
-	s := &Server{c: c, desk: newDesk(), news: newNews(), tries: newLimiter(), challenges: newChallenges()}
+	s := &Server{c: c, desk: newDesk(), news: newNews(), tries: newLimiter(), challenges: newChallenges(), said: newSessions()}
+	if c.LoginKey != nil {
+		s.keys = newLoginKeys(func(ctx context.Context) ([]byte, error) {
+			statement, err := c.LoginKey(ctx)
+			if err != nil {
+				c.Log.Warn("clients cannot have the ca asked", "error", err)
+			}
+			return statement, err
+		})
+	}
 	s.news.setPolicy(p)
 	return s
 }
@@ -122,6 +138,9 @@ func (s *Server) Succeed(ctx context.Context, u engine.User, next client.Success
 		return err
 	}
 	s.desk.succeed(e, c, next, now)
+	if err := s.news.welcomes(c.Group); err != nil { // a source has put them into a group that has no rule
+		return s.finish(ctx, e, err.Error())
+	}
 	s.news.change(func() {}) // which wakes the watch
 	return nil
 }
@@ -173,6 +192,7 @@ func (s *Server) Handler() http.Handler {
 		"GET " + pathRoots:      s.roots,
 		"POST " + pathParams:    s.params,
 		"POST " + pathLogin:     s.login,
+		"POST " + pathAsk:       s.ask,
 		"POST " + pathChallenge: s.challenge,
 		"POST " + pathProve:     s.prove,
 		"GET " + pathWatch:      s.watch,
@@ -232,7 +252,7 @@ func (s *Server) answer(h func(*request) (any, error)) http.HandlerFunc {
 var statuses = map[Code]int{
 	CodeInvalid: http.StatusBadRequest, CodeDenied: http.StatusForbidden, CodeLocked: http.StatusTooManyRequests, CodeBusy: http.StatusTooManyRequests,
 	CodeToken: http.StatusUnauthorized, CodeAddress: http.StatusForbidden, CodeTaken: http.StatusConflict, CodeChallenge: http.StatusConflict, CodePolicy: http.StatusForbidden,
-	CodeUnproved: http.StatusConflict,
+	CodeUnproved: http.StatusConflict, CodeLoginKey: http.StatusConflict,
 }
 
 func refuse(w http.ResponseWriter, err error) {

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"math/big"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,11 +19,17 @@ import (
 	"twinkey/proto/handshake"
 	"twinkey/router/internal/engine"
 	"twinkey/router/internal/links"
+	"twinkey/router/internal/policy"
 )
 
 // successor certifies a user's data key anew, beside another control key, for so long.
 func (a *authority) successor(of *twincert.Certificate, life time.Duration) *twincert.Certificate {
-	tmpl := twincert.Template{Role: twincert.User, Name: of.Name, Group: of.Group, Profile: twincert.Paper, Serial: must(rand.Int(rand.Reader, big.NewInt(1<<60))),
+	return a.regrouped(of, of.Group, life)
+}
+
+// regrouped is successor, in another group.
+func (a *authority) regrouped(of *twincert.Certificate, group string, life time.Duration) *twincert.Certificate {
+	tmpl := twincert.Template{Role: twincert.User, Name: of.Name, Group: group, Profile: twincert.Paper, Serial: must(rand.Int(rand.Reader, big.NewInt(1<<60))),
 		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(life)}
 	tmpl.Keys.Control = [32]byte(must(ecdh.X25519().GenerateKey(rand.Reader)).PublicKey().Bytes())
 	tmpl.Keys.Data = of.Keys.Data
@@ -129,5 +137,41 @@ func TestLoginWithASuccessor(t *testing.T) {
 	}
 	if u := w.loggedIn(adm.Address); u.Certificate.ID() != next.ID() {
 		t.Errorf("the guest is on certificate %s", u.Certificate.Serial)
+	}
+}
+
+// A source puts a user who is logged in into another group: with the newer certificate the client is told the rules of that one, and those of the one before, until it
+// has gone over; later that group's alone. A group that no rule names ends the session.
+func TestAnotherGroup(t *testing.T) {
+	w := newWorld(t)
+	c, adm := w.login("alice", 1)
+	words, ended := watching(t, c, adm.Token)
+	heard(t, words, "rules", func(w Word) bool { return w.Rules != nil })
+	groups := func(r *[]policy.Rule) (all []string) {
+		for _, one := range *r {
+			all = append(all, one.Groups...)
+		}
+		return all
+	}
+	others := w.ca.regrouped(w.users["alice"], "others", 55*time.Minute)
+	if err := w.Server.Succeed(t.Context(), w.loggedIn(adm.Address), client.Successor{Certificate: others.Raw}); err != nil {
+		t.Fatal(err)
+	}
+	next := heard(t, words, "the newer certificate", func(w Word) bool { return w.Successor != nil })
+	if next.Rules == nil || !slices.Equal(groups(next.Rules), []string{"others", "others", "staff"}) {
+		t.Errorf("rules %+v", next.Rules)
+	}
+	w.Policy(must(policy.New([]policy.Rule{{Groups: []string{"staff", "others"}}})))
+	if next = heard(t, words, "another policy", func(w Word) bool { return w.Rules != nil }); !slices.Equal(groups(next.Rules), []string{"others"}) {
+		t.Errorf("rules %+v", next.Rules)
+	}
+	if err := w.Server.Succeed(t.Context(), w.loggedIn(adm.Address), client.Successor{Certificate: w.ca.regrouped(others, "strangers", 55*time.Minute).Raw}); err != nil {
+		t.Fatal(err)
+	}
+	if last := heard(t, words, "the end", func(w Word) bool { return w.Ended != "" }); !strings.Contains(last.Ended, "strangers") {
+		t.Errorf("ended: %q", last.Ended)
+	}
+	if err := <-ended; err != nil || len(w.guests) != 0 {
+		t.Errorf("%v, %d guests", err, len(w.guests))
 	}
 }

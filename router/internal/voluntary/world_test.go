@@ -122,19 +122,20 @@ type world struct {
 	wrongs limit.FailureLimits
 	// successor is what the directory releases besides
 	successor *client.Successor
+	corp      *corp // the CA and its source; nil: there is none
 }
 
 const vouch = 20 * time.Minute
 
 // newWorld is one that is asked over the network.
-func newWorld(t *testing.T) *world {
-	w := newRouter(t)
+func newWorld(t *testing.T, set ...func(w *world, c *Config)) *world {
+	w := newRouter(t, set...)
 	w.at = serve(t, w.Server, w.box)
 	return w
 }
 
 // newRouter is one that nothing reaches but calls of its handler. It holds nothing.
-func newRouter(t *testing.T) *world {
+func newRouter(t *testing.T, set ...func(w *world, c *Config)) *world {
 	w := &world{t: t, ca: newAuthority("root", nil), trust: trust.New(time.Hour), users: map[string]*twincert.Certificate{}, guests: map[netip.Addr]*engine.Guest{}}
 	w.params = keybundle.Params{Salt: make([]byte, keybundle.SaltLen), Time: 1, MemoryKiB: 8 << 10, Threads: 1} // the least
 	w.box = w.ca.box("twinkey://router/ra")
@@ -146,7 +147,7 @@ func newRouter(t *testing.T) *world {
 	many := limit.Bucket{Rate: 1, Burst: 1000}
 	w.wrongs = limit.FailureLimits{Each: many, Net: many, All: many, Known: many, Remember: time.Hour}
 	p := must(policy.New([]policy.Rule{{Groups: []string{"staff", "others"}, To: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}}, {Groups: []string{"others"}}}))
-	w.Server = NewServer(Config{
+	c := Config{
 		Scope: func() []string { return []string{"group:staff"} },
 		Name:  "ra", Directory: w, Hall: w, Trust: w.trust, Log: slog.New(slog.DiscardHandler), Vouch: func() time.Duration { return vouch },
 		Sign: func(digest []byte) (router, signature []byte, err error) {
@@ -161,7 +162,11 @@ func newRouter(t *testing.T) *world {
 			return w.closeKey
 		},
 		Anchors: func() (roots, inter []*x509.Certificate) { return []*x509.Certificate{w.ca.cert}, nil },
-	}, p)
+	}
+	for _, f := range set {
+		f(w, &c)
+	}
+	w.Server = NewServer(c, p)
 	return w
 }
 
@@ -194,6 +199,9 @@ func (w *world) LoginParams(_ context.Context, uid string) (client.LoginParams, 
 		return client.LoginParams{}, &client.Error{Op: "asking", Code: w.code}
 	}
 	_, known := w.users[uid]
+	if w.corp != nil {
+		return w.corp.loginParams(uid, w.params, known), nil
+	}
 	return client.LoginParams{Params: w.params, AskCA: w.sources && !known}, nil
 }
 
@@ -211,6 +219,9 @@ func (w *world) Release(ctx context.Context, uid string, auth secret.Key) (clien
 	w.released++
 	if w.during != nil {
 		w.during()
+	}
+	if w.corp != nil && w.corp.accounts[uid] != "" {
+		return w.corp.release(uid, auth, refused)
 	}
 	c, ok := w.users[uid]
 	switch {
