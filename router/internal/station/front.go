@@ -107,13 +107,13 @@ func (r *run) listen(ctx context.Context) error {
 // take passes on what one word says. Rules go before a newer certificate of our own, which may be of another group, and that before revocations, since the
 // one before may be among them: what they concern is not to be called.
 func (r *run) take(ctx context.Context, w voluntary.Word, now time.Time) error {
-	if w.Heard >= 0 {
-		r.trust.Heard(now.Add(-time.Duration(w.Heard) * time.Millisecond))
-	}
 	if len(w.CRL) > 0 {
 		if err := r.trust.SetCRL(w.CRL, now); err != nil {
 			r.s.log.Warn("crl not taken", "error", err)
 		}
+	}
+	if w.Heard >= 0 {
+		r.trust.Told(now.Add(-time.Duration(w.Heard)*time.Millisecond), now)
 	}
 	if w.Rules != nil {
 		p, err := policy.New(*w.Rules)

@@ -312,8 +312,7 @@ func (s *Station) admission() voluntary.Admission {
 func (s *Station) once(ctx context.Context, seal secret.Key) (err error) {
 	adm := s.admission()
 	r := &run{s: s, trust: trust.New(s.set.Security.Staleness), ended: make(chan endedCall, 1024), certified: make(map[netip.Prefix]bool), wanted: make(map[string]bool), over: make(map[string]string)}
-	r.believe(adm, time.Now())
-	if r.cred, err = s.credentials(r.trust, adm, seal); err != nil {
+	if r.cred, err = s.credentials(r.believe(adm, time.Now()), adm, seal); err != nil {
 		return err
 	}
 	defer func() {
@@ -340,17 +339,22 @@ func (s *Station) once(ctx context.Context, seal secret.Key) (err error) {
 	return errors.Join(err, undo())
 }
 
-// believe takes over the anchors that hang from our root. That the router has let us in shows that it hears the directory.
-func (r *run) believe(adm voluntary.Admission, now time.Time) {
+// believe takes over the anchors that hang from our root, and returns a store for our own certificate, with which we have just been let in. Of
+// others the run's store believes none before there is a CRL.
+func (r *run) believe(adm voluntary.Admission, now time.Time) (own *trust.Store) {
 	candidates := r.s.front.Chain()
 	for _, der := range adm.Intermediates {
 		if c, err := x509.ParseCertificate(der); err == nil {
 			candidates = append(slices.Clip(candidates), c)
 		}
 	}
-	root := r.s.home.Root
-	r.trust.SetAnchors([]*x509.Certificate{root}, voluntary.Intermediates(root, candidates, now))
-	r.trust.Heard(now)
+	roots := []*x509.Certificate{r.s.home.Root}
+	inter := voluntary.Intermediates(r.s.home.Root, candidates, now)
+	own = trust.New(r.s.set.Security.Staleness)
+	own.SetAnchors(roots, inter)
+	own.Heard(now)
+	r.trust.SetAnchors(roots, inter)
+	return own
 }
 
 // open makes interface, sockets and engine.

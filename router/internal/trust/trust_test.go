@@ -110,3 +110,24 @@ func TestCRLsAreTakenFromOurIssuersAndForward(t *testing.T) {
 		t.Error("what the directory said is revoked stays so, whatever a CRL lacks")
 	}
 }
+
+// What others say of the directory counts for as long as a CRL does, and so does what they hold back.
+func TestToldByOthers(t *testing.T) {
+	a := newAuthority(t)
+	s := trust.New(time.Minute)
+	s.SetAnchors([]*x509.Certificate{a.cert}, nil)
+	s.Told(start, start)
+	if err := s.Fresh(start); !errors.Is(err, trust.ErrStale) {
+		t.Errorf("without a CRL: %v", err)
+	}
+	if err := s.SetCRL(a.crl(t, 1, time.Hour), start); err != nil {
+		t.Fatal(err)
+	}
+	for age := time.Duration(0); age <= 2*time.Hour; age += 30 * time.Second {
+		now := start.Add(age)
+		s.Told(now, now)
+		if err := s.Fresh(now); (err == nil) != (age <= time.Hour+30*time.Second) {
+			t.Errorf("after %s: %v", age, err)
+		}
+	}
+}
