@@ -32,7 +32,7 @@ func main() {
 	flag.IntVar(&o.setup, "setup", 1000, "number of users whose logins are measured; 0: none")
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each is measured")
 	flag.DurationVar(&o.time, "time", 3*time.Second, "how long each is measured in a round: one stream, TCP and UDP")
-	flag.DurationVar(&o.settle, "settle", 10*time.Second, "how long the routers are left alone after the logins")
+	flag.DurationVar(&o.settle, "settle", 20*time.Second, "how long the routers are left alone after the logins")
 	flag.StringVar(&o.json, "json", "", "write all samples to this file")
 	flag.StringVar(&o.out, "out", "", "write calls.md and calls.svg into this directory")
 	flag.Parse()

@@ -162,7 +162,8 @@ func (r report) ratios() string {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString("\n## Of the throughput with one call\n\nRatios of the medians.\n\n| | TCP, one stream | TCP, all streams | UDP |\n|---|---|---|---|\n")
+	b.WriteString("\n## Beside one call\n\nThroughput as ratios of the medians; memory as what each further call takes while idle, KiB.\n\n" +
+		"| | TCP, one stream | TCP, all streams | UDP | ra, KiB a call | rb, KiB a call |\n|---|---|---|---|---|---|\n")
 	for _, row := range r.Rows {
 		if row == one {
 			continue
@@ -170,6 +171,10 @@ func (r report) ratios() string {
 		fmt.Fprintf(&b, "| %s", row.name())
 		for _, of := range []func(sample) float64{func(s sample) float64 { return s.TCP1 }, func(s sample) float64 { return s.TCP }, func(s sample) float64 { return s.UDP }} {
 			fmt.Fprintf(&b, " | %.2f", row.spread(of).median/one.spread(of).median)
+		}
+		for _, of := range []func(sample) float64{func(s sample) float64 { return s.NearIdle }, func(s sample) float64 { return s.FarIdle }} {
+			const kib = 1 << 10 // in a MiB
+			fmt.Fprintf(&b, " | %.1f", (row.spread(of).median-one.spread(of).median)*kib/float64(row.Calls-one.Calls))
 		}
 		b.WriteString(" |\n")
 	}
