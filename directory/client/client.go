@@ -23,6 +23,8 @@ const (
 	dialTimeout   = 5 * time.Second
 	answerTimeout = 30 * time.Second // of a whole call, when the context has no earlier deadline
 	idleTimeout   = 30 * time.Second // short, so that a renewed certificate comes into use
+	// maxIdle is for a morning on which many log in at once: a handshake costs either side more than a login.
+	maxIdle = 16
 )
 
 // Client asks one directory. It is safe for concurrent use.
@@ -39,7 +41,7 @@ func New(url string, tlsConfig *tls.Config) *Client {
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    dialTimeout,
 		IdleConnTimeout:        idleTimeout,
-		MaxIdleConnsPerHost:    4,
+		MaxIdleConnsPerHost:    maxIdle,
 		MaxResponseHeaderBytes: 16 << 10,
 		DisableCompression:     true,
 	}

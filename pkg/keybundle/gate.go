@@ -27,6 +27,8 @@ type Gate struct {
 	room    *semaphore.Weighted // KiB
 	size    int64
 	waiting atomic.Int64
+	here    atomic.Int64 // who derives or waits
+	garbage atomic.Int64 // KiB that derivations have left since they were collected
 	derive  func([]byte, Params) (Proof, error)
 }
 
@@ -41,22 +43,37 @@ func (g *Gate) Derive(ctx context.Context, password []byte, p Params) (Proof, er
 	if err := p.Check(); err != nil {
 		return Proof{}, err
 	}
+	g.here.Add(1)
 	weight := min(int64(p.MemoryKiB), g.size) // one that is dearer than all of the room has it to itself
 	if !g.room.TryAcquire(weight) {
 		if g.waiting.Add(1) > gateQueue {
 			g.waiting.Add(-1)
+			g.here.Add(-1)
 			return Proof{}, ErrBusy
 		}
 		err := g.room.Acquire(ctx, weight)
 		g.waiting.Add(-1)
 		if err != nil {
+			g.here.Add(-1)
 			return Proof{}, fmt.Errorf("waiting for other logins: %w", err)
 		}
 	}
 	defer g.room.Release(weight)
 	proof, err := g.derive(password, p)
-	// What it took is garbage now. Left to the collector it would grow to several times as much, and stay
-	// with the process for minutes; beside the derivation the collection costs nothing.
-	debug.FreeOSMemory()
+	g.sweep(p)
 	return proof, err
+}
+
+// sweep sees to what a derivation took, which is garbage now. Left to the collector it would grow to several times as much, and stay with
+// the process for minutes. While others derive it is for them to use, which is cheaper than to give it back and have it again.
+func (g *Gate) sweep(p Params) {
+	left := g.garbage.Add(int64(p.MemoryKiB))
+	switch {
+	case g.here.Add(-1) == 0:
+		g.garbage.Store(0)
+		debug.FreeOSMemory()
+	case left >= gateMemory:
+		g.garbage.Store(0)
+		runtime.GC()
+	}
 }

@@ -128,7 +128,7 @@ func New(s *settings.Settings, o Options, log *slog.Logger) (a *Appliance, err e
 	a.dir = client.New(ends.Directory, id.ClientTLS("twinkey://directory"))
 	a.calls = accounting.New(a.dir.ReportCalls, rand.Text(), log)
 	a.users = a.newUsers()
-	sink := sitemap.Sink{Peers: a.takePeers, Revoked: a.eng.Revoke, Certified: a.users.Heard, Overtake: a.users.Overtake}
+	sink := sitemap.Sink{Peers: a.takePeers, Revoked: a.eng.Revoke, Cut: a.eng.Cut, Certified: a.users.Heard, Overtake: a.users.Overtake}
 	if s.Clients.Listen.IsValid() {
 		a.desk = a.newDesk(s)
 		sink.Sites, sink.CRL, sink.Revoked = a.desk.Sites, a.desk.CRL, a.revoke

@@ -259,7 +259,7 @@ func (e *Engine) callDown(now time.Time, v native.CallDown) {
 		}
 		return
 	}
-	waits := v.Revoked && v.Initiator && e.unheard(now, v.Key)
+	waits := (v.Revoked || v.Cause == calls.Revoked) && v.Initiator && e.unheard(now, v.Key)
 	if v.Key.User != "" && (v.Final && !waits || v.Call == nil && e.firstTry(v.Key)) {
 		e.forgetUser(now, v.Key, v.Reason)
 	} else {

@@ -96,7 +96,7 @@ type state struct {
 	users    map[links.Key]native.Wish
 	guests   map[netip.Addr]*Guest     // users whose own machines we vouch for
 	open     map[twincert.ID]bool      // certificates of users that calls from here stood on: to be revoked on close?
-	doubted  map[twincert.ID]time.Time // certificates of users that calls from here failed by, before Revoke said that they are revoked
+	doubted  map[twincert.ID]time.Time // until when logins outlast their revoked certificates: see unheard and Cut
 	waiting  map[links.Key][]func(*calls.Call, error)
 	active   map[uint64]Active
 	tunnels  map[uint16]native.TunnelUp
@@ -230,20 +230,39 @@ const revoked = "certificate revoked"
 func (e *Engine) Revoke(ctx context.Context, ids ...twincert.ID) error {
 	e.c.Trust.Revoke(ids...)
 	return e.Do(ctx, func(now time.Time) {
-		for _, id := range ids {
-			e.native.Revoked(now, id)
-		}
+		e.revoked(now, ids)
 		for k, w := range e.state.users {
 			if slices.Contains(ids, w.Cred.Certificate.ID()) {
 				e.forgetUser(now, k, revoked)
 			}
 		}
-		e.dismiss(func(g *Guest) string {
-			if slices.Contains(ids, g.Certificate.ID()) {
-				return revoked
+	})
+}
+
+// Cut ends calls and sessions that stand on revoked certificates, and leaves logins for Revoke to end: nobody who could say whether their users
+// have newer certificates can be asked. Until then they have no calls.
+func (e *Engine) Cut(ctx context.Context, ids ...twincert.ID) error {
+	e.c.Trust.Revoke(ids...)
+	return e.Do(ctx, func(now time.Time) {
+		for _, w := range e.state.users {
+			if id := w.Cred.Certificate.ID(); slices.Contains(ids, id) {
+				e.state.doubted[id] = w.Cred.Certificate.NotAfter
 			}
-			return ""
-		})
+		}
+		e.revoked(now, ids)
+	})
+}
+
+// revoked ends what stands on certificates, but for logins.
+func (e *Engine) revoked(now time.Time, ids []twincert.ID) {
+	for _, id := range ids {
+		e.native.Revoked(now, id)
+	}
+	e.dismiss(func(g *Guest) string {
+		if slices.Contains(ids, g.Certificate.ID()) {
+			return revoked
+		}
+		return ""
 	})
 }
 

@@ -106,6 +106,92 @@ func (c *company) staff() (users [2]native.Wish, tunnel uint16) {
 	return users, tunnels[0]
 }
 
+// What the CA's CRL alone says ends calls; the logins wait for the directory, which may know of newer certificates. There is no call until then.
+func TestCut(t *testing.T) {
+	for name, newer := range map[string]bool{"there is a newer certificate": true, "there is none": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCompany(t)
+				c.linked()
+				users, _ := c.staff()
+				old := users[0].Cred
+				for _, s := range []*site{c.ra, c.rb} {
+					if err := s.Cut(t.Context(), old.Certificate.ID()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range 10 {
+					time.Sleep(time.Minute)
+					for _, s := range []*site{c.ra, c.rb} {
+						if ids, _ := s.groupCalls(t); len(ids) != 1 {
+							t.Fatalf("%s has the users' calls %v", s.name, ids)
+						}
+					}
+					if us := must(c.ra.Users(t.Context())); len(us) != 2 {
+						t.Fatalf("logged in: %+v", us)
+					}
+				}
+				if newer {
+					if _, err := c.ra.succeed(c, c.ra.user(t, "alice"), newControl(), old); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, s := range []*site{c.ra, c.rb} { // the directory is back
+					if err := s.Revoke(t.Context(), old.Certificate.ID()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(2 * time.Minute)
+				want := 1
+				if newer {
+					want = 2
+				}
+				for _, s := range []*site{c.ra, c.rb} {
+					if ids, _ := s.groupCalls(t); len(ids) != want {
+						t.Errorf("%s has the users' calls %v", s.name, ids)
+					}
+				}
+				if us := must(c.ra.Users(t.Context())); len(us) != want {
+					t.Errorf("logged in: %+v", us)
+				}
+				if len(c.ra.state.doubted) != 0 {
+					t.Errorf("kept %v", c.ra.state.doubted)
+				}
+			})
+		})
+	}
+}
+
+// Who logs out while the call is placed anew on a newer certificate is logged out.
+func TestLogoutDuringASuccession(t *testing.T) {
+	for name, wait := range map[string]time.Duration{"the new call is being placed": 0, "both are up": 100 * time.Millisecond, "the old one has gone": 10 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCompany(t)
+				c.linked()
+				users, _ := c.staff()
+				alice := users[0]
+				if _, err := c.ra.succeed(c, c.ra.user(t, "alice"), newControl(), alice.Cred); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(wait)
+				if n, err := c.ra.Logout(t.Context(), "alice", alice.Address); n != 1 || err != nil {
+					t.Fatalf("%d logins ended, %v", n, err)
+				}
+				time.Sleep(time.Minute)
+				if us := must(c.ra.Users(t.Context())); len(us) != 1 || us[0].Key.User != "bob" {
+					t.Errorf("still logged in: %+v", us)
+				}
+				for _, s := range []*site{c.ra, c.rb} {
+					if ids, _ := s.groupCalls(t); len(ids) != 1 {
+						t.Errorf("%s has the users' calls %v", s.name, ids)
+					}
+				}
+			})
+		})
+	}
+}
+
 // The group has another control key: both users' calls are placed anew, in one new tunnel; the old tunnel goes, and no packet of
 // either user is lost meanwhile.
 func TestRotationIsMakeBeforeBreak(t *testing.T) {

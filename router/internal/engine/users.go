@@ -230,7 +230,7 @@ func (e *Engine) overtaken(v native.CallDown) bool {
 }
 
 // doubt is how long a login outlasts its certificate, once that is known to be revoked and before Revoke says that calls end for it:
-// succession is asking for a newer one (Overtake, two seconds at the most). What only a CRL says is not followed by Revoke.
+// succession is asking for a newer one (Overtake, two seconds at the most). Where Cut was told of it, until Revoke is, or the certificate ends.
 const doubt = 5 * time.Second
 
 // unheard says whether a call of ours that ended, or could not be placed, because its certificate is revoked leaves the login standing. Either
@@ -245,11 +245,12 @@ func (e *Engine) unheard(now time.Time, k links.Key) bool {
 	if !e.c.Trust.Revoked(id) {
 		return true
 	}
-	since, ok := e.state.doubted[id]
+	until, ok := e.state.doubted[id]
 	if !ok {
-		since, e.state.doubted[id] = now, now
+		until = now.Add(doubt)
+		e.state.doubted[id] = until
 	}
-	return now.Sub(since) < doubt
+	return now.Before(until)
 }
 
 // forgetUser lets go of a user's call, however far it has come, and keys for good.
@@ -382,16 +383,12 @@ func (e *Engine) Logout(ctx context.Context, user string, at netip.Addr) (n int,
 				continue
 			}
 			n++
-			up := false
 			for id, a := range e.state.active {
 				if a.Key == k && a.Initiator {
-					e.native.Hangup(now, id, byUser)
-					up = true
+					e.native.Logout(now, id, byUser)
 				}
 			}
-			if !up {
-				e.forgetUser(now, k, byUser) // it waits for its next attempt, or is at it
-			}
+			e.forgetUser(now, k, byUser) // also if it waits for its next attempt, or its call stood on a certificate that was succeeded
 		}
 	})
 	return n, err

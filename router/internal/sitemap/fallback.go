@@ -50,7 +50,11 @@ func (f *Follower) takeCRL(ctx context.Context, der []byte) error {
 	for _, id := range news {
 		f.log.Info("revocation heard", "certificate", id.String(), "by", "the CA's CRL")
 	}
-	if err := f.sink.Revoked(ctx, news...); err != nil {
+	cut := f.sink.Cut
+	if cut == nil {
+		cut = f.sink.Revoked
+	}
+	if err := cut(ctx, news...); err != nil {
 		return err
 	}
 	return f.publish(ctx) // a revoked site is none

@@ -112,8 +112,8 @@ func (r *run) take(ctx context.Context, w voluntary.Word, now time.Time) error {
 			r.s.log.Warn("crl not taken", "error", err)
 		}
 	}
-	if w.Heard >= 0 {
-		r.trust.Told(now.Add(-time.Duration(w.Heard)*time.Millisecond), now)
+	if ago := time.Duration(w.Heard) * time.Millisecond; ago >= 0 && ago.Milliseconds() == w.Heard {
+		r.trust.Told(now.Add(-ago), now)
 	}
 	if w.Rules != nil {
 		p, err := policy.New(*w.Rules)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/big"
 	"net/netip"
 	"os"
@@ -181,7 +182,7 @@ func TestUnreachable(t *testing.T) {
 func TestStaleMapWaits(t *testing.T) {
 	now := time.Now()
 	r := &run{trust: trust.New(time.Minute)} // without an engine to tell
-	for name, heard := range map[string]int64{"never heard": -1, "heard too long ago": 2 * time.Minute.Milliseconds()} {
+	for name, heard := range map[string]int64{"never heard": -1, "heard too long ago": 2 * time.Minute.Milliseconds(), "more than can be": math.MaxInt64, "so long that it goes around": 9_300_000_000_000} {
 		if err := r.take(t.Context(), voluntary.Word{Heard: heard, Sites: &[]client.Site{{Name: "rb"}}}, now); err != nil || !r.unread || len(r.sites) != 1 {
 			t.Errorf("%s: %v, waiting: %v", name, err, r.unread)
 		}

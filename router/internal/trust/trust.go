@@ -68,12 +68,12 @@ func (s *Store) Heard(now time.Time) {
 	s.heard = now
 }
 
-// Told notes that somebody else says that the directory spoke at a moment. It counts only while a CRL is current, which they cannot make: who
+// Told notes that somebody else says that the directory spoke at a moment, none that is still to come. It counts only while a CRL is current, which they cannot make: who
 // holds back revocations would say so for ever.
 func (s *Store) Told(at, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.crl != nil && now.Before(s.crl.NextUpdate()) {
+	if s.crl != nil && now.Before(s.crl.NextUpdate()) && !at.After(now) {
 		s.heard = at
 	}
 }

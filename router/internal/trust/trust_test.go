@@ -130,4 +130,14 @@ func TestToldByOthers(t *testing.T) {
 			t.Errorf("after %s: %v", age, err)
 		}
 	}
+
+	s = trust.New(time.Minute)
+	s.SetAnchors([]*x509.Certificate{a.cert}, nil)
+	if err := s.SetCRL(a.crl(t, 1, time.Hour), start); err != nil {
+		t.Fatal(err)
+	}
+	s.Told(start.Add(290*365*24*time.Hour), start)
+	if err := s.Fresh(start.Add(2 * time.Hour)); !errors.Is(err, trust.ErrStale) {
+		t.Errorf("told that it will speak: %v", err)
+	}
 }

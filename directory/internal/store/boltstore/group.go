@@ -77,10 +77,10 @@ func (g *group) pass() {
 func (s *Store) commit(jobs []*job) {
 	whole := fmt.Errorf("%w: whoever committed for this one has failed", store.ErrWrite) // in case a function panics
 	var refused []error
-	changed := false
+	first := len(jobs) // that changes something: what those behind it say, they may say because of what they saw of it
 	defer func() {
 		for i, j := range jobs {
-			if j.err = whole; i < len(refused) && refused[i] != nil {
+			if j.err = whole; i < len(refused) && refused[i] != nil && (whole == nil || i < first) {
 				j.err = refused[i]
 			}
 			close(j.done)
@@ -88,7 +88,7 @@ func (s *Store) commit(jobs []*job) {
 		s.group.pass()
 	}()
 	err := s.db.Update(func(tx *bolt.Tx) error {
-		for _, j := range jobs {
+		for i, j := range jobs {
 			d := draft{under: boltTx{tx}}
 			// Asked here, after the wait for those before us.
 			err := j.ctx.Err()
@@ -97,19 +97,19 @@ func (s *Store) commit(jobs []*job) {
 			}
 			refused = append(refused, err)
 			if err == nil && d.changed != nil {
-				changed = true
+				first = min(first, i)
 				if err := d.apply(); err != nil {
 					return err
 				}
 			}
 		}
-		if !changed {
+		if first == len(jobs) {
 			return errNothing
 		}
 		return nil
 	})
 	switch {
-	case err == nil, !changed && errors.Is(err, errNothing):
+	case err == nil, errors.Is(err, errNothing):
 		whole = nil
 	default:
 		whole = fmt.Errorf("%w: %w", store.ErrWrite, err)

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,5 +103,41 @@ func TestPanicInAnUpdate(t *testing.T) {
 	}
 	if panicked != 1 {
 		t.Errorf("%d have panicked", panicked)
+	}
+}
+
+// What an update says because of another one that it saw ("that is done already") it does not say if that one is lost.
+func TestRefusalsBehindALostUpdate(t *testing.T) {
+	early, late := errors.New("refused before anything has changed"), errors.New("refused for what has changed")
+	var turn atomic.Int32 // they do not come in the order of their numbers
+	release, errs, done := held(t, 5, func(_ int, tx store.Tx) error {
+		switch turn.Add(1) {
+		case 1:
+			return nil // whose caller commits, and panics
+		case 2:
+			return early
+		case 3:
+			return tx.Put(store.Users, []byte("a"), []byte("b"))
+		case 4:
+			return late
+		default:
+			panic("a bug")
+		}
+	})
+	release()
+	<-done
+	var got [3]int
+	for _, err := range errs {
+		switch {
+		case errors.Is(err, early):
+			got[0]++
+		case errors.Is(err, store.ErrWrite):
+			got[1]++
+		case errors.Is(err, errPanic):
+			got[2]++
+		}
+	}
+	if got != [3]int{1, 3, 1} {
+		t.Errorf("got %v", errs)
 	}
 }
