@@ -35,9 +35,9 @@ const (
 // Len is the length of a bundle in bytes.
 const Len = 1 + chacha20poly1305.NonceSizeX + 2*keyLen + chacha20poly1305.Overhead
 
-// minPassword is the least length of a user's password, in bytes. Argon2id makes guessing
+// MinPassword is the least length of a user's password, in bytes. Argon2id makes guessing
 // dear, not impossible.
-const minPassword = 8
+const MinPassword = 8
 
 // MaxPassword is the greatest length of any user's password, bytes: what forms, files and the CA take, and what may be chosen.
 const MaxPassword = 256
@@ -53,8 +53,8 @@ var (
 // CheckPassword is the rule for new passwords, wherever one is chosen. It fails with ErrWeak or ErrLong.
 func CheckPassword(uid string, password []byte) error {
 	switch {
-	case len(password) < minPassword:
-		return fmt.Errorf("%w: it is shorter than %d bytes", ErrWeak, minPassword)
+	case len(password) < MinPassword:
+		return fmt.Errorf("%w: it is shorter than %d bytes", ErrWeak, MinPassword)
 	case len(password) > MaxPassword:
 		return fmt.Errorf("%w: it is longer than %d bytes", ErrLong, MaxPassword)
 	case bytes.EqualFold(password, []byte(uid)):

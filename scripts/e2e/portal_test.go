@@ -90,8 +90,8 @@ func portalOf(ctx context.Context, c *lab.Company) (p portalState, err error) {
 	return p, err
 }
 
-// A person with a browser: the lock, the fingerprint, a wrong password, the right one, traffic that the page counts, the end. Once as browsers
-// are and once without JavaScript.
+// A person with a browser: the lock, the fingerprint, a wrong password, the right one, traffic that the page counts, the end, and another password. Once
+// as browsers are and once without JavaScript.
 func TestPortalInABrowser(t *testing.T) {
 	t.Parallel()
 	needs(t, "chromium", "chromium")
@@ -99,7 +99,8 @@ func TestPortalInABrowser(t *testing.T) {
 	c, root := withPortal(t)
 	ctx := t.Context()
 	alice := netip.MustParseAddr("10.1.1.3")
-	check(t, c.AddUser(ctx, "alice", "correct horse"))
+	password, next := "correct horse", "battery staple"
+	check(t, c.AddUser(ctx, "alice", password))
 	check(t, c.HostA.AddAddress("eth0", netip.PrefixFrom(alice, lab.SiteA.Users.Bits())))
 
 	p, err := portalOf(ctx, c)
@@ -117,12 +118,13 @@ func TestPortalInABrowser(t *testing.T) {
 	}
 	home := trusting(t, c)
 	for name, script := range map[string]bool{"with JavaScript": true, "without JavaScript": false} {
-		t.Run(name, func(t *testing.T) { day(t, c, browser(t, c, home, script), alice) })
+		t.Run(name, func(t *testing.T) { day(t, c, browser(t, c, home, script), alice, password, next) })
+		password, next = next, password // as the day has left it
 	}
 }
 
-// day is what alice does.
-func day(t *testing.T, c *lab.Company, tab context.Context, alice netip.Addr) {
+// day is what alice does; at its end she has another password.
+func day(t *testing.T, c *lab.Company, tab context.Context, alice netip.Addr, password, next string) {
 	t.Helper()
 	p := person{t, tab}
 	logIn := func(uid, password string) {
@@ -144,7 +146,7 @@ func day(t *testing.T, c *lab.Company, tab context.Context, alice netip.Addr) {
 	logIn("alice", "wrong horse")
 	p.reads("#said", "UserID or password is wrong")
 	mustNotPing(t, c, alice)
-	logIn("", "correct horse") // the form remembers the UserID
+	logIn("", password) // the form remembers the UserID
 	p.reads("#logout", "Log out")
 	p.reads("h1", "Connected as alice")
 	mustPing(t, c, alice)
@@ -168,12 +170,35 @@ func day(t *testing.T, c *lab.Company, tab context.Context, alice netip.Addr) {
 		}
 		return nil
 	}))
-	p.do(chromedp.Click(chromedp.CSS("#logout")))
-	p.reads("#said", "You are logged out")
-	mustNotPing(t, c, alice)
-	if _, up := status(t, c, lab.SiteA).UserCall("alice"); up {
-		t.Error("alice's call is up still")
+	logOut := func() {
+		t.Helper()
+		p.do(chromedp.Click(chromedp.CSS("#logout")))
+		p.reads("#said", "You are logged out")
+		mustNotPing(t, c, alice)
+		if _, up := status(t, c, lab.SiteA).UserCall("alice"); up {
+			t.Error("alice's call is up still")
+		}
 	}
+	before, _ := status(t, c, lab.SiteA).UserCall("alice")
+	p.do(chromedp.Navigate("https://ra/password"), chromedp.SendKeys(chromedp.CSS("#password"), password),
+		chromedp.SendKeys(chromedp.CSS("#new"), next), chromedp.SendKeys(chromedp.CSS("#again"), next), chromedp.Click(chromedp.CSS("#change")))
+	p.reads("#changed", "Your password was changed")
+	if after, up := status(t, c, lab.SiteA).UserCall("alice"); !up || after.ID != before.ID {
+		t.Errorf("her call was %d, and is %d", before.ID, after.ID)
+	}
+	mustPing(t, c, alice)
+	p.do(chromedp.Click(chromedp.CSS("#back")))
+	p.reads("#logout", "Log out")
+	p.reads("h1", "Connected as alice")
+	logOut()
+	p.do(chromedp.Navigate("https://ra/")) // a page on which nothing is said yet
+	logIn("alice", password)
+	p.reads("#said", "UserID or password is wrong")
+	mustNotPing(t, c, alice)
+	logIn("", next)
+	p.reads("#logout", "Log out")
+	mustPing(t, c, alice)
+	logOut()
 }
 
 // person is whoever sits in front of a tab.

@@ -16,6 +16,7 @@ import (
 	"twinkey/pkg/identity"
 	"twinkey/pkg/keybundle"
 	"twinkey/router/internal/admin"
+	"twinkey/router/internal/portal"
 )
 
 // Wherever a router refuses somebody for who they are, it does so at the same moments: where its operator logs users in and changes passwords, at the
@@ -45,6 +46,12 @@ func TestEveryRefusalIsHeld(t *testing.T) {
 		"portal": func(ctx context.Context) error {
 			a.portalConfig(s, nil).Hold(ctx, time.Now(), client.ErrDenied)
 			return client.ErrDenied
+		},
+		"passwd at the portal": func(ctx context.Context) error {
+			c, began := a.portalConfig(s, nil), time.Now()
+			err := c.Router.ChangePassword(ctx, portal.Change{User: "alice", Password: []byte("wrong"), New: []byte("correct horse battery staple")})
+			c.Hold(ctx, began, err)
+			return err
 		},
 		"clients": func(ctx context.Context) error {
 			a.deskConfig().Hold(ctx, time.Now(), client.ErrDenied)

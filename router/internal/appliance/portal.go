@@ -120,6 +120,13 @@ func (v visitors) Login(ctx context.Context, l portal.Login) error {
 	return err
 }
 
+// ChangePassword implements portal.Router.
+func (v visitors) ChangePassword(ctx context.Context, c portal.Change) error {
+	ctx, cancel := context.WithTimeout(ctx, loginTime)
+	defer cancel()
+	return authn.ChangePassword(ctx, v.a.dir, v.a.gate, v.a.trust, c.User, c.Password, c.New)
+}
+
 // Logins implements portal.Router.
 func (v visitors) Logins(ctx context.Context, at netip.Addr) ([]portal.Standing, error) {
 	all, err := v.a.eng.Logins(ctx, at)

@@ -137,7 +137,8 @@ func passwd() *cobra.Command {
 		Long: `passwd proves a user's password as login does, opens the user's sealed keys and has
 the directory keep them sealed under the new password. Keys and certificate stay
 the same, and so do calls that are up. The old password is good for nothing from
-then on, at any router; a wrong one counts and locks as at a login.
+then on, at any router; a wrong one counts and locks as at a login. Who is logged in
+at the router's portal can do the same there, on the page of the session.
 
 A password that is forgotten cannot be changed: have the operator give the user
 new keys (twinkey-ca user renew).`,

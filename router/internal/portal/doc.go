@@ -7,6 +7,8 @@
 //	POST /login       csrf, uid, password, peer      303 to /, or the form again with what went wrong; from a machine that encrypts by
 //	                                                 itself no password is tried
 //	POST /logout      csrf                           303 to /
+//	GET  /password    somebody here: the form to change their password, or that it was changed; nobody: 303 to /
+//	POST /password    csrf, password, new, again     303 to /password?changed, with another cookie, or the form again with what went wrong
 //	GET  /captive     RFC 8908, if it is switched on
 //	GET  /style.css
 //	anything at the HTTP listener                    302 to the portal
@@ -19,6 +21,10 @@
 //	                __Host-twinkey-form  the same before there is a session, remembered nowhere
 //	csrf            HMAC-SHA256(a key of this process, cookie and address): good for one browser at one address
 //	Origin, Sec-Fetch-Site, Host         must be this page
+//
+// Whoever is logged in here changes their own password and nobody else's: the session says whose it is. The old one is proved as at a login, within the same
+// limits, and a wrong one counts as there. Keys and certificate stay the same, so the calls go on, and so do the same user's sessions at other addresses, which
+// stand on calls of their own. To a user whom a source authenticates the answer is that to a wrong password.
 //
 // No page needs JavaScript, and none is allowed (Content-Security-Policy). Nothing is loaded from elsewhere, nothing is to be kept by
 // a browser. Before a password costs a key derivation a place in a short queue is needed, and before that a token of the address's

@@ -47,6 +47,8 @@ func (p *Portal) handler() http.Handler {
 	on("GET /login", p.loginPage)
 	on("POST /login", p.own(p.login))
 	on("POST /logout", p.own(p.logout))
+	on("GET /password", p.passwordPage)
+	on("POST /password", p.own(p.password))
 	on("GET "+PathCaptive, p.captive)
 	on("GET /style.css", p.style)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -112,38 +112,50 @@ func (p *Portal) finish(a netip.Addr) {
 
 // try logs in, and says what an error means.
 func (p *Portal) try(browser context.Context, l Login, v visit) (said, error) {
+	err := p.prove(browser, v, func(ctx context.Context, turn func(func() error) error) error {
+		l.Turn = turn
+		return p.c.Router.Login(ctx, l)
+	})
+	switch {
+	case err == nil:
+		p.c.Log.Info("portal: login", "user", l.User, "address", v.from.String(), "peer", l.Peer)
+		return said{}, nil
+	case errors.Is(err, errWrongs):
+		return saidWrongs, err
+	}
+	p.c.Log.Warn("portal: login refused", "user", l.User, "address", v.from.String(), "peer", l.Peer, "error", refusal(err))
+	other := false
+	if all, err := p.c.Router.Logins(browser, v.from); err == nil {
+		other = slices.ContainsFunc(all, func(s Standing) bool { return s.User != l.User })
+	}
+	s := explain(err, l.Peer, other, time.Now())
+	if _, own, _ := p.c.Router.Guest(browser, v.from); own && errors.Is(err, engine.ErrBusy) { // it has come meanwhile
+		s = saidOwnNow
+	}
+	return s, err
+}
+
+// prove has the router ask whether a password is right, within what an address may let fail: else it is not asked, and errWrongs comes. What takes the
+// router's cores ask does in turn; a turn that ends well says that the password is right.
+func (p *Portal) prove(browser context.Context, v visit, ask func(ctx context.Context, turn func(func() error) error) error) error {
 	guess, wait := p.c.Guesses.Begin(v.from, time.Now())
 	if wait > 0 {
-		return saidWrongs, errWrongs
+		return errWrongs
 	}
 	defer guess.Close()
 	ctx, cancel := context.WithTimeout(browser, loginTime)
 	defer cancel()
-	l.Turn = func(f func() error) error {
+	err := ask(ctx, func(f func() error) error {
 		err := p.inTurn(ctx, f)
 		if err == nil {
 			guess.Succeed(time.Now()) // whatever becomes of the call
 		}
 		return err
-	}
-	err := p.c.Router.Login(ctx, l)
-	if err == nil {
-		p.c.Log.Info("portal: login", "user", l.User, "address", v.from.String(), "peer", l.Peer)
-		return said{}, nil
-	}
-	p.c.Log.Warn("portal: login refused", "user", l.User, "address", v.from.String(), "peer", l.Peer, "error", refusal(err))
-	if guessed(err) || browser.Err() != nil { // who hangs up in the middle has guessed, as far as we know: directory or CA may have counted it
+	})
+	if err != nil && (guessed(err) || browser.Err() != nil) { // who hangs up in the middle has guessed, as far as we know: directory or CA may have counted it
 		guess.Fail(time.Now())
 	}
-	other := false
-	if all, err := p.c.Router.Logins(ctx, v.from); err == nil {
-		other = slices.ContainsFunc(all, func(s Standing) bool { return s.User != l.User })
-	}
-	s := explain(err, l.Peer, other, time.Now())
-	if _, own, _ := p.c.Router.Guest(ctx, v.from); own && errors.Is(err, engine.ErrBusy) { // it has come meanwhile
-		s = saidOwnNow
-	}
-	return s, err
+	return err
 }
 
 // guessed says whether directory or CA have counted a failure.

@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"twinkey/pkg/cli"
+	"twinkey/pkg/keybundle"
 )
 
 // refreshEvery is how often a browser asks for the state anew, seconds.
 const refreshEvery = 5
 
-var pages = template.Must(template.New("").Funcs(template.FuncMap{"bytes": cli.Bytes}).ParseFS(files, "pages/*.html"))
+var pages = template.Must(template.New("").Funcs(template.FuncMap{"bytes": cli.Bytes, "least": func() int { return keybundle.MinPassword }}).ParseFS(files, "pages/*.html"))
 
 // page is what every page shows.
 type page struct {
@@ -31,8 +32,10 @@ type page struct {
 	Login      *loginForm
 	Session    *sessionState
 	Own        *ownState
-	Taken      bool // somebody is logged in from this address, and it is not this browser
-	Bridged    bool // nobody can log in from this address
+	Change     string // whose password is to be changed
+	Changed    string // whose password was changed
+	Taken      bool   // somebody is logged in from this address, and it is not this browser
+	Bridged    bool   // nobody can log in from this address
 }
 
 // loginForm is what the form begins with.

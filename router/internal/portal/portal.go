@@ -62,6 +62,12 @@ type Login struct {
 	Turn func(f func() error) error
 }
 
+// Change is another password that somebody wants. Both are the portal's, which wipes them.
+type Change struct {
+	User          string
+	Password, New []byte
+}
+
 // Standing is a login that stands, and its call.
 type Standing struct {
 	User, Peer     string
@@ -92,6 +98,8 @@ type Guest struct {
 type Router interface {
 	// Login places a call, and returns when it is up. Its errors are those of authn, engine, native and policy.
 	Login(ctx context.Context, l Login) error
+	// ChangePassword changes it, if the one of before is right; what stands goes on. Its errors are those of authn.ChangePassword. It takes the router's cores.
+	ChangePassword(ctx context.Context, c Change) error
 	// Logins are those that stand for an address; for the zero address, all.
 	Logins(ctx context.Context, at netip.Addr) ([]Standing, error)
 	// Guest says whose own machine is logged in from an address; false: nobody's is.
@@ -115,7 +123,7 @@ type Config struct {
 	Certificate  func() (*tls.Certificate, error)
 	Root         func() *x509.Certificate
 	Guesses      *limit.Failures // the router's, wherever passwords are tried
-	// Hold keeps the answer to a login that began then and failed so, until when such answers go out: authn.Hold.
+	// Hold keeps the answer to a login, or a change of password, that began then and failed so, until when such answers go out: authn.Hold.
 	Hold func(ctx context.Context, began time.Time, err error)
 	Log  *slog.Logger
 }
@@ -134,7 +142,7 @@ type Portal struct {
 	http     net.Listener
 
 	mu     sync.Mutex
-	trying map[netip.Addr]bool // addresses from which a login is going on
+	trying map[netip.Addr]bool // addresses from which a login is going on, or a change of password
 }
 
 // New opens the listeners, which Run closes.

@@ -56,8 +56,10 @@ type desk struct {
 	err      error // of the next logins
 	stuck    error // of whatever else is asked
 	tried    int
-	kept     []byte          // the last password: not copied, so that one sees it wiped
-	during   func(l Login)   // while a login is going on
+	kept     []byte        // the last password: not copied, so that one sees it wiped
+	keptNew  []byte        // likewise the one that somebody wants
+	during   func(l Login) // while a login is going on, or a change of password
+	chosen   map[string]string
 	bridged  map[string]bool // addresses
 	guests   map[string]Guest
 }
@@ -81,7 +83,7 @@ func (d *desk) login(l Login) error {
 	if d.err != nil {
 		return d.err
 	}
-	if p, ok := passwords[l.User]; !ok || p != string(l.Password) {
+	if !d.knows(l.User, l.Password) {
 		return errDenied
 	}
 	for _, s := range d.standing {
@@ -94,6 +96,36 @@ func (d *desk) login(l Login) error {
 	}
 	d.standing = append(d.standing, Standing{User: l.User, Peer: l.Peer, Address: l.Address, Since: time.Now(), Up: true, Suite: "aes256-gcm", Hybrid: true,
 		NotAfter: time.Now().Add(700 * time.Hour), RxBytes: 4711, TxBytes: 815, RxPackets: 47, TxPackets: 8, Denied: 3})
+	return nil
+}
+
+// knows says whether a password is a user's.
+func (d *desk) knows(user string, password []byte) bool {
+	p, ok := passwords[user]
+	if is, changed := d.chosen[user]; changed {
+		p, ok = is, true
+	}
+	return ok && p == string(password)
+}
+
+func (d *desk) ChangePassword(_ context.Context, c Change) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tried++
+	d.kept, d.keptNew = c.Password, c.New
+	if d.during != nil {
+		d.during(Login{User: c.User, Password: c.Password})
+	}
+	switch {
+	case d.err != nil:
+		return d.err
+	case !d.knows(c.User, c.Password):
+		return errDenied
+	}
+	if d.chosen == nil {
+		d.chosen = map[string]string{}
+	}
+	d.chosen[c.User] = string(c.New)
 	return nil
 }
 

@@ -104,6 +104,23 @@ func (s *sessions) add(user string, a netip.Addr, now time.Time) (cookie string,
 	return cookie, true, nil
 }
 
+// renew gives a session another cookie, and says whether there was one. The cookie of before opens nothing any more.
+func (s *sessions) renew(cookie string) (fresh string, ok bool, err error) {
+	if fresh, err = secretText(); err != nil {
+		return "", false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := sha256.Sum256([]byte(cookie))
+	v, ok := s.by[h]
+	if !ok {
+		return "", false, nil
+	}
+	delete(s.by, h)
+	s.by[sha256.Sum256([]byte(fresh))] = v
+	return fresh, true, nil
+}
+
 // find returns the user whose session a cookie is, from the address that it was made for.
 func (s *sessions) find(cookie string, a netip.Addr, now time.Time) (user string, ok bool) {
 	s.mu.Lock()
