@@ -64,16 +64,12 @@ func (g *Gate) Derive(ctx context.Context, password []byte, p Params) (Proof, er
 	return proof, err
 }
 
-// sweep sees to what a derivation took, which is garbage now. Left to the collector it would grow to several times as much, and stay with
-// the process for minutes. While others derive it is for them to use, which is cheaper than to give it back and have it again.
+// sweep gives back what derivations took, which is garbage now: as soon as it is that of one of the usual cost, or nobody else is here. Left
+// to the collector it would grow to several times as much, and stay with the process for minutes.
 func (g *Gate) sweep(p Params) {
 	left := g.garbage.Add(int64(p.MemoryKiB))
-	switch {
-	case g.here.Add(-1) == 0:
+	if alone := g.here.Add(-1) == 0; alone || left >= gateMemory {
 		g.garbage.Store(0)
 		debug.FreeOSMemory()
-	case left >= gateMemory:
-		g.garbage.Store(0)
-		runtime.GC()
 	}
 }
