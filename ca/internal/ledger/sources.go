@@ -45,15 +45,15 @@ func (tx *Tx) Locks(now time.Time) ([]lockout.Lock, error) {
 	return out, err
 }
 
-// Unlock releases the locks at now of a user, on a router's logins, or both, and says which held. Counts that lock nothing stay.
-func (tx *Tx) Unlock(uid, router string, now time.Time) ([]lockout.Lock, error) {
+// Unlock releases those locks that still hold at now, and says which did. Counts that lock nothing stay.
+func (tx *Tx) Unlock(locks []lockout.Lock, now time.Time) ([]lockout.Lock, error) {
 	released := []lockout.Lock{}
-	all, err := tx.Locks(now)
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range all {
-		if !l.Concerns(uid, router) {
+	for _, l := range locks {
+		t, _, err := tx.Throttle(l.Key())
+		if err != nil {
+			return nil, err
+		}
+		if _, holds := t.LockAt(l.Key(), now); !holds {
 			continue
 		}
 		if err := tx.DeleteThrottle(l.Key()); err != nil {
