@@ -174,6 +174,7 @@ func TestLogins(t *testing.T) {
 			tx.tx.Bucket(bucketUsers).Put([]byte("alice"), []byte(`{"uid":"alice","group":"staff","serial":"1","source":"wifi","created":"2026-01-02T03:04:05Z"}`)),
 			tx.tx.Bucket(bucketLogins).Put([]byte("alice/ra"), []byte(`{"uid":"alice","router":"ra","source":"wifi","state":"AQ==","time":"2026-01-02T03:04:05Z"}`)),
 			tx.PutLogin(Login{UID: "alice", Router: "rb", Source: "wifi", Session: time.Hour, Time: at}),
+			tx.tx.Bucket(bucketCalls).Put([]byte("wifi/ra/1/1"), []byte(`{"source":"wifi","name":"ra/1/1","uid":"alice","router":"ra","run":"1","since":"2026-01-02T03:04:05Z","heard":"2026-01-02T03:04:05Z"}`)),
 			tx.PutLogin(Login{UID: "alice2", Router: "ra", Source: "wifi", Time: at}),
 			tx.PutLogin(Login{UID: "al", Router: "ra", Source: "wifi", Time: at}))
 	})
@@ -186,6 +187,9 @@ func TestLogins(t *testing.T) {
 			t.Errorf("%+v, %v", u, err)
 		}
 		got, err := tx.Logins("alice")
+		if c, ok, err := tx.OpenCall("wifi", "ra/1/1"); err != nil || !ok || !c.Since.Equal(at) || !c.Login.IsZero() {
+			t.Errorf("%+v, %v", c, err)
+		}
 		if len(got) != 2 || got[0].Router != "ra" || got[0].Session != 0 || !got[0].Time.Equal(at) || len(got[0].State) != 1 || got[1].Router != "rb" || got[1].Session != time.Hour {
 			t.Errorf("%+v", got)
 		}

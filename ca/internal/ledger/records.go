@@ -140,8 +140,9 @@ type OpenCall struct {
 	Run     string     `json:"run"` // of the router
 	Address netip.Addr `json:"address,omitzero"`
 	State   []byte     `json:"state,omitempty"`
-	Since   time.Time  `json:"since"`
-	Heard   time.Time  `json:"heard"` // when it was last told of, by the router's clock
+	Since   time.Time  `json:"since"`          // by the router's word, and not before Login
+	Login   time.Time  `json:"login,omitzero"` // the last there when the call was first told of; zero: it was not noted, and bounds nothing
+	Heard   time.Time  `json:"heard"`          // when it was last told of, by the router's clock
 
 	BytesIn    uint64 `json:"bytes_in,omitempty"`
 	BytesOut   uint64 `json:"bytes_out,omitempty"`

@@ -139,7 +139,7 @@ func (d *Door) stay(src, uid string) (s stay, err error) {
 		for _, c := range calls {
 			if c.UID == uid {
 				up[c.Router] = true
-				s.earlier(c.Since) // of a login before the last one there
+				s.earlier(since(c, logins)) // of a login before the last one there
 			}
 		}
 		var latest ledger.Login
@@ -178,3 +178,19 @@ func (s *stay) include(l ledger.Login) {
 		s.ends = ends
 	}
 }
+// since is when a call began. The word of a router is not believed further back than the user's login there.
+func since(c ledger.OpenCall, logins []ledger.Login) time.Time {
+	login := c.Login
+	if login.IsZero() { // none was noted with it
+		for _, l := range logins {
+			if l.Source == c.Source && l.Router == c.Router {
+				login = l.Time
+			}
+		}
+	}
+	if c.Since.Before(login) {
+		return login
+	}
+	return c.Since
+}
+

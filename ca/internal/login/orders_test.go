@@ -29,7 +29,7 @@ func (w *world) certificate() *twincert.Certificate {
 func (w *world) onCall(router string, since time.Time) {
 	w.Helper()
 	w.check(w.led.Update(func(tx *ledger.Tx) error {
-		return tx.PutOpenCall(ledger.OpenCall{Source: "corp", Name: router + "/1/" + since.String(), UID: "alice", Router: router, Address: netip.MustParseAddr("10.1.1.3"), Since: since, Heard: since})
+		return tx.PutOpenCall(ledger.OpenCall{Source: "corp", Name: router + "/1/" + since.String(), UID: "alice", Router: router, Address: netip.MustParseAddr("10.1.1.3"), Since: since, Login: since, Heard: since})
 	}))
 }
 
@@ -118,6 +118,14 @@ func TestChangeOfTime(t *testing.T) {
 func TestFromWhenATimeCounts(t *testing.T) {
 	const hour = time.Hour
 	for name, tt := range map[string]struct {
+// claimed notes a call of alice as it was noted when nobody asked whether a router can be right.
+func (w *world) claimed(router string, since time.Time) {
+	w.Helper()
+	w.check(w.led.Update(func(tx *ledger.Tx) error {
+		return tx.PutOpenCall(ledger.OpenCall{Source: "corp", Name: router + "/1/1", UID: "alice", Router: router, Since: since, Heard: since})
+	}))
+}
+
 		granted time.Duration // at the login, an hour ago
 		asked   time.Duration
 		prepare func(w *world, login time.Time)
@@ -125,11 +133,16 @@ func TestFromWhenATimeCounts(t *testing.T) {
 		over    bool          // and it has passed
 		gone    bool          // ErrNotThere
 	}{
-		"from the login":                {asked: 2 * hour, want: 2 * hour},
-		"of a call that came up later":  {asked: 2 * hour, prepare: func(w *world, login time.Time) { w.onCall("berlin", login.Add(30*time.Minute)) }, want: 2 * hour},
-		"of a call of an earlier login": {asked: 3 * hour, prepare: func(w *world, login time.Time) { w.onCall("berlin", login.Add(-hour)) }, want: 2 * hour},
-		"of a call at another router":   {asked: 3 * hour, prepare: func(w *world, login time.Time) { w.wasAt("paris", login.Add(-hour), 0); w.onCall("paris", login) }, want: 2 * hour},
-		"not of a login long ago":       {asked: 2 * hour, prepare: func(w *world, login time.Time) { w.wasAt("paris", login.Add(-24*hour), hour) }, want: 2 * hour},
+		"from the login":                                    {asked: 2 * hour, want: 2 * hour},
+		"of a call that came up later":                      {asked: 2 * hour, prepare: func(w *world, login time.Time) { w.onCall("berlin", login.Add(30*time.Minute)) }, want: 2 * hour},
+		"of a call of an earlier login":                     {asked: 3 * hour, prepare: func(w *world, login time.Time) { w.onCall("berlin", login.Add(-hour)) }, want: 2 * hour},
+		"of a call at another router":                       {asked: 3 * hour, prepare: func(w *world, login time.Time) { w.wasAt("paris", login.Add(-hour), 0); w.onCall("paris", login) }, want: 2 * hour},
+		"not of before the login, on a router's word alone": {asked: 2 * hour, want: 2 * hour, prepare: func(w *world, login time.Time) { w.claimed("berlin", login.Add(-24*hour)) }},
+		"not of before the login, at another router": {asked: 2 * hour, want: 2 * hour, prepare: func(w *world, login time.Time) {
+			w.wasAt("paris", login, 0)
+			w.claimed("paris", login.Add(-24*hour))
+		}},
+		"not of a login long ago": {asked: 2 * hour, prepare: func(w *world, login time.Time) { w.wasAt("paris", login.Add(-24*hour), hour) }, want: 2 * hour},
 		"not of one whose calls are over": {asked: 2 * hour, prepare: func(w *world, login time.Time) {
 			w.wasAt("paris", login.Add(-24*hour), hour)
 			w.onCall("berlin", login)
