@@ -131,6 +131,17 @@ type Login struct {
 	Time    time.Time     `json:"time"`
 }
 
+// Order is the newest of what a source has ordered of its own accord about one of its users.
+type Order struct {
+	Source string    `json:"source"`
+	UID    string    `json:"uid"`
+	Said   time.Time `json:"said"` // by the source's clock
+	// Heard tells apart what was said at that moment: all of it that has come, in the order in which it came. Done and Refused are of the last.
+	Heard   [][]byte `json:"heard"`
+	Done    bool     `json:"done,omitempty"`
+	Refused bool     `json:"refused,omitempty"` // for good; neither: another try is worth it
+}
+
 // OpenCall is a call of which a source was told that it began, and not yet that it ended.
 type OpenCall struct {
 	Source  string     `json:"source"`

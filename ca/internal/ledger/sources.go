@@ -101,6 +101,14 @@ func (tx *Tx) Logins(uid string) ([]Login, error) { return beginning[Login](tx, 
 // PutLogin notes it.
 func (tx *Tx) PutLogin(l Login) error { return put(tx, bucketLogins, l.UID+"/"+l.Router, l) }
 
+// Order returns the newest that a source has ordered about a user.
+func (tx *Tx) Order(source, uid string) (Order, bool, error) {
+	return get[Order](tx, bucketOrders, source+"/"+uid)
+}
+
+// PutOrder notes it.
+func (tx *Tx) PutOrder(o Order) error { return put(tx, bucketOrders, o.Source+"/"+o.UID, o) }
+
 // CallsTold returns up to which of the directory's records a source was told of calls.
 func (tx *Tx) CallsTold(source string) (uint64, error) {
 	n, _, err := get[uint64](tx, bucketMeta, keyCalls+source)
