@@ -80,6 +80,9 @@ func TestChangesByRADIUS(t *testing.T) {
 	} {
 		orders(t, c, "coa", r.attributes, "Error-Cause = "+r.cause)
 	}
+	held := time.Now().Add(-2 * time.Minute) // before what brought her into guests
+	ordersAt(t, c, held, "coa", "User-Name = alice\nFilter-Id = "+lab.UserGroup, "Error-Cause = Invalid-Attribute-Value")
+	ordersAt(t, c, held, "disconnect", "User-Name = alice", "Error-Cause = Invalid-Attribute-Value")
 	mustPing(t, c, alice)
 	if call := userCall(t, c, lab.SiteA, "alice"); call.Cert != at {
 		t.Errorf("what was refused brought another certificate: %+v", call)

@@ -407,8 +407,14 @@ func tells(t *testing.T, detail string, lines ...string) {
 // orders sends the CA what a RADIUS server wants, and demands this in the answer.
 func orders(t *testing.T, c *lab.Company, kind, attributes, want string) {
 	t.Helper()
+	ordersAt(t, c, time.Now(), kind, attributes, want)
+}
+
+// ordersAt is orders with what was made at that time, and has been on its way since.
+func ordersAt(t *testing.T, c *lab.Company, made time.Time, kind, attributes, want string) {
+	t.Helper()
 	request := filepath.Join(c.Dir, "radius", "request")
-	check(t, os.WriteFile(request, fmt.Appendf(nil, "%s\nEvent-Timestamp = %d\nMessage-Authenticator = 0x00\n", attributes, time.Now().Unix()), 0o600))
+	check(t, os.WriteFile(request, fmt.Appendf(nil, "%s\nEvent-Timestamp = %d\nMessage-Authenticator = 0x00\n", attributes, made.Unix()), 0o600))
 	out, err := lab.Run(t.Context(), c.HQ, "radclient", "-x", "-f", request, "127.0.0.1:3799", kind, radiusSecret)
 	// A NAK is a failure for radclient.
 	if !strings.Contains(out, want) || (err == nil) != strings.HasSuffix(want, "-ACK") {

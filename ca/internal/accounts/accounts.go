@@ -210,7 +210,7 @@ func (c *Clerk) open(u client.UserCall) (o ledger.OpenCall, known bool, err erro
 		if err == nil && (!ok || l.Source != c.cfg.Source) {
 			err = fmt.Errorf("%w: the user never logged in there", errLie)
 		}
-		o.State = l.State
+		o.State, o.Login = l.State, l.Time
 		return err
 	})
 	if err != nil {
@@ -220,6 +220,9 @@ func (c *Clerk) open(u client.UserCall) (o ledger.OpenCall, known bool, err erro
 		o.Source, o.Name, o.UID, o.Router, o.Run, o.Address, o.Since = c.cfg.Source, name, r.User, u.Router, u.Run, r.Address, r.Since
 		if o.Since.IsZero() {
 			o.Since = r.Time
+		}
+		if o.Since.Before(o.Login) { // the user would have been there before the source let them in
+			o.Since = o.Login
 		}
 	}
 	o.Heard = r.Time

@@ -242,6 +242,34 @@ func TestCallOfTheFuture(t *testing.T) {
 	o.want(o.open())
 }
 
+// A call began no sooner than the login that it came of, whatever its router says; that of an earlier login that is known stays what it was.
+func TestCallOlderThanItsLogin(t *testing.T) {
+	o := newOffice(t)
+	loggedIn := func(minutes int) {
+		o.check(o.led.Update(func(tx *ledger.Tx) error {
+			return tx.PutLogin(ledger.Login{UID: "alice", Router: "berlin", Source: "corp", State: []byte("class"), Time: noon.Add(time.Duration(minutes) * time.Minute)})
+		}))
+	}
+	loggedIn(0)
+	claims := func(at, since int) {
+		o.hears(client.CallInterim, at, func(c *client.UserCall) { c.Record.Since = noon.Add(time.Duration(since) * time.Minute) })
+	}
+	claims(5, -24*60)
+	o.want(o.rounds(), "2 berlin/first/7 alice at 12:05 of berlin in 500 out 5000 after 5m0s cause 0 state class")
+	loggedIn(10)
+	claims(15, -24*60)
+	o.want(o.rounds(), "2 berlin/first/7 alice at 12:15 of berlin in 1500 out 15000 after 15m0s cause 0 state class")
+	o.check(o.led.View(func(tx *ledger.Tx) error {
+		c, ok, err := tx.OpenCall("corp", "berlin/first/7")
+		if !ok || !c.Since.Equal(noon) || !c.Login.Equal(noon) {
+			t.Errorf("%+v", c)
+		}
+		return err
+	}))
+	o.hears(client.CallInterim, 20, func(c *client.UserCall) { c.Record.Call, c.Record.Since = 8, noon.Add(12*time.Minute) })
+	o.want(o.rounds(), "2 berlin/first/8 alice at 12:20 of berlin in 2000 out 20000 after 8m0s cause 0 state class")
+}
+
 // Nobody has more than so many calls at a router, over restarts too; one that ends makes room.
 func TestOpenCallsAreBounded(t *testing.T) {
 	o := newOffice(t)

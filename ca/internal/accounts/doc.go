@@ -10,7 +10,8 @@
 // and noting, the source is told again; the call's name among all calls of all routers and days is the same.
 //
 // A router may lie, and each lie would cost a source a session, the ledger a call, and everybody time. So a call is believed of
-// a user who logged in there, so many for each; its time is not later than now; and what is passed over is noted once
+// a user who logged in there, so many for each; its time is not later than now; it began no sooner than the user's last login
+// there, or a CoA-Request about the session's time, which counts from then, would end the user everywhere; and what is passed over is noted once
 // for many. What is open at a router is counted in memory, and looked through when its run is another one.
 //
 // A call of which nothing more will come is told as ended: when its router runs anew, and when it was not heard of for

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"twinkey/ca/internal/issue"
 	"twinkey/ca/internal/ledger"
@@ -26,8 +27,9 @@ type Lock struct {
 
 // Locks is what is locked, or what an Unlock has released.
 type Locks struct {
-	Locks     []Lock `json:"locks"`
-	Directory string `json:"directory,omitempty"` // why the directory could not be asked, whose locks are not among these then
+	Locks []Lock `json:"locks"`
+	// Directory is why the directory could not be asked. Its locks are not among these then, and what is not among these is not released.
+	Directory string `json:"directory,omitempty"`
 }
 
 // Unlock asks for the release of locks: all that have the user's name, that on all logins at a router, or both.
@@ -63,8 +65,7 @@ func (s *Server) locks(ctx context.Context) (Locks, error) {
 	return out, nil
 }
 
-// unlock releases locks here and at the directory, which keeps the record of both. A directory that cannot be asked does not
-// keep locked who is locked here alone.
+// unlock releases locks here and at the directory, which keeps the record of both.
 func (s *Server) unlock(r *http.Request) (any, error) {
 	in, err := read[Unlock](r)
 	if err != nil {
@@ -78,26 +79,50 @@ func (s *Server) unlock(r *http.Request) (any, error) {
 			return nil, fmt.Errorf("%w: %q: %w", issue.ErrInvalid, name, err)
 		}
 	}
+	note := func(context.Context, dirclient.Unlock) ([]lockout.Lock, error) { return nil, issue.ErrNoDirectory }
+	if d := s.cfg.CA.Directory; d != nil {
+		note = d.Unlock
+	}
+	return s.release(r.Context(), dirclient.Unlock{UID: in.UID, Router: in.Router, Actor: actor(r)}, note)
+}
+
+// release has the directory note what is released here, and release its own, and only then does it: a release without an audit record would be worse
+// than none, since nobody can log in without the directory anyway. note takes so many at once.
+func (s *Server) release(ctx context.Context, u dirclient.Unlock, note func(context.Context, dirclient.Unlock) ([]lockout.Lock, error)) (Locks, error) {
+	out := Locks{Locks: []Lock{}}
 	var own []lockout.Lock
-	err = s.cfg.CA.Ledger.Update(func(tx *ledger.Tx) (err error) {
-		own, err = tx.Unlock(in.UID, in.Router, s.cfg.Now())
+	err := s.cfg.CA.Ledger.View(func(tx *ledger.Tx) (err error) {
+		own, err = tx.Locks(s.cfg.Now())
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	for _, l := range own {
-		s.cfg.Log.Info("logins unlocked", "of", l.Subject.String(), "until", l.Until, "actor", actor(r))
-	}
-	out := Locks{Locks: []Lock{}}
-	out.add(AtCA, own)
-	if d := s.cfg.CA.Directory; d != nil {
-		theirs, err := d.Unlock(r.Context(), dirclient.Unlock{UID: in.UID, Router: in.Router, Actor: actor(r), AtCA: own[:min(len(own), dirclient.MaxLocks)]})
+	own = slices.DeleteFunc(own, func(l lockout.Lock) bool { return !l.Concerns(u.UID, u.Router) })
+	for {
+		u.AtCA = own[:min(len(own), dirclient.MaxLocks)]
+		own = own[len(u.AtCA):]
+		theirs, err := note(ctx, u)
 		if err != nil {
-			s.cfg.Log.Warn("locks at the directory not released", "uid", in.UID, "router", in.Router, "actor", actor(r), "error", err)
+			s.cfg.Log.Warn("locks not released, since the directory does not note it", "uid", u.UID, "router", u.Router, "actor", u.Actor, "error", err)
 			out.Directory = err.Error()
+			return out, nil
 		}
 		out.add(AtDirectory, theirs)
+		var released []lockout.Lock
+		err = s.cfg.CA.Ledger.Update(func(tx *ledger.Tx) (err error) {
+			released, err = tx.Unlock(u.AtCA, s.cfg.Now())
+			return err
+		})
+		if err != nil {
+			return out, err
+		}
+		for _, l := range released {
+			s.cfg.Log.Info("logins unlocked", "of", l.Subject.String(), "until", l.Until, "actor", u.Actor)
+		}
+		out.add(AtCA, released)
+		if len(own) == 0 {
+			return out, nil
+		}
 	}
-	return out, nil
 }

@@ -47,7 +47,8 @@ func userUnlockCommand() *cobra.Command {
 CA, whichever router it was for. The count begins anew, as after a right password. With
 --router it also ends the lock on all logins at that router, which comes when many
 passwords were wrong there. Who is locked: twinkey-ca locks. Who unlocked whom is in the
-directory's audit records: twinkey-directory audit --kind unlocked.
+directory's audit records: twinkey-directory audit --kind unlocked. While the directory is
+away, and cannot note it, nothing is released.
 
 Find out first who has failed: twinkey-directory audit --kind denied --subject UID. A
 lock keeps out a guesser as well as the user.`,
@@ -62,6 +63,7 @@ func routerUnlockCommand() *cobra.Command {
 		Long: `unlock ends the lock on all logins at a router before its time, at the directory and at the
 CA. It comes when many passwords were wrong there, of whichever users; those that are
 locked by themselves stay so (twinkey-ca user unlock). What is locked: twinkey-ca locks.
+While the directory is away, and cannot note it, nothing is released.
 
 Find out first who tries: twinkey-directory audit --kind denied --actor twinkey://router/NAME,
 and the router's log, which names addresses.`,
@@ -92,18 +94,17 @@ func runUnlock(c *cobra.Command, named func(args []string) api.Unlock) {
 		if err != nil || done.Directory == "" {
 			return err
 		}
-		return cli.Fail(cli.ExitUnavailable, what, errors.New("the directory's locks were not released: "+done.Directory),
-			"repeat it when the directory answers; on its machine, also while it is stopped: "+repeat)
+		return cli.Fail(cli.ExitUnavailable, what, errors.New("locks were not released, since the directory cannot note it: "+done.Directory),
+			"repeat it when the directory answers; its own, on its machine, also while it is stopped: "+repeat)
 	}
 }
 
 func printUnlocked(c *cobra.Command, done api.Locks) error {
 	if len(done.Locks) == 0 && !wantsJSON(c) {
-		where := "at the CA and at the directory"
 		if done.Directory != "" {
-			where = "at the CA"
+			return nil
 		}
-		_, err := fmt.Fprintf(c.OutOrStdout(), "nothing was locked %s: nothing was changed\n", where)
+		_, err := fmt.Fprintln(c.OutOrStdout(), "nothing was locked at the CA and at the directory: nothing was changed")
 		return err
 	}
 	now := time.Now()

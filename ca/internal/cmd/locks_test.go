@@ -93,9 +93,16 @@ func TestUnlock(t *testing.T) {
 	if _, err := caclient.AskLogin(t.Context(), "https://"+c.caAddr, id, "alice", []byte("wrong")); !errors.Is(err, caclient.ErrDenied) {
 		t.Errorf("at the CA: %v", err)
 	}
-	audit, err := exec.CommandContext(t.Context(), filepath.Join(c.directoryBin, "twinkey-directory"), "audit", "--dir", filepath.Join(c.dir, "directory"), "--kind", "unlocked", "--subject", "alice").CombinedOutput() //nolint:gosec // a test
-	if err != nil || !bytes.Contains(audit, []byte("twinkey://ca for operator:")) || !bytes.Contains(audit, []byte("at the CA: user alice at router berlin")) || !bytes.Contains(audit, []byte(" user alice; it would have")) {
-		t.Errorf("%v\n%s", err, audit)
+	unlocked := func() []byte {
+		t.Helper()
+		b, err := exec.CommandContext(t.Context(), filepath.Join(c.directoryBin, "twinkey-directory"), "audit", "--dir", filepath.Join(c.dir, "directory"), "--kind", "unlocked", "--subject", "alice").CombinedOutput() //nolint:gosec // a test
+		if err != nil {
+			t.Fatalf("%v\n%s", err, b)
+		}
+		return b
+	}
+	if audit := unlocked(); !bytes.Contains(audit, []byte("twinkey://ca for operator:")) || !bytes.Contains(audit, []byte("at the CA: user alice at router berlin")) || !bytes.Contains(audit, []byte(" user alice; it would have")) {
+		t.Errorf("%s", audit)
 	}
 
 	// What makes no sense is refused.
@@ -103,18 +110,31 @@ func TestUnlock(t *testing.T) {
 		t.Errorf("no UserID: %v", err)
 	}
 
-	// While the directory is away its locks cannot be released, and the command says so; the CA's are.
+	// While the directory is away, and cannot note it, nothing is released, and the command says so.
 	c.stop(&c.directory)
 	out, err := c.run("user", "unlock", "alice", "--json")
 	var done api.Locks
-	if err := json.Unmarshal(out, &done); err != nil || len(done.Locks) != 1 || done.Locks[0].At != api.AtCA || done.Directory == "" {
+	if err := json.Unmarshal(out, &done); err != nil || len(done.Locks) != 0 || done.Directory == "" {
 		t.Errorf("%+v, %v", done, err)
 	}
-	if exitCode(err) != cli.ExitUnavailable || !strings.Contains(err.Error(), "the directory's locks were not released") || !strings.Contains(err.Error(), "twinkey-directory unlock alice") {
+	if exitCode(err) != cli.ExitUnavailable || !strings.Contains(err.Error(), "locks were not released, since the directory cannot note it") || !strings.Contains(err.Error(), "twinkey-directory unlock alice") {
 		t.Errorf("without the directory: %v", err)
+	}
+	if out, err := c.run("user", "unlock", "alice"); exitCode(err) != cli.ExitUnavailable || len(out) != 0 {
+		t.Errorf("without the directory: %v, %q", err, out)
+	}
+	if _, err := caclient.AskLogin(t.Context(), "https://"+c.caAddr, id, "alice", []byte("wrong")); !errors.Is(err, caclient.ErrLocked) {
+		t.Errorf("what nobody noted is released: %v", err)
 	}
 	if _, err := c.run("locks"); exitCode(err) != cli.ExitUnavailable || !strings.Contains(err.Error(), "hint: on its machine: twinkey-directory locks") {
 		t.Errorf("without the directory: %v", err)
+	}
+	c.startDirectory()
+	if got := c.locks("user", "unlock", "alice"); len(got.Locks) != 1 || got.Locks[0].At != api.AtCA || got.Directory != "" {
+		t.Errorf("when it is back: %+v", got)
+	}
+	if n := bytes.Count(unlocked(), []byte("at the CA: user alice at router berlin")); n != 2 {
+		t.Errorf("%d records of two releases", n)
 	}
 }
 

@@ -18,6 +18,7 @@
 //	throttles user, router  failed logins of users whom a source knows, and locks
 //	calls     source, name  OpenCall: of which a source was told that it began, and not that it ended
 //	logins    UID, router   Login: what the source said when the user logged in there last
+//	orders    source, UID   Order: the newest that the source has ordered of its own accord, and whether it was obeyed
 //
 // An Intent carries all its effects on this book (Effects). They become visible in the
 // transaction that deletes the intent, and not before.

@@ -34,6 +34,7 @@ var (
 	bucketLocks   = []byte("throttles")
 	bucketCalls   = []byte("calls")
 	bucketLogins  = []byte("logins")
+	bucketOrders  = []byte("orders")
 	keyClock      = []byte("clock")
 )
 
@@ -69,7 +70,7 @@ func Open(path string) (*Ledger, error) {
 }
 
 func (l *Ledger) addBuckets() error {
-	all := [][]byte{bucketMeta, bucketTokens, bucketUsers, bucketGroups, bucketRouters, bucketCerts, bucketIntents, bucketLocks, bucketCalls, bucketLogins}
+	all := [][]byte{bucketMeta, bucketTokens, bucketUsers, bucketGroups, bucketRouters, bucketCerts, bucketIntents, bucketLocks, bucketCalls, bucketLogins, bucketOrders}
 	missing := false
 	err := l.db.View(func(tx *bolt.Tx) error {
 		for _, b := range all {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -173,6 +174,7 @@ func TestLogins(t *testing.T) {
 		return errors.Join(
 			tx.tx.Bucket(bucketUsers).Put([]byte("alice"), []byte(`{"uid":"alice","group":"staff","serial":"1","source":"wifi","created":"2026-01-02T03:04:05Z"}`)),
 			tx.tx.Bucket(bucketLogins).Put([]byte("alice/ra"), []byte(`{"uid":"alice","router":"ra","source":"wifi","state":"AQ==","time":"2026-01-02T03:04:05Z"}`)),
+			tx.tx.Bucket(bucketCalls).Put([]byte("wifi/ra/1/1"), []byte(`{"source":"wifi","name":"ra/1/1","uid":"alice","router":"ra","run":"1","since":"2026-01-02T03:04:05Z","heard":"2026-01-02T03:04:05Z"}`)),
 			tx.PutLogin(Login{UID: "alice", Router: "rb", Source: "wifi", Session: time.Hour, Time: at}),
 			tx.PutLogin(Login{UID: "alice2", Router: "ra", Source: "wifi", Time: at}),
 			tx.PutLogin(Login{UID: "al", Router: "ra", Source: "wifi", Time: at}))
@@ -185,9 +187,46 @@ func TestLogins(t *testing.T) {
 		if err != nil || !ok || !u.Bound.IsZero() || !u.Active() {
 			t.Errorf("%+v, %v", u, err)
 		}
+		if c, ok, err := tx.OpenCall("wifi", "ra/1/1"); err != nil || !ok || !c.Since.Equal(at) || !c.Login.IsZero() {
+			t.Errorf("%+v, %v", c, err)
+		}
 		got, err := tx.Logins("alice")
 		if len(got) != 2 || got[0].Router != "ra" || got[0].Session != 0 || !got[0].Time.Equal(at) || len(got[0].State) != 1 || got[1].Router != "rb" || got[1].Session != time.Hour {
 			t.Errorf("%+v", got)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A ledger of before orders were noted is opened, and knows of none; what is noted is there when it is opened again.
+func TestOrders(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l := open(t, path)
+	if err := errors.Join(l.Update(func(tx *Tx) error { return tx.tx.DeleteBucket(bucketOrders) }), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	want := Order{Source: "wifi", UID: "alice", Said: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Heard: [][]byte{{1}, {2}}, Done: true}
+	l = open(t, path)
+	err := l.Update(func(tx *Tx) error {
+		if o, ok, err := tx.Order("wifi", "alice"); ok || err != nil {
+			t.Errorf("%+v, %v", o, err)
+		}
+		return tx.PutOrder(want)
+	})
+	if err := errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, path)
+	defer func() { _ = l.Close() }()
+	if err := l.View(func(tx *Tx) error {
+		if o, ok, err := tx.Order("wifi", "alice"); !ok || err != nil || !reflect.DeepEqual(o, want) {
+			t.Errorf("%+v, %v", o, err)
+		}
+		_, ok, err := tx.Order("ldap", "alice")
+		if ok {
+			t.Error("another source's")
 		}
 		return err
 	}); err != nil {

@@ -131,6 +131,17 @@ type Login struct {
 	Time    time.Time     `json:"time"`
 }
 
+// Order is the newest of what a source has ordered of its own accord about one of its users.
+type Order struct {
+	Source string    `json:"source"`
+	UID    string    `json:"uid"`
+	Said   time.Time `json:"said"` // by the source's clock
+	// Heard tells apart what was said at that moment: all of it that has come, in the order in which it came. Done and Refused are of the last.
+	Heard   [][]byte `json:"heard"`
+	Done    bool     `json:"done,omitempty"`
+	Refused bool     `json:"refused,omitempty"` // for good; neither: another try is worth it
+}
+
 // OpenCall is a call of which a source was told that it began, and not yet that it ended.
 type OpenCall struct {
 	Source  string     `json:"source"`
@@ -140,8 +151,9 @@ type OpenCall struct {
 	Run     string     `json:"run"` // of the router
 	Address netip.Addr `json:"address,omitzero"`
 	State   []byte     `json:"state,omitempty"`
-	Since   time.Time  `json:"since"`
-	Heard   time.Time  `json:"heard"` // when it was last told of, by the router's clock
+	Since   time.Time  `json:"since"`          // by the router's word, and not before Login
+	Login   time.Time  `json:"login,omitzero"` // the last there when the call was first told of; zero: it was not noted, and bounds nothing
+	Heard   time.Time  `json:"heard"`          // when it was last told of, by the router's clock
 
 	BytesIn    uint64 `json:"bytes_in,omitempty"`
 	BytesOut   uint64 `json:"bytes_out,omitempty"`

@@ -45,15 +45,15 @@ func (tx *Tx) Locks(now time.Time) ([]lockout.Lock, error) {
 	return out, err
 }
 
-// Unlock releases the locks at now of a user, on a router's logins, or both, and says which held. Counts that lock nothing stay.
-func (tx *Tx) Unlock(uid, router string, now time.Time) ([]lockout.Lock, error) {
+// Unlock releases those locks that still hold at now, and says which did. Counts that lock nothing stay.
+func (tx *Tx) Unlock(locks []lockout.Lock, now time.Time) ([]lockout.Lock, error) {
 	released := []lockout.Lock{}
-	all, err := tx.Locks(now)
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range all {
-		if !l.Concerns(uid, router) {
+	for _, l := range locks {
+		t, _, err := tx.Throttle(l.Key())
+		if err != nil {
+			return nil, err
+		}
+		if _, holds := t.LockAt(l.Key(), now); !holds {
 			continue
 		}
 		if err := tx.DeleteThrottle(l.Key()); err != nil {
@@ -100,6 +100,14 @@ func (tx *Tx) Logins(uid string) ([]Login, error) { return beginning[Login](tx, 
 
 // PutLogin notes it.
 func (tx *Tx) PutLogin(l Login) error { return put(tx, bucketLogins, l.UID+"/"+l.Router, l) }
+
+// Order returns the newest that a source has ordered about a user.
+func (tx *Tx) Order(source, uid string) (Order, bool, error) {
+	return get[Order](tx, bucketOrders, source+"/"+uid)
+}
+
+// PutOrder notes it.
+func (tx *Tx) PutOrder(o Order) error { return put(tx, bucketOrders, o.Source+"/"+o.UID, o) }
 
 // CallsTold returns up to which of the directory's records a source was told of calls.
 func (tx *Tx) CallsTold(source string) (uint64, error) {

@@ -72,6 +72,20 @@
 //	                            end of all others, in one change      ───►  ───►  take up the successor,
 //	                    ◄───  done                                                call anew; the rest ends
 //
+// What a source orders is noted in the ledger when it comes, before anything is done: when the source said it, by its own clock, what tells it
+// apart from what else it said in that second, and then whether it was obeyed. So nothing is obeyed that was said before something that has come,
+// and nothing twice, in whatever order it is delivered and whenever the CA was killed or the directory away:
+//
+//	said before the newest that has come                   refused
+//	the newest again: obeyed before                        done; it is not done again
+//	                  refused for good                     refused
+//	                  failed                               tried again
+//	of the same second as the newest, and has not come     it is the newest now
+//	of the same second, and has come before the newest     refused
+//
+// Two limits: of one second what comes later counts, since nothing else is known of their order; and what was held back on the way
+// counts, for as long as RADIUS believes its time, if nothing that was said later has come, also after a login.
+//
 // The time counts from the first login whose call is known to be up, else from the latest. It cannot be kept if it is
 // later than a router was told at that login, which ends the session by itself, or than a certificate
 // may last. What was known of a login before the CA noted times bounds nothing. The next login is asked of the source as any other: if it still names

@@ -574,7 +574,7 @@ func TestAccountEnds(t *testing.T) {
 		t.Error("the source was not told whom to look after")
 	}
 	for uid, want := range map[string]error{"nobody": source.ErrNotThere, "No Name": source.ErrNotThere, "alice": nil} {
-		if err := ended(t.Context(), uid, "disabled\xff"+strings.Repeat("!", 1000)); !errors.Is(err, want) {
+		if err := ended(t.Context(), uid, source.Word{Why: "disabled\xff" + strings.Repeat("!", 1000)}); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", uid, err, want)
 		}
 	}
@@ -584,7 +584,7 @@ func TestAccountEnds(t *testing.T) {
 	if u := w.user("alice"); u.Active() || u.Barred || u.RevokedBy != "source:corp" {
 		t.Errorf("%+v", u)
 	}
-	if err := ended(t.Context(), "alice", "again"); !errors.Is(err, source.ErrNotThere) {
+	if err := ended(t.Context(), "alice", source.Word{Why: "again"}); !errors.Is(err, source.ErrNotThere) {
 		t.Errorf("twice: %v", err)
 	}
 	if fresh := w.mustIn("alice", "spring", "staff"); fresh.ID == old.ID {
@@ -603,7 +603,7 @@ func TestAccountEnds(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	gone := make(chan error, 1)
-	go func() { gone <- ended(t.Context(), "alice", "disabled") }()
+	go func() { gone <- ended(t.Context(), "alice", source.Word{Why: "disabled"}) }()
 	time.Sleep(20 * time.Millisecond) // it would be through by now if it did not wait
 	close(slow)
 	if err := errors.Join(<-in, <-gone); err != nil {

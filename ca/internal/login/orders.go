@@ -1,9 +1,11 @@
 package login
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"twinkey/ca/internal/issue"
@@ -21,25 +23,77 @@ type orders struct {
 }
 
 // End withdraws what the user has.
-func (o *orders) End(ctx context.Context, uid, why string) error {
-	return o.inLine(ctx, uid, func() error { return o.end(ctx, uid, why) })
+func (o *orders) End(ctx context.Context, uid string, w source.Word) error {
+	return o.inTurn(ctx, uid, w, func() error { return o.end(ctx, uid, w.Why) })
 }
 
 // Change has the user's calls go on in another group, or with another end, or ends them if that has passed.
-func (o *orders) Change(ctx context.Context, uid string, c source.Change, why string) error {
-	return o.inLine(ctx, uid, func() error { return o.change(ctx, uid, c, why) })
+func (o *orders) Change(ctx context.Context, uid string, c source.Change, w source.Word) error {
+	return o.inTurn(ctx, uid, w, func() error { return o.change(ctx, uid, c, w.Why) })
 }
 
-func (o *orders) inLine(ctx context.Context, uid string, f func() error) error {
+// inTurn has f done, in the user's line, unless w has come before or too late.
+func (o *orders) inTurn(ctx context.Context, uid string, w source.Word, f func() error) error {
 	if twincert.CheckName(uid) != nil {
 		return source.ErrNotThere
 	}
-	done, err := o.door.line.wait(ctx, uid)
+	heard, err := o.hear(uid, w)
+	if err != nil || heard.Done {
+		return err
+	}
+	leave, err := o.door.line.wait(ctx, uid)
 	if err != nil {
 		return err
 	}
-	defer done()
-	return f()
+	defer leave()
+	return o.answered(heard, f())
+}
+
+// hear notes w before anything comes of it: wherever the CA is killed then, and also if w fails, nothing that was said before is
+// obeyed any more. The error is ErrImpossible if w is that. Whoever orders says one thing at a time, so what it returns stays the newest until
+// answered.
+func (o *orders) hear(uid string, w source.Word) (heard ledger.Order, err error) {
+	if w.Said.IsZero() {
+		return heard, nil
+	}
+	err = o.door.cfg.Ledger.Update(func(tx *ledger.Tx) error {
+		u, ok, err := tx.User(uid)
+		if err != nil {
+			return err
+		}
+		if !ok || u.Source != o.source { // of whom nothing is noted, or the names that a source knows would fill the ledger
+			return fmt.Errorf("%w: user %s of source %s", source.ErrNotThere, uid, o.source)
+		}
+		if heard, ok, err = tx.Order(o.source, uid); err != nil {
+			return err
+		}
+		same := ok && w.Said.Equal(heard.Said)
+		last := len(heard.Heard) - 1
+		switch at := slices.IndexFunc(heard.Heard, func(id []byte) bool { return bytes.Equal(id, w.ID) }); {
+		case ok && w.Said.Before(heard.Said), same && at >= 0 && at < last:
+			return fmt.Errorf("%w: it was said at %s, and what was said after it, at %s, has come before", source.ErrImpossible, stamp(w.Said), stamp(heard.Said))
+		case same && at >= 0 && heard.Refused:
+			return fmt.Errorf("%w: it was refused before", source.ErrImpossible)
+		case same && at >= 0: // obeyed, or one more try
+			return nil
+		case same: // of one moment, what comes later counts
+			heard.Heard, heard.Done, heard.Refused = append(heard.Heard, w.ID), false, false
+		default:
+			heard = ledger.Order{Source: o.source, UID: uid, Said: w.Said.UTC(), Heard: [][]byte{w.ID}}
+		}
+		return tx.PutOrder(heard)
+	})
+	return heard, err
+}
+
+// answered notes what came of it, unless trying again is of use.
+func (o *orders) answered(heard ledger.Order, err error) error {
+	heard.Done = err == nil
+	heard.Refused = errors.Is(err, source.ErrNotThere) || errors.Is(err, source.ErrImpossible)
+	if heard.Said.IsZero() || !heard.Done && !heard.Refused {
+		return err
+	}
+	return errors.Join(err, o.door.cfg.Ledger.Update(func(tx *ledger.Tx) error { return tx.PutOrder(heard) }))
 }
 
 // reason is what CRL and audit records say of an order.
@@ -139,7 +193,7 @@ func (d *Door) stay(src, uid string) (s stay, err error) {
 		for _, c := range calls {
 			if c.UID == uid {
 				up[c.Router] = true
-				s.earlier(c.Since) // of a login before the last one there
+				s.earlier(since(c, logins)) // of a login before the last one there
 			}
 		}
 		var latest ledger.Login
@@ -161,6 +215,22 @@ func (d *Door) stay(src, uid string) (s stay, err error) {
 		return nil
 	})
 	return s, err
+}
+
+// since is when a call began. The word of a router is not believed further back than the user's login there.
+func since(c ledger.OpenCall, logins []ledger.Login) time.Time {
+	login := c.Login
+	if login.IsZero() { // none was noted with it
+		for _, l := range logins {
+			if l.Source == c.Source && l.Router == c.Router {
+				login = l.Time
+			}
+		}
+	}
+	if c.Since.Before(login) {
+		return login
+	}
+	return c.Since
 }
 
 func (s *stay) earlier(t time.Time) {

@@ -1,6 +1,7 @@
 package login
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"testing"
@@ -25,11 +26,14 @@ func (w *world) certificate() *twincert.Certificate {
 	return c
 }
 
-// onCall notes that a call of alice has been up at a router since then.
+// coa is what a source says of a change, if it cannot be out of turn.
+var coa = source.Word{Why: "CoA-Request"}
+
+// onCall notes that a call of alice has been up at a router since then, after a login.
 func (w *world) onCall(router string, since time.Time) {
 	w.Helper()
 	w.check(w.led.Update(func(tx *ledger.Tx) error {
-		return tx.PutOpenCall(ledger.OpenCall{Source: "corp", Name: router + "/1/" + since.String(), UID: "alice", Router: router, Address: netip.MustParseAddr("10.1.1.3"), Since: since, Heard: since})
+		return tx.PutOpenCall(ledger.OpenCall{Source: "corp", Name: router + "/1/" + since.String(), UID: "alice", Router: router, Address: netip.MustParseAddr("10.1.1.3"), Since: since, Login: since, Heard: since})
 	}))
 }
 
@@ -40,7 +44,7 @@ func TestChangeOfGroup(t *testing.T) {
 	first := w.mustIn("alice", "spring", "staff")
 	was := w.certificate()
 	w.check(w.desk.AddGroup(t.Context(), "operator:test", "admins"))
-	w.check(o.Change(t.Context(), "alice", source.Change{Group: "admins"}, "CoA-Request"))
+	w.check(o.Change(t.Context(), "alice", source.Change{Group: "admins"}, coa))
 	c := w.certificate()
 	if c.Group != "admins" || c.Keys.Data != was.Keys.Data || c.Keys.Control == was.Keys.Control || !c.NotAfter.Equal(was.NotAfter) {
 		t.Errorf("%+v after %+v", c, was)
@@ -59,7 +63,7 @@ func TestChangeOfGroup(t *testing.T) {
 		t.Error("the login brought another certificate")
 	}
 	// Told again, nothing happens.
-	w.check(o.Change(t.Context(), "alice", source.Change{Group: "admins"}, "CoA-Request"))
+	w.check(o.Change(t.Context(), "alice", source.Change{Group: "admins"}, coa))
 	if w.certificate().ID() != c.ID() {
 		t.Error("the same group brought another certificate")
 	}
@@ -68,7 +72,7 @@ func TestChangeOfGroup(t *testing.T) {
 	if fresh := w.mustIn("alice", "summer", "admins"); fresh.ID == c.ID() || w.reasonOf(c.ID()) != "the password was changed" {
 		t.Errorf("after another password: %s", w.reasonOf(c.ID()))
 	}
-	w.check(o.Change(t.Context(), "alice", source.Change{Group: "staff"}, "CoA-Request"))
+	w.check(o.Change(t.Context(), "alice", source.Change{Group: "staff"}, coa))
 	moved := w.certificate()
 	if w.mustIn("alice", "summer", "admins"); w.reasonOf(moved.ID()) != "the source has put the user into group admins" {
 		t.Errorf("the source says what it said before: %s", w.reasonOf(moved.ID()))
@@ -84,7 +88,7 @@ func TestChangeOfTime(t *testing.T) {
 			w.mustIn("alice", "spring", "staff")
 			began, was := w.now, w.certificate()
 			w.now = w.now.Add(10 * time.Minute)
-			w.check(o.Change(t.Context(), "alice", source.Change{Session: time.Hour}, "CoA-Request"))
+			w.check(o.Change(t.Context(), "alice", source.Change{Session: time.Hour}, coa))
 			c := w.certificate()
 			if left := c.NotAfter.Sub(began); left > time.Hour || left <= time.Hour-time.Second || c.Keys != was.Keys || c.Group != "staff" {
 				t.Errorf("it ends %s after the login: %+v", left, c)
@@ -114,6 +118,14 @@ func TestChangeOfTime(t *testing.T) {
 	}
 }
 
+// claimed notes a call of alice as it was noted when nobody asked whether a router can be right.
+func (w *world) claimed(router string, since time.Time) {
+	w.Helper()
+	w.check(w.led.Update(func(tx *ledger.Tx) error {
+		return tx.PutOpenCall(ledger.OpenCall{Source: "corp", Name: router + "/1/1", UID: "alice", Router: router, Since: since, Heard: since})
+	}))
+}
+
 // From when on a time counts, and how late it may be.
 func TestFromWhenATimeCounts(t *testing.T) {
 	const hour = time.Hour
@@ -125,11 +137,16 @@ func TestFromWhenATimeCounts(t *testing.T) {
 		over    bool          // and it has passed
 		gone    bool          // ErrNotThere
 	}{
-		"from the login":                {asked: 2 * hour, want: 2 * hour},
-		"of a call that came up later":  {asked: 2 * hour, prepare: func(w *world, login time.Time) { w.onCall("berlin", login.Add(30*time.Minute)) }, want: 2 * hour},
-		"of a call of an earlier login": {asked: 3 * hour, prepare: func(w *world, login time.Time) { w.onCall("berlin", login.Add(-hour)) }, want: 2 * hour},
-		"of a call at another router":   {asked: 3 * hour, prepare: func(w *world, login time.Time) { w.wasAt("paris", login.Add(-hour), 0); w.onCall("paris", login) }, want: 2 * hour},
-		"not of a login long ago":       {asked: 2 * hour, prepare: func(w *world, login time.Time) { w.wasAt("paris", login.Add(-24*hour), hour) }, want: 2 * hour},
+		"from the login":                                    {asked: 2 * hour, want: 2 * hour},
+		"of a call that came up later":                      {asked: 2 * hour, prepare: func(w *world, login time.Time) { w.onCall("berlin", login.Add(30*time.Minute)) }, want: 2 * hour},
+		"of a call of an earlier login":                     {asked: 3 * hour, prepare: func(w *world, login time.Time) { w.onCall("berlin", login.Add(-hour)) }, want: 2 * hour},
+		"of a call at another router":                       {asked: 3 * hour, prepare: func(w *world, login time.Time) { w.wasAt("paris", login.Add(-hour), 0); w.onCall("paris", login) }, want: 2 * hour},
+		"not of before the login, on a router's word alone": {asked: 2 * hour, want: 2 * hour, prepare: func(w *world, login time.Time) { w.claimed("berlin", login.Add(-24*hour)) }},
+		"not of before the login, at another router": {asked: 2 * hour, want: 2 * hour, prepare: func(w *world, login time.Time) {
+			w.wasAt("paris", login, 0)
+			w.claimed("paris", login.Add(-24*hour))
+		}},
+		"not of a login long ago": {asked: 2 * hour, prepare: func(w *world, login time.Time) { w.wasAt("paris", login.Add(-24*hour), hour) }, want: 2 * hour},
 		"not of one whose calls are over": {asked: 2 * hour, prepare: func(w *world, login time.Time) {
 			w.wasAt("paris", login.Add(-24*hour), hour)
 			w.onCall("berlin", login)
@@ -145,10 +162,10 @@ func TestFromWhenATimeCounts(t *testing.T) {
 			w.onCall("berlin", login)
 		}},
 		"longer than granted before a change": {granted: 3 * hour, asked: 3*hour + time.Second, prepare: func(w *world, _ time.Time) {
-			w.check((&orders{w.Door, "corp"}).Change(w.Context(), "alice", source.Change{Session: 2 * hour}, "sooner"))
+			w.check((&orders{w.Door, "corp"}).Change(w.Context(), "alice", source.Change{Session: 2 * hour}, coa))
 		}},
 		"later than a change before": {granted: 3 * hour, asked: 150 * time.Minute, prepare: func(w *world, _ time.Time) {
-			w.check((&orders{w.Door, "corp"}).Change(w.Context(), "alice", source.Change{Session: 2 * hour}, "sooner"))
+			w.check((&orders{w.Door, "corp"}).Change(w.Context(), "alice", source.Change{Session: 2 * hour}, coa))
 		}, want: 150 * time.Minute},
 		"as long as a certificate now":        {asked: 30*24*hour + hour, want: 30*24*hour + hour},
 		"longer than any certificate":         {asked: 30*24*hour + hour + time.Second},
@@ -166,7 +183,7 @@ func TestFromWhenATimeCounts(t *testing.T) {
 				tt.prepare(w, login)
 			}
 			was := w.certificate()
-			err := o.Change(t.Context(), "alice", source.Change{Session: tt.asked}, "CoA-Request")
+			err := o.Change(t.Context(), "alice", source.Change{Session: tt.asked}, coa)
 			switch {
 			case tt.over:
 				if u := w.user("alice"); err != nil || u.Active() || u.Reason != "source corp: CoA-Request: the session time is over" {
@@ -222,12 +239,12 @@ func TestChangeRefused(t *testing.T) {
 		"a group that there is not": {o, "alice", source.Change{Group: "admins"}, source.ErrImpossible},
 		"and a time":                {o, "alice", source.Change{Group: "admins", Session: time.Hour}, source.ErrImpossible},
 	} {
-		if err := tt.orders.Change(t.Context(), tt.uid, tt.change, "CoA-Request"); !errors.Is(err, tt.want) {
+		if err := tt.orders.Change(t.Context(), tt.uid, tt.change, coa); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", name, err, tt.want)
 		}
 	}
 	w.dir.down = true
-	err := o.Change(t.Context(), "alice", source.Change{Session: time.Hour}, "CoA-Request")
+	err := o.Change(t.Context(), "alice", source.Change{Session: time.Hour}, coa)
 	if !errors.Is(err, client.ErrUnavailable) || errors.Is(err, source.ErrImpossible) || errors.Is(err, source.ErrNotThere) {
 		t.Errorf("the directory is away: %v", err)
 	}
@@ -236,7 +253,7 @@ func TestChangeRefused(t *testing.T) {
 		t.Error("what was refused has brought another certificate")
 	}
 	w.check(w.desk.AddGroup(t.Context(), "operator:test", "admins"))
-	w.check(o.Change(t.Context(), "alice", source.Change{Group: "admins", Session: time.Hour}, "CoA-Request"))
+	w.check(o.Change(t.Context(), "alice", source.Change{Group: "admins", Session: time.Hour}, coa))
 	if c := w.certificate(); c.Group != "admins" || c.NotAfter.Sub(w.now) > time.Hour {
 		t.Errorf("%+v", c)
 	}
@@ -244,8 +261,128 @@ func TestChangeRefused(t *testing.T) {
 	if _, err := w.desk.RevokeUser(t.Context(), "operator:test", "alice", ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.Change(t.Context(), "alice", source.Change{Group: "staff"}, "CoA-Request"); !errors.Is(err, source.ErrNotThere) || w.user("alice").Active() {
+	if err := o.Change(t.Context(), "alice", source.Change{Group: "staff"}, coa); !errors.Is(err, source.ErrNotThere) || w.user("alice").Active() {
 		t.Errorf("barred: %v", err)
+	}
+}
+
+// told is an order as a source gives it so many seconds after another: a change of the group, or the end.
+type told struct {
+	second int
+	id     string
+	group  string // empty: the end
+	down   bool   // the directory, meanwhile
+	want   error
+	after  string // alice's group then; empty: she has ended
+}
+
+func (w *world) tell(o source.Orders, now time.Time, s told) error {
+	said := source.Word{Why: "said", Said: now.Add(time.Duration(s.second) * time.Second), ID: []byte(s.id)}
+	if s.group == "" {
+		return o.End(w.Context(), "alice", said)
+	}
+	return o.Change(w.Context(), "alice", source.Change{Group: s.group}, said)
+}
+
+// What was said before something that has come is not obeyed any more, however it is held back, whatever became of either, and
+// whether the CA has run since without a break: nothing of it is in memory alone.
+func TestOrdersOutOfTurn(t *testing.T) {
+	late := source.ErrImpossible
+	for name, steps := range map[string][]told{
+		"recorded, and sent again":        {{0, "a", "admins", false, nil, "admins"}, {120, "b", "guests", false, nil, "guests"}, {0, "a", "admins", false, late, "guests"}, {120, "b", "guests", false, nil, "guests"}},
+		"held back":                       {{120, "b", "guests", false, nil, "guests"}, {0, "a", "admins", false, late, "guests"}, {119, "c", "admins", false, late, "guests"}, {121, "d", "admins", false, nil, "admins"}},
+		"failed, and overtaken":           {{0, "a", "admins", true, client.ErrUnavailable, "staff"}, {1, "b", "guests", false, nil, "guests"}, {0, "a", "admins", false, late, "guests"}},
+		"failed, and tried again":         {{0, "a", "admins", true, client.ErrUnavailable, "staff"}, {0, "a", "admins", false, nil, "admins"}},
+		"held back, the later one failed": {{1, "b", "guests", true, client.ErrUnavailable, "staff"}, {0, "a", "admins", false, late, "staff"}, {1, "b", "guests", false, nil, "guests"}},
+		"what changes nothing counts":     {{1, "b", "staff", false, nil, "staff"}, {0, "a", "admins", false, late, "staff"}},
+		"of one second":                   {{0, "a", "admins", false, nil, "admins"}, {0, "b", "guests", false, nil, "guests"}, {0, "a", "admins", false, late, "guests"}, {0, "b", "guests", false, nil, "guests"}},
+		"of one second, the first failed": {{0, "a", "admins", true, client.ErrUnavailable, "staff"}, {0, "b", "guests", false, nil, "guests"}, {0, "a", "admins", false, late, "guests"}},
+		"of one second, an end":           {{0, "a", "admins", false, nil, "admins"}, {0, "b", "", false, nil, ""}, {0, "a", "admins", false, late, ""}},
+		"an end, held back":               {{1, "b", "guests", false, nil, "guests"}, {0, "a", "", false, late, "guests"}},
+		"a change, before an end":         {{1, "b", "", false, nil, ""}, {0, "a", "admins", false, late, ""}},
+		"refused for good":                {{0, "a", "nobodys", false, late, "staff"}, {0, "a", "nobodys", false, late, "staff"}, {0, "b", "admins", false, nil, "admins"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.mustIn("alice", "spring", "staff")
+			for _, g := range []string{"admins", "guests"} {
+				w.check(w.desk.AddGroup(t.Context(), "operator:test", g))
+			}
+			for i, s := range steps {
+				w.dir.down = s.down
+				if err := w.tell(&orders{w.Door, "corp"}, w.now, s); !errors.Is(err, s.want) || s.want == nil && err != nil {
+					t.Errorf("step %d: %v, want %v", i, err, s.want)
+				}
+				if u := w.user("alice"); u.Active() != (s.after != "") || u.Active() && u.Group != s.after {
+					t.Errorf("step %d: active %v, in group %s; want %q", i, u.Active(), u.Group, s.after)
+				}
+			}
+		})
+	}
+}
+
+// What was obeyed, or refused for good, is not done again after a login, which has asked the source anew.
+func TestOrdersAgainAfterALogin(t *testing.T) {
+	w := newWorld(t)
+	w.berlin.Scope = []string{"*"}
+	o := &orders{w.Door, "corp"}
+	w.mustIn("alice", "spring", "staff")
+	w.check(w.desk.AddGroup(t.Context(), "operator:test", "admins"))
+	change, end, none := told{second: 0, id: "a", group: "admins"}, told{second: 1, id: "b"}, told{second: 2, id: "c"}
+	w.check(w.tell(o, w.now, change))
+	w.mustIn("alice", "spring", "staff") // as its source has her by now
+	w.check(w.tell(o, w.now, change))
+	if u := w.user("alice"); u.Group != "staff" {
+		t.Errorf("a recording brought back group %s", u.Group)
+	}
+	w.check(w.tell(o, w.now, end))
+	if err := w.tell(o, w.now, none); !errors.Is(err, source.ErrNotThere) {
+		t.Errorf("ended already: %v", err)
+	}
+	w.mustIn("alice", "spring", "staff")
+	for _, s := range []told{end, none} {
+		if err := w.tell(o, w.now, s); !errors.Is(err, source.ErrImpossible) || !w.user("alice").Active() {
+			t.Errorf("%+v again: %v", s, err)
+		}
+	}
+}
+
+// An order counts from when it comes, not from when it is its turn; of users whom the source does not have nothing is noted.
+func TestOrderIsNotedWhenItComes(t *testing.T) {
+	w := newWorld(t)
+	o := &orders{w.Door, "corp"}
+	w.mustIn("alice", "spring", "staff")
+	for _, g := range []string{"admins", "guests"} {
+		w.check(w.desk.AddGroup(t.Context(), "operator:test", g))
+	}
+	leave, err := w.line.wait(t.Context(), "alice")
+	w.check(err)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	said := source.Word{Said: w.now, ID: []byte("a")}
+	if err := o.Change(ctx, "alice", source.Change{Group: "admins"}, said); !errors.Is(err, context.Canceled) {
+		t.Errorf("in a line that does not move: %v", err)
+	}
+	leave()
+	w.check(w.tell(o, w.now, told{id: "b", group: "guests"}))
+	if err := o.Change(t.Context(), "alice", source.Change{Group: "admins"}, said); !errors.Is(err, source.ErrImpossible) || w.user("alice").Group != "guests" {
+		t.Errorf("the first again: %v, group %s", err, w.user("alice").Group)
+	}
+	for _, src := range []string{"corp", "other"} {
+		for _, uid := range []string{"bob", "alice"} {
+			if src == "corp" && uid == "alice" {
+				continue
+			}
+			if err := (&orders{w.Door, src}).End(t.Context(), uid, said); !errors.Is(err, source.ErrNotThere) {
+				t.Errorf("%s of %s: %v", uid, src, err)
+			}
+			w.check(w.led.View(func(tx *ledger.Tx) error {
+				if _, ok, err := tx.Order(src, uid); ok || err != nil {
+					t.Errorf("noted of %s of %s: %v", uid, src, err)
+				}
+				return nil
+			}))
+		}
 	}
 }
 
@@ -266,7 +403,7 @@ func TestChangeWaitsForALogin(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	go func() {
-		changed <- o.Change(t.Context(), "alice", source.Change{Group: "admins"}, "CoA-Request")
+		changed <- o.Change(t.Context(), "alice", source.Change{Group: "admins"}, coa)
 	}()
 	time.Sleep(20 * time.Millisecond) // it would be through by now if it did not wait
 	if u := w.user("alice"); u.Group != "staff" {
@@ -291,7 +428,7 @@ func TestChangeRightAfterALogin(t *testing.T) {
 	w.check(w.desk.AddGroup(t.Context(), "operator:test", "admins"))
 	before := w.vouches()
 	for _, c := range []source.Change{{Group: "admins"}, {Group: "admins"}} { // the second changes nothing
-		w.check(o.Change(t.Context(), "alice", c, "CoA-Request"))
+		w.check(o.Change(t.Context(), "alice", c, coa))
 	}
 	at := map[string]bool{}
 	for _, v := range w.dir.vouches[before:] {
@@ -303,7 +440,7 @@ func TestChangeRightAfterALogin(t *testing.T) {
 		t.Errorf("vouched for at %v", at)
 	}
 	w.now = w.now.Add(client.VouchLife)
-	w.check(o.Change(t.Context(), "alice", source.Change{Group: "staff"}, "CoA-Request"))
+	w.check(o.Change(t.Context(), "alice", source.Change{Group: "staff"}, coa))
 	if w.vouches() != before+2 {
 		t.Error("vouched for a login a minute ago")
 	}

@@ -20,7 +20,7 @@ var (
 var (
 	// ErrNotThere says that nobody of that name is logged in, so there was nothing to end or to change.
 	ErrNotThere = errors.New("no such user is logged in")
-	// ErrImpossible says that what a Change says cannot be kept: trying again is of no use.
+	// ErrImpossible says that what a Change says cannot be kept, or that something said later has come before: trying again is of no use.
 	ErrImpossible = errors.New("it cannot be as the source says")
 )
 
@@ -48,13 +48,22 @@ type Change struct {
 	Session time.Duration // how long the session may last, from its beginning; 0: as it is
 }
 
+// Word is how a source says what it orders.
+type Word struct {
+	Why string
+	// Said is when, by the source's clock. What it said of the user before that is not obeyed any more. Zero: now, as what is found out by asking.
+	Said time.Time
+	ID   []byte // tells what was said at one moment apart
+}
+
 // Orders carries out what a source tells of its own accord. Nil: it is done, or will be whatever happens; ErrNotThere:
-// there was nobody; ErrImpossible: it cannot be done; another error: it was not done, and should be told again.
+// there was nobody; ErrImpossible: it cannot be done; another error: it was not done, and should be told again. A Word that was obeyed is not
+// obeyed again: nil, or ErrImpossible if another one has come since.
 type Orders interface {
 	// End ends the calls of uid and withdraws what uid has.
-	End(ctx context.Context, uid, why string) error
+	End(ctx context.Context, uid string, w Word) error
 	// Change has the calls of uid go on under what c says. It is End if the session is over by what it says.
-	Change(ctx context.Context, uid string, c Change, why string) error
+	Change(ctx context.Context, uid string, c Change, w Word) error
 }
 
 // Watcher is a Source that tells of its own accord that somebody is no longer to be let in, or not as before: a RADIUS

@@ -487,9 +487,9 @@ func TestRefusalsTakeTheSame(t *testing.T) {
 // ending is who obeys a source that can end users and nothing else.
 type ending func(ctx context.Context, uid, why string) error
 
-func (f ending) End(ctx context.Context, uid, why string) error { return f(ctx, uid, why) }
+func (f ending) End(ctx context.Context, uid string, w source.Word) error { return f(ctx, uid, w.Why) }
 
-func (f ending) Change(_ context.Context, uid string, c source.Change, _ string) error {
+func (f ending) Change(_ context.Context, uid string, c source.Change, _ source.Word) error {
 	return fmt.Errorf("%s is changed to %+v by a source that cannot know of it", uid, c)
 }
 

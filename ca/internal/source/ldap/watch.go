@@ -147,7 +147,7 @@ func (s *Source) roundAt(ctx context.Context, server string, uids []string, o so
 func (s *Source) endOne(ctx context.Context, uid string, o source.Orders) {
 	ctx, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
-	err := o.End(ctx, uid, fmt.Sprintf("source %s no longer lets the user in", s.name))
+	err := o.End(ctx, uid, source.Word{Why: fmt.Sprintf("source %s no longer lets the user in", s.name)})
 	switch {
 	case err == nil:
 		s.count.ended.Add(1)

@@ -125,7 +125,7 @@ func (s *Source) obey(ctx context.Context, from netip.AddrPort, b []byte, now ti
 	if seen.full(now) {
 		return nil, errBusy
 	}
-	cause := s.carryOut(ctx, p, o)
+	cause := s.carryOut(ctx, p, time.Unix(int64(stamp), 0), o)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -133,7 +133,7 @@ func (s *Source) obey(ctx context.Context, from netip.AddrPort, b []byte, now ti
 	if err != nil {
 		return nil, err
 	}
-	if cause != causeResources { // else a repetition is another try
+	if cause != causeResources { // else a repetition is another try, unless a later request about the user has come: Orders knows
 		seen.keep(p, reply, now)
 	}
 	return reply, nil
@@ -166,8 +166,8 @@ func authentic(b, key []byte) (packet, error) {
 	return p, nil
 }
 
-// carryOut does what a request asks for, and says what is wrong with it; 0: nothing.
-func (s *Source) carryOut(ctx context.Context, p packet, o source.Orders) (cause uint32) {
+// carryOut does what a request that was made at said asks for, and says what is wrong with it; 0: nothing.
+func (s *Source) carryOut(ctx context.Context, p packet, said time.Time, o source.Orders) (cause uint32) {
 	done, undone := &s.count.ended, &s.count.unended
 	changes := p.code == radius.CodeCoARequest
 	if changes {
@@ -186,15 +186,15 @@ func (s *Source) carryOut(ctx context.Context, p packet, o source.Orders) (cause
 	}
 	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
-	why := fmt.Sprintf("%s by source %s", p.code, s.name)
+	w := source.Word{Why: fmt.Sprintf("%s by source %s", p.code, s.name), Said: said, ID: p.wire[authAt:headerLen]}
 	if m, ok := p.Lookup(typeReplyMessage); ok && len(m) > 0 {
-		why += fmt.Sprintf(": %q", string(m))
+		w.Why += fmt.Sprintf(": %q", string(m))
 	}
 	var err error
 	if changes {
-		err = o.Change(ctx, uid, c, why)
+		err = o.Change(ctx, uid, c, w)
 	} else {
-		err = o.End(ctx, uid, why)
+		err = o.End(ctx, uid, w)
 	}
 	if err == nil {
 		done.Add(1)
@@ -290,7 +290,8 @@ func respond(p packet, key []byte, cause uint32) ([]byte, error) {
 }
 
 // memory keeps the answers to requests for as long as these would be believed again: a repetition, by the sender
-// or by somebody who recorded it, gets the answer that the first one got and does nothing.
+// or by somebody who recorded it, gets the answer that the first one got and does nothing. It is gone after a restart, and knows no
+// order: what comes again then, or out of turn, Orders decides (package login).
 type memory struct {
 	life  time.Duration
 	seen  map[[authLen]byte][]byte // by Request Authenticator, which covers the whole of it

@@ -57,18 +57,19 @@ type ordered struct {
 	ends    int
 	changes []source.Change
 	whom    string // the last one
+	word    source.Word
 	fail    error
 }
 
-func (o *ordered) End(_ context.Context, uid, _ string) error {
+func (o *ordered) End(_ context.Context, uid string, w source.Word) error {
 	o.ends++
-	o.whom = uid
+	o.whom, o.word = uid, w
 	return o.fail
 }
 
-func (o *ordered) Change(_ context.Context, uid string, c source.Change, _ string) error {
+func (o *ordered) Change(_ context.Context, uid string, c source.Change, w source.Word) error {
 	o.changes = append(o.changes, c)
-	o.whom = uid
+	o.whom, o.word = uid, w
 	return o.fail
 }
 
@@ -181,6 +182,32 @@ func TestDisconnectRepeated(t *testing.T) {
 	// The same wish at another time is another one.
 	if _, err := obey(here, order(t, radius.CodeDisconnectRequest, 1, now.Add(5*time.Second), secretText, avp(typeUserName, "alice")), now.Add(5*time.Second)); err != nil || o.ends != 3 {
 		t.Errorf("%v, %d ends", err, o.ends)
+	}
+}
+
+// Orders is told when a request was made, and what tells it from others of that second; what it says comes too late is refused for good.
+func TestRequestsHaveTheirTime(t *testing.T) {
+	s, obey, o := obeying(t, nil)
+	now := time.Unix(1_800_000_000, 0)
+	for code, attrs := range map[radius.Code][]*radius.AVP{
+		radius.CodeDisconnectRequest: {avp(typeUserName, "alice")},
+		radius.CodeCoARequest:        {avp(typeUserName, "alice"), avp(typeFilterID, "admins")},
+	} {
+		for i, fail := range []error{nil, fmt.Errorf("too late: %w", source.ErrImpossible)} {
+			o.fail, o.word = fail, source.Word{}
+			at := now.Add(time.Duration(i-100) * time.Second)
+			req := order(t, code, 1, at, secretText, attrs...)
+			b, err := obey(here, req, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := causeOf(t, code, b), uint32(407*i); got != want { //nolint:gosec // a test
+				t.Errorf("%s, %v: Error-Cause %d, want %d", code, fail, got, want)
+			}
+			if !o.word.Said.Equal(at) || !bytes.Equal(o.word.ID, req[authAt:headerLen]) || o.word.Why != code.String()+" by source "+s.name {
+				t.Errorf("%s: %+v, made at %s", code, o.word, at)
+			}
+		}
 	}
 }
 

@@ -53,7 +53,8 @@
 //
 // Only from configured addresses, each with a secret of its own; Request Authenticator
 // and Message-Authenticator must be right and Event-Timestamp near our clock, or nothing is
-// answered. A repetition gets the answer that the first one got.
+// answered. A repetition gets the answer that the first one got. What is older, by Event-Timestamp, than another request about the same
+// user that has come is refused, whatever became of either: it was held back on the way, or is a recording.
 //
 //	Disconnect-Request: the user's calls end, what the user has is withdrawn    Disconnect-ACK
 //	CoA-Request: the user's calls go on in that group, or end at that time      CoA-ACK
@@ -66,6 +67,7 @@
 //	Service-Type (Authorize Only)                                               NAK 405 Unsupported Service
 //	CoA-Request: a group that there is not, or the value means none;
 //	  a Session-Timeout of 0, two of them, or one that cannot be kept           NAK 407 Invalid Attribute Value
+//	an Event-Timestamp before that of a request that has come                   NAK 407 Invalid Attribute Value
 //	nobody of that name, or no such session                                     NAK 503 Session Context Not Found
 //	it could not be done now                                                    NAK 506 Resources Unavailable
 //

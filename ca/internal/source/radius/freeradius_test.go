@@ -219,10 +219,12 @@ type watched struct {
 }
 
 // End and Change are orders.
-func (w *watched) End(_ context.Context, uid, why string) error { return w.ordered(uid, why) }
+func (w *watched) End(_ context.Context, uid string, said source.Word) error {
+	return w.ordered(uid, said.Why)
+}
 
-func (w *watched) Change(_ context.Context, uid string, c source.Change, why string) error {
-	return w.ordered(uid, fmt.Sprintf("%q %s %s", c.Group, c.Session, why))
+func (w *watched) Change(_ context.Context, uid string, c source.Change, said source.Word) error {
+	return w.ordered(uid, fmt.Sprintf("%q %s %s", c.Group, c.Session, said.Why))
 }
 
 func (w *watched) ordered(uid, what string) error {
