@@ -9,6 +9,8 @@
 //	10.3.0.0/24                                 removed
 //	                           10.4.0.0/24      added
 //
+// What is added comes first, so that no packet finds no route of ours in between. Addresses of the interface may come and go meanwhile, if the plan is Lasting.
+//
 // Ours are the routes with protocol number 77 in the main table. Routes of the operator, of DHCP
 // or of a routing daemon are never changed and never shadowed: one with the same destination and metric is
 // ErrConflict, not a replacement.

@@ -32,8 +32,11 @@ func Apply(ctx context.Context, p Plan) (undo func() error, err error) {
 		func() (func() error, error) { return setQueue(l, p.Queue) },
 		func() (func() error, error) { return setUp(l, p.Up) },
 	}
+	if p.Lasting {
+		steps = append(steps, func() (func() error, error) { return addAddress(l, dummy, netlink.SCOPE_HOST) })
+	}
 	for _, a := range p.Addresses {
-		steps = append(steps, func() (func() error, error) { return addAddress(l, a) })
+		steps = append(steps, func() (func() error, error) { return addAddress(l, a, netlink.SCOPE_UNIVERSE) })
 	}
 	for _, r := range p.Routes {
 		steps = append(steps, func() (func() error, error) { return addRoute(l, r) })
@@ -119,8 +122,11 @@ func setUp(l netlink.Link, up bool) (func() error, error) {
 	return func() error { return netlink.LinkSetDown(l) }, nil
 }
 
-func addAddress(l netlink.Link, a netip.Prefix) (func() error, error) {
-	addr := &netlink.Addr{IPNet: ipNet(a)}
+// dummy is the address that makes an interface's IPv4 routes last.
+var dummy = netip.MustParsePrefix("192.0.0.8/32")
+
+func addAddress(l netlink.Link, a netip.Prefix, scope netlink.Scope) (func() error, error) {
+	addr := &netlink.Addr{IPNet: ipNet(a), Scope: int(scope)}
 	if a.Addr().Is6() {
 		// Nobody else is on a tunnel interface; waiting for an answer that cannot come would make
 		// the address unusable for a second.
@@ -186,9 +192,9 @@ func Routes(link string) ([]Route, error) {
 	return routes, nil
 }
 
-// Update makes our routes out of the interface exactly those wanted. Unneeded ones go first, so that
-// one with another source can take their place. It goes on after a failure and returns all of them joined;
-// calling it again completes the work.
+// Update makes our routes out of the interface exactly those wanted. New ones come before unneeded ones go, so that there is always one to what has one before and
+// after; but for those that are to take the place of one with another source. It goes on after a failure and returns all of them joined; calling it
+// again completes the work.
 func Update(ctx context.Context, link string, want []Route) error {
 	if err := checkRoutes(want); err != nil {
 		return err
@@ -201,22 +207,17 @@ func Update(ctx context.Context, link string, want []Route) error {
 	if err != nil {
 		return err
 	}
-	add, remove := Diff(have, want)
 	var errs []error
-	for _, r := range remove {
+	for _, c := range inOrder(Diff(have, want)) {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		if err := netlink.RouteDel(kernelRoute(l, r)); err != nil && !gone(err) {
-			errs = append(errs, fmt.Errorf("removing route %s from %s: %w", r, link, err))
-		}
-	}
-	for _, r := range add {
-		if err := ctx.Err(); err != nil {
-			return errors.Join(append(errs, err)...)
-		}
-		if _, err := addRoute(l, r); err != nil {
-			errs = append(errs, fmt.Errorf("adding to %s: %w", link, err))
+		if !c.goes {
+			if _, err := addRoute(l, c.Route); err != nil {
+				errs = append(errs, fmt.Errorf("adding to %s: %w", link, err))
+			}
+		} else if err := netlink.RouteDel(kernelRoute(l, c.Route)); err != nil && !gone(err) {
+			errs = append(errs, fmt.Errorf("removing route %s from %s: %w", c.Route, link, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -21,10 +21,13 @@ var (
 
 // Plan is what an interface shall have. What it does not name is left alone.
 type Plan struct {
-	Link      string
-	MTU       int // bytes; 0 leaves it
-	Queue     int // packets or trains that may wait to be sent (txqueuelen); 0 leaves it
-	Up        bool
+	Link  string
+	MTU   int // bytes; 0 leaves it
+	Queue int // packets or trains that may wait to be sent (txqueuelen); 0 leaves it
+	Up    bool
+	// Lasting keeps IPv4 routes out of the interface there while its addresses come and go: the kernel takes them away with the last IPv4 address.
+	// So it has one that is no source: 192.0.0.8, the dummy address of RFC 7600, of scope host.
+	Lasting   bool
 	Addresses []netip.Prefix // address and its prefix length, host bits set
 	Routes    []Route
 }
@@ -131,4 +134,30 @@ func Diff(have, want []Route) (add, remove []Route) {
 	slices.SortFunc(add, order)
 	slices.SortFunc(remove, order)
 	return add, remove
+}
+
+// change is one step of an Update.
+type change struct {
+	Route
+	goes bool // it is removed; else it is new
+}
+
+// inOrder are the steps of an Update: what is new comes before anything goes, unless it is to take the place of what goes.
+func inOrder(add, remove []Route) []change {
+	taken := make(map[key]bool, len(remove))
+	for _, r := range remove {
+		taken[r.key()] = true
+	}
+	var steps, late []change
+	for _, r := range add {
+		if taken[r.key()] {
+			late = append(late, change{Route: r})
+		} else {
+			steps = append(steps, change{Route: r})
+		}
+	}
+	for _, r := range remove {
+		steps = append(steps, change{Route: r, goes: true})
+	}
+	return append(steps, late...)
 }

@@ -5,6 +5,7 @@ package netcfg_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"twinkey/pkg/netcfg"
 	"twinkey/pkg/netlab"
@@ -201,6 +203,59 @@ func TestUpdateTouchesOnlyWhatDiffers(t *testing.T) {
 			if events == 6 {
 				break
 			}
+		}
+	})
+}
+
+// A route that another one is to follow goes after that has come, wider or narrower; one that has another source now is the exception.
+func TestUpdateLeavesNoGap(t *testing.T) {
+	onMachine(t, func(t *testing.T) {
+		_, err := netcfg.Apply(t.Context(), plan())
+		check(t, err)
+		ch, done := make(chan netlink.RouteUpdate, 100), make(chan struct{})
+		defer close(done)
+		check(t, netlink.RouteSubscribe(ch, done))
+		check(t, netcfg.Update(t.Context(), "eth0", []netcfg.Route{
+			{Dst: pfx("10.2.0.0/25")}, {Dst: pfx("10.2.0.128/25")},
+			{Dst: pfx("10.3.0.0/16"), Metric: 50, Src: netip.MustParseAddr("10.1.0.1")},
+			{Dst: pfx("fd00:2::/32")},
+		}))
+		var got []string
+		for len(got) < 7 {
+			u := <-ch
+			if u.Protocol != netcfg.Protocol {
+				continue
+			}
+			what := "+"
+			if u.Type == unix.RTM_DELROUTE {
+				what = "-"
+			}
+			got = append(got, what+u.Dst.String())
+		}
+		if want := []string{"+10.2.0.0/25", "+10.2.0.128/25", "+fd00:2::/32", "-10.2.0.0/24", "-10.3.0.0/16", "-fd00:2::/48", "+10.3.0.0/16"}; !slices.Equal(got, want) {
+			t.Errorf("got  %v\nwant %v", got, want)
+		}
+	})
+}
+
+// Routes of a lasting interface stay when its last address goes, which the kernel takes others away for.
+func TestLastingRoutesOutlastAddresses(t *testing.T) {
+	onMachine(t, func(t *testing.T) {
+		for _, lasting := range []bool{true, false} {
+			back, err := netcfg.Apply(t.Context(), netcfg.Plan{Link: "eth0", Up: true, Lasting: lasting})
+			check(t, err)
+			undo, err := netcfg.Apply(t.Context(), netcfg.Plan{Link: "eth0", Addresses: []netip.Prefix{pfx("10.1.1.3/32")}})
+			check(t, err)
+			check(t, netcfg.Update(t.Context(), "eth0", []netcfg.Route{{Dst: pfx("10.3.0.0/16"), Metric: 50}, {Dst: pfx("10.2.0.0/24"), Src: netip.MustParseAddr("10.1.1.3")}}))
+			check(t, undo())
+			_, _, _, routes := snapshot(t)
+			if got, want := fmt.Sprint(routes), map[bool]string{true: "[10.3.0.0/16 metric 50]", false: "[]"}[lasting]; got != want {
+				t.Errorf("lasting %v: left %s, want %s", lasting, got, want)
+			}
+			check(t, back())
+		}
+		if _, up, addrs, routes := snapshot(t); up || len(addrs)+len(routes) != 0 {
+			t.Errorf("left: up %v, %v, %v", up, addrs, routes)
 		}
 	})
 }

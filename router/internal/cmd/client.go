@@ -252,6 +252,8 @@ func clientFailed(what string, err error) error {
 		code, hint = cli.ExitDenied, "the password has not been used. Somebody at the router may be after it: tell the operator"
 	case errors.Is(err, station.ErrAgain):
 		code, hint = cli.ExitDenied, "log in again"
+	case errors.Is(err, station.ErrNoMap):
+		code, hint = cli.ExitUnavailable, "log in again; if it stays so, tell the operator: the router in front does not hear the directory, has no current CRL, or somebody there has altered it"
 	case errors.Is(err, station.ErrEnded):
 		code, hint = cli.ExitDenied, "log in again, or ask the operator"
 	case errors.Is(err, twincert.ErrExpired), errors.Is(err, twincert.ErrNotYetValid):

@@ -18,7 +18,7 @@ import (
 
 // Whatever a client's login ends with, the person in front of the machine is told what to do.
 func TestEveryFailureOfAClientHasAHint(t *testing.T) {
-	all := []error{station.ErrNoRoot, station.ErrNoRouter, station.ErrAnother, station.ErrCheap, station.ErrEnded, station.ErrAgain, sealedlogin.ErrStatement, sealedlogin.ErrExpired, sealedlogin.ErrAnswer, admin.ErrInUse, tun.ErrInUse, os.ErrPermission,
+	all := []error{station.ErrNoRoot, station.ErrNoRouter, station.ErrAnother, station.ErrCheap, station.ErrEnded, station.ErrAgain, station.ErrNoMap, sealedlogin.ErrStatement, sealedlogin.ErrExpired, sealedlogin.ErrAnswer, admin.ErrInUse, tun.ErrInUse, os.ErrPermission,
 		twincert.ErrExpired, twincert.ErrNotYetValid, twincert.ErrRevoked, keybundle.ErrOpen, keybundle.ErrSuccessor, keybundle.ErrParams, errors.New("anything else"),
 		&voluntary.Error{Code: "of a newer router"}}
 	for code := range clientCodes {

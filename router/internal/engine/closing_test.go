@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -277,7 +278,7 @@ func TestGuestsClose(t *testing.T) {
 		"a newer certificate, of which nothing is proved": {revoking(true), false, func(t *testing.T, c *company, g *Guest) {
 			next, _ := c.guest("alice", g.Address)
 			u := User{Guest: g, Certificate: g.Certificate}
-			if err := c.ra.SucceedGuest(t.Context(), u, next.Certificate); err != nil {
+			if _, err := c.ra.SucceedGuest(t.Context(), u, next.Certificate); err != nil {
 				t.Error(err)
 			}
 			if err := c.ra.Prove(t.Context(), g, Ending{u.Certificate, []byte("of the one before")}); !errors.Is(err, ErrGone) {
@@ -305,6 +306,59 @@ func TestGuestsClose(t *testing.T) {
 				}
 				tt.end(t, c, g)
 				got.is(t, tt.want...)
+			})
+		})
+	}
+}
+
+// A source puts a guest into another group: from then on the rules of that one count, also for what becomes of the certificate at the end. Whom it has no
+// rule for, or none from there, leaves.
+func TestGuestInAnotherGroup(t *testing.T) {
+	rules := must(policy.New([]policy.Rule{
+		{Groups: []string{"staff"}},
+		{Groups: []string{"closing"}, Session: time.Hour, RevokeOnClose: true},
+		{Groups: []string{"far"}, From: []netip.Prefix{netip.MustParsePrefix("10.1.1.128/25")}, RevokeOnClose: true},
+	}))
+	for group, want := range map[string]string{"closing": "", "far": "there are no logins", "nobody": "no rule is for"} {
+		t.Run(group, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got closed
+				c := closingCompany(t, rules, &got)
+				g, told := c.guest("alice", aliceAt)
+				if _, err := c.ra.Welcome(t.Context(), g); err != nil {
+					t.Fatal(err)
+				}
+				before := c.ra.user(t, "alice")
+				next := c.successorIn(group, native.Credentials{Certificate: before.Certificate}, newControl(), time.Hour/2).Certificate
+				terms, err := c.ra.SucceedGuest(t.Context(), before, next)
+				if want != "" {
+					if gs := must(c.ra.Status(t.Context())).Guests; !errors.Is(err, ErrGone) || len(gs) != 0 {
+						t.Errorf("%v, guests: %+v", err, gs)
+					}
+					select {
+					case reason := <-told:
+						if !strings.Contains(reason, want) {
+							t.Errorf("told %q, want %q", reason, want)
+						}
+					default:
+						t.Error("told nothing")
+					}
+					got.is(t)
+					return
+				}
+				if err != nil || terms.Session != time.Hour {
+					t.Errorf("terms %+v, %v", terms, err)
+				}
+				if err := c.ra.Prove(t.Context(), g, Ending{next, []byte("of the newer one")}); err != nil {
+					t.Fatal(err)
+				}
+				if gs := must(c.ra.Status(t.Context())).Guests; len(gs) != 1 || !gs[0].Closing() {
+					t.Errorf("the status does not say that it closes: %+v", gs)
+				}
+				if err := c.ra.Leave(t.Context(), g, "logged out"); err != nil {
+					t.Fatal(err)
+				}
+				got.is(t, "ra guest alice, of the newer one")
 			})
 		})
 	}

@@ -128,20 +128,31 @@ func (e *Engine) logins(uid string) (n int) {
 	return n
 }
 
-// SucceedGuest puts a newer certificate in the place of a guest's. Their machine has to be told. The error is ErrGone if the guest has left,
-// or has another certificate already.
-func (e *Engine) SucceedGuest(ctx context.Context, u User, c *twincert.Certificate) error {
+// SucceedGuest puts a newer certificate in the place of a guest's, which may be of another group, and returns what the policy says of that. Their
+// machine has to be told. A guest whom nothing lets in by it, from there, leaves and is Dismissed. The error is ErrGone if the guest has left, by
+// this or before, or has another certificate already.
+func (e *Engine) SucceedGuest(ctx context.Context, u User, c *twincert.Certificate) (terms policy.Terms, err error) {
 	gone := false
-	err := e.Do(ctx, func(time.Time) {
+	if err := e.Do(ctx, func(time.Time) {
 		g := u.Guest
-		if gone = e.state.guests[g.Address] != g || g.Certificate.ID() != u.Certificate.ID(); !gone {
-			g.Certificate = c
+		if gone = e.state.guests[g.Address] != g || g.Certificate.ID() != u.Certificate.ID(); gone {
+			return
 		}
-	})
-	if err == nil && gone {
-		err = ErrGone
+		g.Certificate = c
+		if reason := e.unwelcome(g); reason != "" {
+			gone = e.forgetGuest(g, reason)
+			g.Dismissed(reason)
+			return
+		}
+		terms, _ = e.native.Terms(g.wish(), 0) // of whom it welcomes there are some
+		g.closes = terms.RevokeOnClose
+	}); err != nil {
+		return terms, err
 	}
-	return err
+	if gone {
+		return terms, ErrGone
+	}
+	return terms, nil
 }
 
 // Leave forgets a guest. One that has gone already is none of its concern, nor one who came after.

@@ -620,10 +620,10 @@ func TestGuestSucceeds(t *testing.T) {
 		t.Errorf("%+v", before)
 	}
 	next := c.successor(native.Credentials{Certificate: before.Certificate}, newControl(), time.Hour/2).Certificate
-	if err := c.ra.SucceedGuest(t.Context(), before, next); err != nil {
+	if _, err := c.ra.SucceedGuest(t.Context(), before, next); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.ra.SucceedGuest(t.Context(), before, next); !errors.Is(err, ErrGone) {
+	if _, err := c.ra.SucceedGuest(t.Context(), before, next); !errors.Is(err, ErrGone) {
 		t.Errorf("again: %v", err)
 	}
 	if err := c.ra.Revoke(t.Context(), before.Certificate.ID()); err != nil {

@@ -3,14 +3,9 @@ package station
 import (
 	"bytes"
 	"crypto/ecdh"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
 	"log/slog"
-	"math/big"
 	"net/http"
 	"net/netip"
 	"testing"
@@ -18,8 +13,6 @@ import (
 
 	ca "twinkey/ca/client"
 	"twinkey/pkg/twincert"
-	"twinkey/proto/handshake"
-	"twinkey/proto/secret"
 	"twinkey/router/internal/native"
 	"twinkey/router/internal/trust"
 	"twinkey/router/internal/voluntary"
@@ -27,17 +20,7 @@ import (
 
 // alice is a user with keys.
 func alice() native.Credentials {
-	pair := func() handshake.KeyPair {
-		return must(handshake.NewKeyPair(secret.New(must(ecdh.X25519().GenerateKey(rand.Reader)).Bytes())))
-	}
-	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign}
-	issuer := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key))))
-	c := native.Credentials{Control: pair(), Data: pair()}
-	c.Certificate = must(twincert.Parse(must(twincert.Create(rand.Reader, &twincert.Template{Profile: twincert.Paper, Role: twincert.User, Name: "alice", Group: "staff",
-		Serial: big.NewInt(7), Keys: twincert.Keys{Control: c.Control.Public, Data: c.Data.Public}, NotBefore: issuer.NotBefore, NotAfter: issuer.NotAfter}, issuer, key))))
-	return c
+	return newCompany().twin(twincert.Template{Role: twincert.User, Name: "alice", Group: "staff"})
 }
 
 // Where the router asks for it, the end of the session is proved beforehand: to the CA, for this router and this certificate. Where it does not,
@@ -69,7 +52,7 @@ func TestTheEndIsProvedWhereItIsAskedFor(t *testing.T) {
 		t.Fatalf("asked: %+v, %v", got, err)
 	}
 	public := must(ecdh.X25519().NewPublicKey(r.cred.Data.Public[:]))
-	if want := must(ca.CloseProof(key, public, "ra", r.cred.Certificate.Raw)); got[0].Serial != "7" || !bytes.Equal(got[0].Proof, want) {
+	if want := must(ca.CloseProof(key, public, "ra", r.cred.Certificate.Raw)); got[0].Serial != r.cred.Certificate.Serial.String() || !bytes.Equal(got[0].Proof, want) {
 		t.Errorf("sent %+v", got[0])
 	}
 	if err := r.proveEnd(t.Context(), make([]byte, 32)); !isCode(err, voluntary.CodeRouter) || len(got) != 1 {

@@ -21,7 +21,9 @@
 //	withheld   what a site is certified for and no call carries goes into the interface all the same, by routes that give way to any other to
 //	           the same destination, and goes no further: whoever sends it is told (ICMP). No call carries it where it is in conflict with
 //	           another site's or with what has to stay clear, where the router cannot be dialled, is not one that the user named, or is
-//	           believed no more, and where its calls have ended for good. The rest of such a prefix stays clear: this machine's own networks
+//	           believed no more, and where its calls have ended for good. The rest of such a prefix stays clear: this machine's own networks.
+//	           All that was ever learnt of sites is withheld before there is a map, when everything begins anew
+//	map        which sites there are, believed by the CRL that came with it; without one within half a minute the client ends
 //	calls      one for each router that is wanted: when a packet asks, or at once where the user named it
 //	ending     the end of the session, proved beforehand with the data key where the router asks for it (revoke-on-close): before calls are
 //	           placed, and again for each newer certificate
@@ -30,7 +32,8 @@
 //
 // Where the router in front is lost, calls go on, and it is asked again after 1, 2, 4 ... 30 s. If it has forgotten the session, as one
 // that was restarted has, the station logs in anew with the proof, which it keeps for that; a session that was ended it
-// leaves ended. Another address or another certificate means another interface and other calls: everything begins anew.
+// leaves ended. Another address or another certificate means another engine and other calls: everything begins anew. But the interface stays, with the routes into
+// it, also below those whose source was the address of before: in between nothing leaves in the clear, however often a router in front has it so.
 //
 // A source wants the password at each login, and the password is not kept: whom one has let in, for them a forgotten session, or another address, is the end. The
 // person is told to log in again.

@@ -32,7 +32,7 @@ func (r *run) pushMap(ctx context.Context) error {
 	over := r.finished()
 	m := engine.Map{
 		Wanted: func(string) bool { return false }, Peers: peers,
-		Withheld: withheld(r.certified, peers, over, around, ways),
+		Withheld: withheld(r.s.certified, peers, over, around, ways),
 		Refused:  slices.Concat(refused, unnamed, conflicts, overlaps, unreachable(peers, r.s.o.Peers), over),
 	}
 	if err := r.eng.SetMap(ctx, m); err != nil {
@@ -121,11 +121,11 @@ func (a surroundings) equal(b surroundings) bool {
 
 // look says what is around now.
 func (r *run) look() (surroundings, error) {
-	own, err := ownNetworks(r.dev.Name())
+	own, err := ownNetworks(r.s.dev.Name())
 	if err != nil {
 		return surroundings{}, err
 	}
-	known, err := netcfg.OnLink(r.dev.Name())
+	known, err := netcfg.OnLink(r.s.dev.Name())
 	for _, p := range own {
 		if !p.IsSingleIP() {
 			known = append(known, p)
@@ -265,21 +265,26 @@ func apart(peers []native.Peer, own []netip.Prefix, reaching []netip.Addr) (kept
 	return kept, refused
 }
 
-// install brings the kernel's routes in line. What is of another family than the user's address goes in too, and what is withheld: it stays
-// here, rather than leave in the clear.
+// install brings the kernel's routes in line.
 func (r *run) install(remote, withheld []netip.Prefix, a netip.Addr) error {
-	routes := make([]netcfg.Route, 0, len(remote)+len(withheld))
+	return netcfg.Update(context.Background(), r.s.dev.Name(), routes(remote, withheld, a))
+}
+
+// routes are those into the interface. What is of another family than the user's address goes in too, and what is withheld: it stays here, rather than leave in
+// the clear. So does what calls carry when the kernel has taken away the route that has the address for a source, with the address: below each of those
+// there is one without.
+func routes(remote, withheld []netip.Prefix, a netip.Addr) (all []netcfg.Route) {
 	for _, p := range remote {
 		route := netcfg.Route{Dst: p}
 		if p.Addr().Is4() == a.Is4() {
 			route.Src = a
 		}
-		routes = append(routes, route)
+		all = append(all, route, netcfg.Route{Dst: p, Metric: lastResort})
 	}
 	for _, p := range withheld {
 		if !slices.Contains(remote, p) {
-			routes = append(routes, netcfg.Route{Dst: p, Metric: lastResort})
+			all = append(all, netcfg.Route{Dst: p, Metric: lastResort})
 		}
 	}
-	return netcfg.Update(context.Background(), r.dev.Name(), routes)
+	return all
 }

@@ -150,14 +150,15 @@ func TestLearn(t *testing.T) {
 			Keys: twincert.Keys{Control: keys.Control.Public, Data: keys.Data.Public}, NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(ends)}, by, key))
 		return client.Site{Name: name, Certificate: der}
 	}
-	r := &run{trust: trust.New(time.Hour), certified: make(map[netip.Prefix]bool)}
+	s := &Station{certified: make(map[netip.Prefix]bool)}
+	r := &run{s: s, trust: trust.New(time.Hour)}
 	r.trust.SetAnchors([]*x509.Certificate{company}, nil)
 	r.trust.Heard(now)
 	known := func(what, want string) {
 		t.Helper()
 		believed, _ := sitemap.Believe(now, r.trust, r.sites)
 		r.learn(now, believed)
-		got := slices.SortedFunc(maps.Keys(r.certified), netip.Prefix.Compare)
+		got := slices.SortedFunc(maps.Keys(s.certified), netip.Prefix.Compare)
 		if fmt.Sprint(got) != want {
 			t.Errorf("%s: %v, want %s", what, got, want)
 		}

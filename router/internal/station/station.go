@@ -56,12 +56,16 @@ var (
 	ErrAgain = errors.New("the router in front has forgotten the session, or sees this machine at another address, and the company asks for the password at each login")
 	// errLogout ends a run at the user's wish.
 	errLogout = errors.New("logged out")
+	// ErrNoMap says that the router in front does not tell what it has to: nothing would go to the sites by a call, and somebody would believe that it does.
+	ErrNoMap = errors.New("the router in front has not said which sites there are, with a current CRL, within " + mapTime.String())
 	// errAnew says that address or certificate are others now.
 	errAnew = errors.New("address or certificate have changed")
 )
 
-// farewell is how long a logout may take.
-const farewell = 2 * time.Second
+const (
+	farewell = 2 * time.Second  // how long a logout may take
+	mapTime  = 30 * time.Second // how long a client waits for a map
+)
 
 // Station is a user's own machine that is logged in. It implements admin.Router.
 type Station struct {
@@ -73,6 +77,11 @@ type Station struct {
 	proof keybundle.Proof   // of the password; to log in anew
 	cost  *keybundle.Params // that the router told; nil: none
 	since time.Time
+	// patience is how long a run may be without a map.
+	patience time.Duration
+	dev      tun.Device // which outlasts runs, with the routes out of it
+	// certified is what sites are certified for, or were. It is the run's, which has a lock for it, one after the other.
+	certified map[netip.Prefix]bool
 
 	again sync.Mutex // one login at a time
 
@@ -87,7 +96,6 @@ type Station struct {
 type run struct {
 	s     *Station
 	trust *trust.Store
-	dev   tun.Device
 	ports []engine.Port
 	eng   *engine.Engine
 	asks  sync.WaitGroup // questions to the router in front that are under way
@@ -99,8 +107,6 @@ type run struct {
 	sites  []client.Site // that were told last
 	unread bool          // they are not in the engine yet
 	around *surroundings // in which the engine was told of them; nil: it was not
-	// certified is what sites are certified for, or were.
-	certified map[netip.Prefix]bool
 
 	mu      sync.Mutex
 	cred    native.Credentials
@@ -119,7 +125,9 @@ func New(h Home, o Options, log *slog.Logger) (*Station, error) {
 		return nil, err
 	}
 	s.Tun.Name = o.Device
-	return &Station{o: o, home: h, set: s, log: log, since: time.Now(), front: voluntary.NewClient(h.Router, o.Local, h.Root)}, nil
+	return &Station{
+		o: o, home: h, set: s, log: log, since: time.Now(), front: voluntary.NewClient(h.Router, o.Local, h.Root), patience: mapTime, certified: make(map[netip.Prefix]bool),
+	}, nil
 }
 
 // Run logs in and stays until ctx ends, the user logs out, or the session is ended: ErrEnded.
@@ -148,6 +156,10 @@ func (s *Station) Run(ctx context.Context) (err error) {
 	}
 	defer s.proof.Wipe()
 	defer s.logout(ctx)
+	if err := s.up(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.dev.Close()) }()
 	for {
 		err := s.once(ctx, seal)
 		switch {
@@ -311,7 +323,7 @@ func (s *Station) admission() voluntary.Admission {
 // once runs an interface and an engine for the admission that there is.
 func (s *Station) once(ctx context.Context, seal secret.Key) (err error) {
 	adm := s.admission()
-	r := &run{s: s, trust: trust.New(s.set.Security.Staleness), ended: make(chan endedCall, 1024), certified: make(map[netip.Prefix]bool), wanted: make(map[string]bool), over: make(map[string]string)}
+	r := &run{s: s, trust: trust.New(s.set.Security.Staleness), ended: make(chan endedCall, 1024), wanted: make(map[string]bool), over: make(map[string]string)}
 	if r.cred, err = s.credentials(r.believe(adm, time.Now()), adm, seal); err != nil {
 		return err
 	}
@@ -331,13 +343,34 @@ func (s *Station) once(ctx context.Context, seal secret.Key) (err error) {
 	if err := r.open(adm); err != nil {
 		return err
 	}
-	undo, err := netcfg.Apply(ctx, r.plan(adm.Address))
+	undo, err := netcfg.Apply(ctx, s.plan(adm.Address))
 	if err != nil {
-		return errors.Join(fmt.Errorf("setting up %s: %w", r.dev.Name(), err), engine.ClosePorts(r.ports), r.dev.Close())
+		return errors.Join(fmt.Errorf("setting up %s: %w", s.dev.Name(), err), engine.ClosePorts(r.ports))
 	}
 	err = r.carry(ctx)
-	return errors.Join(err, undo())
+	if left := undo(); left != nil {
+		s.log.Warn("address not taken back", "address", adm.Address.String(), "error", left)
+	}
+	return err
 }
+
+// up makes the interface. It is there, with its routes, until the client ends, whatever begins anew: so nothing leaves in the clear in between.
+func (s *Station) up(ctx context.Context) (err error) {
+	if s.dev, err = appliance.OpenDevice(s.set); err != nil {
+		return err
+	}
+	name := s.dev.Name()
+	p := netcfg.Plan{Link: name, MTU: appliance.MTU(s.set), Queue: appliance.DeviceQueue, Up: true, Lasting: true}
+	if _, err = netcfg.Apply(ctx, p); err != nil { // what it has done goes with the interface
+		return errors.Join(fmt.Errorf("setting up %s: %w", name, err), s.dev.Close())
+	}
+	return nil
+}
+
+// lent is the interface for one engine, which closes what it has.
+type lent struct{ tun.Device }
+
+func (lent) Close() error { return nil }
 
 // believe takes over the anchors that hang from our root, and returns a store for our own certificate, with which we have just been let in. Of
 // others the run's store believes none before there is a CRL.
@@ -357,32 +390,30 @@ func (r *run) believe(adm voluntary.Admission, now time.Time) (own *trust.Store)
 	return own
 }
 
-// open makes interface, sockets and engine.
+// open makes sockets and engine.
 func (r *run) open(adm voluntary.Admission) (err error) {
-	if r.dev, err = appliance.OpenDevice(r.s.set); err != nil {
+	dev := lent{r.s.dev}
+	r.ports, err = engine.OpenPorts(dev.Queues(), netip.AddrPortFrom(netip.IPv6Unspecified(), 0)) // IPv4 too
+	if err != nil {
+		r.ports, err = engine.OpenPorts(dev.Queues(), netip.AddrPortFrom(netip.IPv4Unspecified(), 0)) // a kernel without IPv6
+	}
+	if err != nil {
 		return err
 	}
-	r.ports, err = engine.OpenPorts(r.dev.Queues(), netip.AddrPortFrom(netip.IPv6Unspecified(), 0)) // IPv4 too
-	if err != nil {
-		r.ports, err = engine.OpenPorts(r.dev.Queues(), netip.AddrPortFrom(netip.IPv4Unspecified(), 0)) // a kernel without IPv6
-	}
-	if err != nil {
-		return errors.Join(err, r.dev.Close())
-	}
 	r.eng, err = engine.New(engine.Config{
-		Device: r.dev, Ports: r.ports, Trust: r.trust, Log: r.s.log, Name: r.s.o.User, Native: appliance.Native(r.s.set, r.dev),
+		Device: dev, Ports: r.ports, Trust: r.trust, Log: r.s.log, Name: r.s.o.User, Native: appliance.Native(r.s.set, dev),
 		Install: func(remote, withheld []netip.Prefix) error { return r.install(remote, withheld, adm.Address) },
 		Record:  r.record, Ended: r.callEnded,
 	})
 	if err != nil {
-		return errors.Join(err, engine.ClosePorts(r.ports), r.dev.Close())
+		return errors.Join(err, engine.ClosePorts(r.ports))
 	}
 	return nil
 }
 
 // plan gives the interface the user's address, unless the machine has it on another.
-func (r *run) plan(a netip.Addr) netcfg.Plan {
-	p := netcfg.Plan{Link: r.dev.Name(), MTU: appliance.MTU(r.s.set), Queue: appliance.DeviceQueue, Up: true}
+func (s *Station) plan(a netip.Addr) netcfg.Plan {
+	p := netcfg.Plan{Link: s.dev.Name()}
 	host := netip.PrefixFrom(a, a.BitLen())
 	if own, err := netcfg.Within([]netip.Prefix{host}); err != nil || len(own) == 0 {
 		p.Addresses = []netip.Prefix{host}
@@ -405,7 +436,11 @@ func (r *run) carry(outer context.Context) error {
 	var wg sync.WaitGroup
 	err := r.eng.SetSelf(ctx, native.Self{Signer: r})
 	if err == nil {
+		err = r.hold(ctx)
+	}
+	if err == nil {
 		wg.Go(func() { stop(r.follow(ctx)) })
+		wg.Go(func() { r.awaitMap(ctx) })
 		wg.Go(func() { r.watchCalls(ctx) })
 		wg.Go(func() { trust.NewWatch(r.trust, r.s.log).Run(ctx) })
 		wg.Go(func() { r.renew(ctx) })

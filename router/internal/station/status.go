@@ -27,7 +27,7 @@ func (s *Station) Status(ctx context.Context) (admin.Status, error) {
 	now := time.Now()
 	st := admin.Status{
 		Name: s.o.User, Version: s.o.Version, Since: s.since,
-		Device:    admin.Device{Name: r.dev.Name(), Kind: r.dev.Kind(), MTU: appliance.MTU(s.set)},
+		Device:    admin.Device{Name: s.dev.Name(), Kind: s.dev.Kind(), MTU: appliance.MTU(s.set)},
 		Directory: admin.DirectoryOf("by way of "+adm.Router, r.trust.Standing(now)),
 		Self:      &admin.Self{User: s.o.User, Router: adm.Router, At: s.home.Router, Address: adm.Address, Until: adm.Until},
 	}

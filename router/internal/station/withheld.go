@@ -8,18 +8,46 @@ import (
 	"time"
 
 	"twinkey/pkg/twincert"
+	"twinkey/router/internal/engine"
 	"twinkey/router/internal/native"
 )
 
-// lastResort is the metric of routes for what is withheld: whatever else leads to the very same destination is preferred.
+// lastResort is the metric of routes for what is withheld, and for all that calls carry: whatever else leads to the very same destination is preferred.
 const lastResort = math.MaxInt32
 
-// learn notes what sites are certified for. It is remembered as long as the run lasts: what was for a site is not to leave in the clear because the site's
-// router was revoked, say. The caller holds maps.
+// hold withholds all that sites are known to be certified for, since runs before this one: until there is a map no call carries it. In the first run nothing is
+// known.
+func (r *run) hold(ctx context.Context) error {
+	around, err := r.look()
+	if err != nil {
+		return err
+	}
+	r.maps.Lock()
+	defer r.maps.Unlock()
+	return r.eng.SetMap(ctx, engine.Map{Wanted: func(string) bool { return false }, Withheld: withheld(r.s.certified, nil, nil, around, around.front)})
+}
+
+// awaitMap ends the run if there is no map in time. A router in front that lies could let the user believe for ever that what is for the sites goes there
+// in calls.
+func (r *run) awaitMap(ctx context.Context) {
+	select {
+	case <-time.After(r.s.patience):
+	case <-ctx.Done():
+		return
+	}
+	r.maps.Lock()
+	defer r.maps.Unlock()
+	if r.around == nil {
+		r.stop(ErrNoMap)
+	}
+}
+
+// learn notes what sites are certified for. It is remembered as long as the client runs: what was for a site is not to leave in the clear because the site's
+// router was revoked, say, or because the router in front has everything begin anew. The caller holds maps.
 func (r *run) learn(now time.Time, believed []native.Peer) {
 	for _, p := range believed {
 		for _, prefix := range p.Certified {
-			r.certified[prefix] = true
+			r.s.certified[prefix] = true
 		}
 	}
 	for _, s := range r.sites {
@@ -28,7 +56,7 @@ func (r *run) learn(now time.Time, believed []native.Peer) {
 		}
 		if c, err := r.trust.Issued(now, s.Certificate, twincert.Router); err == nil && c.Name == s.Name {
 			for _, prefix := range c.Prefixes {
-				r.certified[prefix] = true
+				r.s.certified[prefix] = true
 			}
 		}
 	}

@@ -18,11 +18,12 @@ import (
 type session struct {
 	name  [sha256.Size]byte // of the token, which nobody keeps
 	guest *engine.Guest
-	limit time.Time // the policy's; zero: none
+	since time.Time
 	signs *rate.Limiter
 	gone  chan struct{} // closed when it is over
 
 	// Guarded by the desk.
+	limit  time.Time // the source's and the policy's; zero: none
 	user   *twincert.Certificate
 	next   *client.Successor // that user is; nil: user is what was admitted
 	until  time.Time
@@ -137,7 +138,14 @@ func (d *desk) attach(s *session, cut func()) (detach func()) {
 	}
 }
 
-// last is when a session on a certificate is over at the latest.
+// bound has a session last no longer than a policy's session time from its beginning, 0 being none. What bounded it before goes on doing so.
+func (s *session) bound(session time.Duration) {
+	if mine := limitOf(session, s.since); s.limit.IsZero() || !mine.IsZero() && mine.Before(s.limit) {
+		s.limit = mine
+	}
+}
+
+// last is when a session on a certificate is over at the latest. The desk is held, once it has the session.
 func (s *session) last(c *twincert.Certificate) time.Time {
 	if !s.limit.IsZero() && s.limit.Before(c.NotAfter) {
 		return s.limit
@@ -145,13 +153,14 @@ func (s *session) last(c *twincert.Certificate) time.Time {
 	return c.NotAfter
 }
 
-// succeed has a session go on with another certificate.
-func (d *desk) succeed(s *session, c *twincert.Certificate, next client.Successor, now time.Time) {
+// succeed has a session go on with another certificate, of whose group the policy says how long it may last.
+func (d *desk) succeed(s *session, c *twincert.Certificate, next client.Successor, session time.Duration, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if s.reason != "" {
 		return
 	}
+	s.bound(session)
 	s.user, s.next, s.until = c, &next, s.last(c)
 	if s.end != nil {
 		s.end.Reset(s.until.Sub(now))

@@ -63,14 +63,6 @@ func (n *news) closes(group string) bool {
 	return err == nil && t.RevokeOnClose
 }
 
-// welcomes says why the policy has nothing for a group, if it has not.
-func (n *news) welcomes(group string) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	_, err := n.policy.Terms(group)
-	return err
-}
-
 // told is what one watcher knows.
 type told struct {
 	group   string

@@ -216,7 +216,7 @@ func (s *Server) begin(r *request, cert *twincert.Certificate, limit, now time.T
 	if _, err := rand.Read(token); err != nil {
 		return nil, nil, err
 	}
-	e := &session{name: nameOf(token), user: cert, until: cert.NotAfter, signs: rate.NewLimiter(signsPerSession, signsBurst), gone: make(chan struct{})}
+	e := &session{name: nameOf(token), user: cert, since: now, limit: limit, until: cert.NotAfter, signs: rate.NewLimiter(signsPerSession, signsBurst), gone: make(chan struct{})}
 	e.guest = &engine.Guest{Certificate: cert, Address: r.from, Dismissed: func(reason string) { s.desk.remove(e, reason) }}
 	if old != nil {
 		e.guest.Replaces = old.guest
@@ -228,10 +228,7 @@ func (s *Server) begin(r *request, cert *twincert.Certificate, limit, now time.T
 	if old != nil {
 		s.desk.remove(old, "the user has logged in again")
 	}
-	e.limit = limit
-	if mine := limitOf(terms.Session, now); e.limit.IsZero() || !mine.IsZero() && mine.Before(e.limit) {
-		e.limit = mine
-	}
+	e.bound(terms.Session)
 	e.until = e.last(cert)
 	if !s.desk.add(e, now, func(reason string) {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)

@@ -52,7 +52,7 @@ type Hall interface {
 	Vacant(ctx context.Context, a netip.Addr) error
 	Welcome(ctx context.Context, g *engine.Guest) (policy.Terms, error)
 	Leave(ctx context.Context, g *engine.Guest, reason string) error
-	SucceedGuest(ctx context.Context, u engine.User, c *twincert.Certificate) error
+	SucceedGuest(ctx context.Context, u engine.User, c *twincert.Certificate) (policy.Terms, error)
 	Prove(ctx context.Context, g *engine.Guest, end engine.Ending) error
 }
 
@@ -120,7 +120,8 @@ func (s *Server) CRL(der []byte)             { s.news.setCRL(der) }
 func (s *Server) Revoked(ids ...twincert.ID) { s.news.revoke(ids...) }
 func (s *Server) Policy(p *policy.Policy)    { s.news.setPolicy(p) }
 
-// Succeed has a client's session go on with the user's newer certificate, and tells the client, which alone can open it.
+// Succeed has a client's session go on with the user's newer certificate, and tells the client, which alone can open it. The group may be another one
+// (a source has put them into it): what its rules say of the session holds from then on, and where none is for it the session is over.
 func (s *Server) Succeed(ctx context.Context, u engine.User, next client.Successor) error {
 	now := time.Now()
 	c, err := s.c.Trust.Twin(now, next.Certificate, twincert.User)
@@ -134,13 +135,11 @@ func (s *Server) Succeed(ctx context.Context, u engine.User, next client.Success
 	if e == nil || e.guest != u.Guest {
 		return engine.ErrGone
 	}
-	if err := s.c.Hall.SucceedGuest(ctx, u, c); err != nil {
+	terms, err := s.c.Hall.SucceedGuest(ctx, u, c)
+	if err != nil {
 		return err
 	}
-	s.desk.succeed(e, c, next, now)
-	if err := s.news.welcomes(c.Group); err != nil { // a source has put them into a group that has no rule
-		return s.finish(ctx, e, err.Error())
-	}
+	s.desk.succeed(e, c, next, terms.Session, now)
 	s.news.change(func() {}) // which wakes the watch
 	return nil
 }

@@ -122,6 +122,41 @@ func TestSuccessionKeepsTheSessionTime(t *testing.T) {
 	}
 }
 
+// The session time of the group that a source puts a user into counts from the login on. It shortens what bounded the session before, and prolongs nothing; who
+// has been there for longer leaves.
+func TestSessionTimeOfAnotherGroup(t *testing.T) {
+	w := newWorld(t)
+	_, adm := w.login("alice", 1)
+	alice := w.users["alice"]
+	e, _ := w.desk.at(adm.Address)
+	into := func(group string, session time.Duration) (until time.Time) {
+		t.Helper()
+		w.mu.Lock()
+		w.terms.Session = session
+		w.mu.Unlock()
+		alice = w.ca.regrouped(alice, group, 55*time.Minute)
+		if err := w.Server.Succeed(t.Context(), w.loggedIn(adm.Address), client.Successor{Certificate: alice.Raw}); err != nil {
+			t.Fatal(err)
+		}
+		_, until, _ = w.desk.present(e)
+		return until
+	}
+	if until := into("others", 0); !until.Equal(alice.NotAfter) {
+		t.Errorf("without a session time it lasts until %s, the certificate until %s", until, alice.NotAfter)
+	}
+	for _, session := range []time.Duration{10 * time.Minute, 20 * time.Minute, 0} {
+		if until, want := into("staff", session), e.since.Add(10*time.Minute); !until.Equal(want) {
+			t.Errorf("session time %s: it lasts until %s, want %s", session, until, want)
+		}
+	}
+	into("others", time.Nanosecond)
+	select {
+	case <-e.gone:
+	case <-time.After(5 * time.Second):
+		t.Error("the session goes on")
+	}
+}
+
 // Who logs in after the CA has certified them anew gets bundle and successor, and the session stands on the latter.
 func TestLoginWithASuccessor(t *testing.T) {
 	w := newWorld(t)
@@ -141,7 +176,7 @@ func TestLoginWithASuccessor(t *testing.T) {
 }
 
 // A source puts a user who is logged in into another group: with the newer certificate the client is told the rules of that one, and those of the one before, until it
-// has gone over; later that group's alone. A group that no rule names ends the session.
+// has gone over; later that group's alone. Where the hall lets them in no more by it, the session ends.
 func TestAnotherGroup(t *testing.T) {
 	w := newWorld(t)
 	c, adm := w.login("alice", 1)
@@ -165,8 +200,11 @@ func TestAnotherGroup(t *testing.T) {
 	if next = heard(t, words, "another policy", func(w Word) bool { return w.Rules != nil }); !slices.Equal(groups(next.Rules), []string{"others"}) {
 		t.Errorf("rules %+v", next.Rules)
 	}
-	if err := w.Server.Succeed(t.Context(), w.loggedIn(adm.Address), client.Successor{Certificate: w.ca.regrouped(others, "strangers", 55*time.Minute).Raw}); err != nil {
-		t.Fatal(err)
+	w.mu.Lock()
+	w.welcome = errors.New("no rule is for strangers")
+	w.mu.Unlock()
+	if err := w.Server.Succeed(t.Context(), w.loggedIn(adm.Address), client.Successor{Certificate: w.ca.regrouped(others, "strangers", 55*time.Minute).Raw}); !errors.Is(err, engine.ErrGone) {
+		t.Errorf("in a group without a rule: %v", err)
 	}
 	if last := heard(t, words, "the end", func(w Word) bool { return w.Ended != "" }); !strings.Contains(last.Ended, "strangers") {
 		t.Errorf("ended: %q", last.Ended)

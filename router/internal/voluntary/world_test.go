@@ -276,14 +276,19 @@ func (w *world) Leave(ctx context.Context, g *engine.Guest, reason string) error
 	return nil
 }
 
-func (w *world) SucceedGuest(_ context.Context, u engine.User, c *twincert.Certificate) error {
+func (w *world) SucceedGuest(_ context.Context, u engine.User, c *twincert.Certificate) (policy.Terms, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if g := w.guests[u.Guest.Address]; g != u.Guest || g.Certificate.ID() != u.Certificate.ID() {
-		return engine.ErrGone
+		return policy.Terms{}, engine.ErrGone
 	}
 	u.Guest.Certificate = c
-	return nil
+	if w.welcome != nil {
+		delete(w.guests, u.Guest.Address)
+		u.Guest.Dismissed(w.welcome.Error())
+		return policy.Terms{}, engine.ErrGone
+	}
+	return w.terms, nil
 }
 
 func (w *world) Prove(_ context.Context, g *engine.Guest, end engine.Ending) error {
