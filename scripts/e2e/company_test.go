@@ -7,10 +7,12 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 
@@ -26,8 +28,21 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, errPrepare)
 		os.Exit(1)
 	}
+	flag.Parse()
+	if !isSet("test.parallel") { // those that run at the same time mostly wait: for routers, for each other's time-outs
+		_ = flag.Set("test.parallel", strconv.Itoa(atOnce)) // it cannot fail for a number
+	}
 	_ = os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // where Debian has slapd and freeradius; it cannot fail for this name
 	os.Exit(m.Run())
+}
+
+// atOnce is how many of the tests run at a time that call t.Parallel. Those that measure or fill the machine do not.
+const atOnce = 3
+
+// isSet says whether a flag was given.
+func isSet(name string) (set bool) {
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
 }
 
 // leaveOut skips the test, or fails it where nothing may be left out.
