@@ -77,7 +77,7 @@ func Parse(der []byte) (*Certificate, error) {
 	}
 	c := &Certificate{
 		Raw: der, Profile: profile, Issuer: std.Issuer, Serial: std.SerialNumber,
-		NotBefore: std.NotBefore, NotAfter: std.NotAfter, std: std,
+		NotBefore: std.NotBefore, NotAfter: std.NotAfter, std: std, id: IDOf(std),
 	}
 	// What crypto/x509 verifies is what was signed, not what it parsed.
 	std.Raw, std.RawTBSCertificate = der, e.tbs

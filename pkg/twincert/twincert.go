@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unique"
 )
 
 // Profile says where the second key stands.
@@ -92,7 +93,8 @@ type ID struct {
 
 // IDOf returns the identity of any certificate.
 func IDOf(c *x509.Certificate) ID {
-	return ID{Issuer: hex.EncodeToString(c.RawIssuer), Serial: c.SerialNumber.String()}
+	// One string for all of an issuer: thousands of calls keep the IDs of their certificates.
+	return ID{Issuer: unique.Make(hex.EncodeToString(c.RawIssuer)).Value(), Serial: c.SerialNumber.String()}
 }
 
 // IsZero says whether the ID names nothing.
@@ -130,10 +132,11 @@ type Certificate struct {
 	Prefixes            []netip.Prefix // a router's: what it may announce
 
 	std *x509.Certificate // as crypto/x509 reads it, its second key spliced out
+	id  ID
 }
 
 // ID returns the certificate's identity.
-func (c *Certificate) ID() ID { return IDOf(c.std) }
+func (c *Certificate) ID() ID { return c.id }
 
 // Covers says whether p lies within a prefix that the certificate names.
 func (c *Certificate) Covers(p netip.Prefix) bool {
