@@ -64,12 +64,17 @@ func (g *Gate) Derive(ctx context.Context, password []byte, p Params) (Proof, er
 	return proof, err
 }
 
-// sweep gives back what derivations took, which is garbage now: as soon as it is that of one of the usual cost, or nobody else is here. Left
-// to the collector it would grow to several times as much, and stay with the process for minutes.
+// sweep sees to what derivations took, which is garbage now. Left to the collector it would grow to several times as much, and stay with
+// the process for minutes. While others are here it is collected, for them to use, as soon as it is that of one of the usual cost: to
+// have pages from the kernel anew costs half as much as Argon2id itself, since that reads each before it writes. The last one gives all of it back.
 func (g *Gate) sweep(p Params) {
 	left := g.garbage.Add(int64(p.MemoryKiB))
-	if alone := g.here.Add(-1) == 0; alone || left >= gateMemory {
+	switch {
+	case g.here.Add(-1) == 0:
 		g.garbage.Store(0)
 		debug.FreeOSMemory()
+	case left >= gateMemory:
+		g.garbage.Store(0)
+		runtime.GC()
 	}
 }
