@@ -100,7 +100,7 @@ func spreadOf(v []float64) spread {
 	if len(v) == 0 {
 		return spread{math.NaN(), math.NaN(), math.NaN()}
 	}
-	slices.Sort(v)
+	v = slices.Sorted(slices.Values(v))
 	return spread{(v[(len(v)-1)/2] + v[len(v)/2]) / 2, v[0], v[len(v)-1]}
 }
 
