@@ -3,10 +3,7 @@ package keybundle_test
 import (
 	"bytes"
 	"crypto/ecdh"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -14,8 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/crypto/chacha20poly1305"
-
+	"twinkey/pkg/hpketest"
 	"twinkey/pkg/keybundle"
 	"twinkey/proto/secret"
 )
@@ -137,50 +133,11 @@ func TestKnownAnswer(t *testing.T) {
 	}
 }
 
-// byHand is RFC 9180, sections 4.1, 5.1 and 5.2, for the one suite that is used.
 func byHand(t *testing.T, v vector) []byte {
 	t.Helper()
-	must := func(b []byte, err error) []byte {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	extract := func(suite, salt []byte, label string, ikm []byte) []byte {
-		in := append(append(append([]byte("HPKE-v1"), suite...), label...), ikm...)
-		return must(hkdf.Extract(sha256.New, in, salt))
-	}
-	expand := func(suite, prk []byte, label string, info []byte, n int) []byte {
-		in := binary.BigEndian.AppendUint16(nil, uint16(n))
-		in = append(append(append(append(in, "HPKE-v1"...), suite...), label...), info...)
-		return must(hkdf.Expand(sha256.New, prk, string(in), n))
-	}
-	ephemeral, err := ecdh.X25519().NewPrivateKey(v.ephemeral)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := ecdh.X25519().NewPrivateKey(v.data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	enc := ephemeral.PublicKey().Bytes()
-	dh := must(ephemeral.ECDH(data.PublicKey()))
-
-	kem := []byte{'K', 'E', 'M', 0, 0x20} // DHKEM(X25519, HKDF-SHA256)
-	shared := expand(kem, extract(kem, nil, "eae_prk", dh), "shared_secret", append(bytes.Clone(enc), data.PublicKey().Bytes()...), 32)
-
-	suite := []byte{'H', 'P', 'K', 'E', 0, 0x20, 0, 1, 0, 3} // with HKDF-SHA256 and ChaCha20-Poly1305
 	info := append([]byte("twinkey successor\x00"), v.certificate...)
-	schedule := append([]byte{0}, extract(suite, nil, "psk_id_hash", nil)...) // mode base
-	schedule = append(schedule, extract(suite, nil, "info_hash", info)...)
-	s := extract(suite, shared, "secret", nil)
-	aead, err := chacha20poly1305.New(expand(suite, s, "key", schedule, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	nonce := expand(suite, s, "base_nonce", schedule, 12) // of message 0
-	return append(append([]byte{1}, enc...), aead.Seal(nil, nonce, v.control, nil)...)
+	by := hpketest.Seal(t, v.ephemeral, v.data, info, nil, v.control)
+	return append(append([]byte{1}, by.Enc...), by.Text...)
 }
 
 func FuzzOpenControl(f *testing.F) {

@@ -3,9 +3,7 @@ package sealedlogin_test
 import (
 	"bytes"
 	"crypto/ecdh"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -14,8 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/crypto/chacha20poly1305"
-
+	"twinkey/pkg/hpketest"
 	"twinkey/pkg/keybundle"
 	"twinkey/pkg/sealedlogin"
 	"twinkey/proto/secret"
@@ -184,52 +181,12 @@ func padded(password []byte) []byte {
 	return append(append(p, password...), make([]byte, 256-len(password))...)
 }
 
-// byHand is RFC 9180, sections 4.1, 5.1, 5.2 and 5.3, for the one suite that is used.
 func byHand(t *testing.T, v vector, plain []byte) (sealed, answer []byte) {
 	t.Helper()
-	must := func(b []byte, err error) []byte {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	extract := func(suite, salt []byte, label string, ikm []byte) []byte {
-		in := append(append(append([]byte("HPKE-v1"), suite...), label...), ikm...)
-		return must(hkdf.Extract(sha256.New, in, salt))
-	}
-	expand := func(suite, prk []byte, label string, info []byte, n int) []byte {
-		in := binary.BigEndian.AppendUint16(nil, uint16(n))
-		in = append(append(append(append(in, "HPKE-v1"...), suite...), label...), info...)
-		return must(hkdf.Expand(sha256.New, prk, string(in), n))
-	}
-	ephemeral, err := ecdh.X25519().NewPrivateKey(v.ephemeral)
-	if err != nil {
-		t.Fatal(err)
-	}
-	login, err := ecdh.X25519().NewPrivateKey(v.login)
-	if err != nil {
-		t.Fatal(err)
-	}
-	enc, to := ephemeral.PublicKey().Bytes(), login.PublicKey().Bytes()
-	dh := must(ephemeral.ECDH(login.PublicKey()))
-
-	kem := []byte{'K', 'E', 'M', 0, 0x20} // DHKEM(X25519, HKDF-SHA256)
-	shared := expand(kem, extract(kem, nil, "eae_prk", dh), "shared_secret", append(bytes.Clone(enc), to...), 32)
-
-	suite := []byte{'H', 'P', 'K', 'E', 0, 0x20, 0, 1, 0, 3}                  // with HKDF-SHA256 and ChaCha20-Poly1305
-	schedule := append([]byte{0}, extract(suite, nil, "psk_id_hash", nil)...) // mode base
-	schedule = append(schedule, extract(suite, nil, "info_hash", []byte("twinkey sealed login 1"))...)
-	s := extract(suite, shared, "secret", nil)
-	aead, err := chacha20poly1305.New(expand(suite, s, "key", schedule, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	nonce := expand(suite, s, "base_nonce", schedule, 12) // of message 0
 	ad := append([]byte{0, byte(len(v.router))}, v.router...)
 	ad = append(append(ad, 0, byte(len(v.uid))), v.uid...)
-	exporter := expand(suite, s, "exp", schedule, 32)
-	return append(append(append([]byte{1}, to...), enc...), aead.Seal(nil, nonce, plain, ad)...), expand(suite, exporter, "sec", []byte("twinkey sealed answer 1"), 32)
+	by := hpketest.Seal(t, v.ephemeral, v.login, []byte("twinkey sealed login 1"), ad, plain)
+	return append(append(append([]byte{1}, by.To...), by.Enc...), by.Text...), by.Export(t, []byte("twinkey sealed answer 1"), 32)
 }
 
 // What is said of how the password is stretched is the word of who has opened it, about this one, and of nobody else.
