@@ -224,6 +224,11 @@ func (h home) verify(ctx context.Context, noted store.AuditHead) (v api.Verdict,
 		v, err = api.VerifyAudit(ctx, reg, noted)
 		return v, errors.Join(err, closeDB())
 	}
+	return answered[api.Verdict](res, err)
+}
+
+// answered is what the running server has said.
+func answered[T any](res *http.Response, err error) (v T, _ error) {
 	if err != nil {
 		return v, err
 	}

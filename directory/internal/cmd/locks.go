@@ -130,7 +130,7 @@ func (h home) locks(ctx context.Context) (out []lockout.Lock, err error) {
 		})
 		return out, errors.Join(err, closeDB())
 	}
-	return readLocks(res, err)
+	return answered[[]lockout.Lock](res, err)
 }
 
 // unlock has the running server do it, or does it in the database itself.
@@ -148,16 +148,5 @@ func (h home) unlock(ctx context.Context, u api.Unlock) ([]lockout.Lock, error) 
 		out, err := reg.Unlock(ctx, operator.Self(), client.Unlock{UID: u.UID, Router: u.Router})
 		return out, errors.Join(err, closeDB())
 	}
-	return readLocks(res, err)
-}
-
-func readLocks(res *http.Response, err error) (out []lockout.Lock, _ error) {
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = res.Body.Close() }()
-	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
-		return nil, fmt.Errorf("the directory broke off: %w", err)
-	}
-	return out, nil
+	return answered[[]lockout.Lock](res, err)
 }
