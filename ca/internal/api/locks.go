@@ -44,13 +44,18 @@ func (l *Locks) add(at string, locks []lockout.Lock) {
 	}
 }
 
-func (s *Server) locks(ctx context.Context) (Locks, error) {
-	out := Locks{Locks: []Lock{}}
-	var own []lockout.Lock
-	err := s.cfg.CA.Ledger.View(func(tx *ledger.Tx) (err error) {
+// ownLocks are those that the CA keeps.
+func (s *Server) ownLocks() (own []lockout.Lock, err error) {
+	err = s.cfg.CA.Ledger.View(func(tx *ledger.Tx) (err error) {
 		own, err = tx.Locks(s.cfg.Now())
 		return err
 	})
+	return own, err
+}
+
+func (s *Server) locks(ctx context.Context) (Locks, error) {
+	out := Locks{Locks: []Lock{}}
+	own, err := s.ownLocks()
 	if err != nil {
 		return out, err
 	}
@@ -90,11 +95,7 @@ func (s *Server) unlock(r *http.Request) (any, error) {
 // than none, since nobody can log in without the directory anyway. note takes so many at once.
 func (s *Server) release(ctx context.Context, u dirclient.Unlock, note func(context.Context, dirclient.Unlock) ([]lockout.Lock, error)) (Locks, error) {
 	out := Locks{Locks: []Lock{}}
-	var own []lockout.Lock
-	err := s.cfg.CA.Ledger.View(func(tx *ledger.Tx) (err error) {
-		own, err = tx.Locks(s.cfg.Now())
-		return err
-	})
+	own, err := s.ownLocks()
 	if err != nil {
 		return out, err
 	}
