@@ -50,11 +50,7 @@ func (f *Follower) takeCRL(ctx context.Context, der []byte) error {
 	for _, id := range news {
 		f.log.Info("revocation heard", "certificate", id.String(), "by", "the CA's CRL")
 	}
-	cut := f.sink.Cut
-	if cut == nil {
-		cut = f.sink.Revoked
-	}
-	if err := cut(ctx, news...); err != nil {
+	if err := f.sink.Cut(ctx, news...); err != nil {
 		return err
 	}
 	return f.publish(ctx) // a revoked site is none

@@ -38,7 +38,7 @@ type Sink struct {
 	Peers   func(ctx context.Context, peers []native.Peer, refused []native.Refusal) error
 	Revoked func(ctx context.Context, ids ...twincert.ID) error
 	// Cut is Revoked by the CA's CRL alone, while the directory is away, which would have said whether there are newer certificates: calls end
-	// as well, logins are for Revoked to end. Nil: it is Revoked.
+	// as well, logins are for Revoked to end.
 	Cut func(ctx context.Context, ids ...twincert.ID) error
 	// Sites and CRL take what Peers was made of and each CRL that was believed, for whoever wants to verify them
 	// again. Nil: nobody does.

@@ -186,7 +186,7 @@ func followFrom(t *testing.T, a authority, d *directory, ca func(context.Context
 	s := httptest.NewServer(d)
 	dir := client.New(s.URL, nil)
 	announce := func() (string, []netip.Prefix) { return "198.51.100.1:1701", prefixes("10.1.0.0/24") }
-	sink := sitemap.Sink{Peers: w.takePeers, Revoked: w.takeRevoked, Sites: w.takeSites, CRL: w.takeCRL, Certified: w.takeCertified, Overtake: w.takeOvertake}
+	sink := sitemap.Sink{Peers: w.takePeers, Revoked: w.takeRevoked, Cut: w.takeRevoked, Sites: w.takeSites, CRL: w.takeCRL, Certified: w.takeCertified, Overtake: w.takeOvertake}
 	w.f = sitemap.New(dir, "ra", w.trust, announce, sink, slog.New(slog.DiscardHandler))
 	w.f.FromCA = ca
 	ctx, stop := context.WithCancel(t.Context())
