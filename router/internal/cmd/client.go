@@ -308,7 +308,7 @@ func clientLogout() *cobra.Command {
 	c := &cobra.Command{Use: "logout", Short: "log out: calls, routes and interface go", Args: cobra.NoArgs,
 		Long: `logout ends the session of the client that runs on this machine, and tells the router
 in front. The client ends, and so do its calls.`,
-		Example: "  sudo twinkey-router client logout\n  sudo twinkey-router client logout --home /root/.config/twinkey"}
+		Example: "  sudo twinkey-router client logout\n  sudo twinkey-router client logout --home ~alice/.config/twinkey"}
 	home := homeFlag(c)
 	cli.AddJSON(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
